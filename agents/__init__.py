@@ -1,0 +1,1 @@
+"""Agents: RL algorithms that train a policy against SelfEdit-v0."""

@@ -1,0 +1,315 @@
+"""K LoRA adapters side by side on one frozen base (Hu et al. 2021, arXiv 2106.09685).
+
+An `AdapterBank` holds the low-rank matrices of K adapters as stacked tensors. While it is
+attached to a model, every target module adds to its output the low-rank product of the
+adapter that a token belongs to. Each adapter's product runs in blocks that hold its own
+tokens alone (see `seal_env.packing`), so an adapter's outputs, gradients and weights are the
+same to the bit whoever its neighbours are.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from seal_env.errors import UserError
+from seal_env.packing import Pass, current_pass, take_rows
+
+_PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The shape of an adapter."""
+
+    rank: int = 32
+    """Rank of the update (SEAL: 32)."""
+    alpha: float = 64.0
+    """The update is scaled by alpha / rank (SEAL: 64)."""
+    targets: tuple[str, ...] = ()
+    """Last parts of the names of the adapted modules; empty for PEFT's default for the
+    architecture, ``("all-linear",)`` for every linear layer but the output head."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not math.isfinite(self.alpha):
+            raise UserError(f"LoRA rank {self.rank}, alpha {self.alpha}: rank must be at least 1")
+
+
+@dataclass(frozen=True)
+class Target:
+    """An adapted module."""
+
+    name: str
+    """Its name in the model."""
+    inputs: int
+    """Width of its input."""
+    outputs: int
+    """Width of its output."""
+
+
+def find_targets(model: nn.Module, config: LoraConfig) -> tuple[Target, ...]:
+    """The modules of a model that an adapter config means, in the model's order.
+
+    Raises:
+        UserError: No module has one of the names.
+    """
+    wanted = config.targets
+    if not wanted:
+        kind = str(model.config.model_type)  # type: ignore[union-attr]
+        wanted = tuple(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, ()))
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    found = []
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear | Conv1D) or module is head:
+            continue
+        if "all-linear" in wanted or name.rpartition(".")[2] in wanted:
+            shape = module.weight.shape
+            turned = shape if isinstance(module, Conv1D) else shape[::-1]
+            found.append(Target(name, int(turned[0]), int(turned[1])))
+    if not found:
+        raise UserError(
+            f"no linear module is named {' or '.join(wanted) or '(nothing)'}: "
+            f"give LoRA targets that the model has, or 'all-linear'"
+        )
+    return tuple(found)
+
+
+class AdapterBank:
+    """The weights of K adapters, stacked.
+
+    Args:
+        targets: The adapted modules.
+        config: Rank and scale.
+        count: K.
+        device: Where the weights live; they are always float32.
+    """
+
+    def __init__(
+        self, targets: Sequence[Target], config: LoraConfig, count: int, device: torch.device
+    ) -> None:
+        self.targets = tuple(targets)
+        self.config = config
+        self.count = count
+        size = sum(config.rank * (t.inputs + t.outputs) for t in targets)
+        self.weights = torch.zeros(count, size, device=device)
+        """All weights, shape (count, size): the matrices below are views of it."""
+        self.grads: Tensor | None = None
+        self._grad_views: dict[str, tuple[Tensor, Tensor]] = {}
+        self.matrices = self._views(self.weights)
+        """For each target its A, shape (count, rank, inputs), and B, (count, outputs, rank)."""
+
+    @property
+    def size(self) -> int:
+        """Weights in one adapter."""
+        return self.weights.shape[1]
+
+    def _views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        views, start, rank, count = {}, 0, self.config.rank, self.count
+        for target in self.targets:
+            middle = start + rank * target.inputs
+            stop = middle + rank * target.outputs
+            views[target.name] = (
+                flat[:, start:middle].view(count, rank, target.inputs),
+                flat[:, middle:stop].view(count, target.outputs, rank),
+            )
+            start = stop
+        return views
+
+    def initialise(self, seeds: Sequence[int]) -> None:
+        """PEFT's initial weights (A uniform, B zero), each adapter's from its own seed alone."""
+        self.weights.zero_()
+        drawn: dict[int, int] = {}
+        for index, seed in enumerate(seeds):
+            if seed in drawn:
+                self.weights[index] = self.weights[drawn[seed]]
+                continue
+            generator = torch.Generator().manual_seed(seed)
+            for target in self.targets:
+                a = torch.empty(self.config.rank, target.inputs)
+                bound = 1 / math.sqrt(target.inputs)
+                a.uniform_(-bound, bound, generator=generator)
+                self.matrices[target.name][0][index] = a
+            drawn[seed] = index
+
+    def require_grads(self) -> None:
+        """Allocates gradients: backward passes add to `grads`, shape (count, size)."""
+        self.grads = torch.zeros_like(self.weights)
+        self._grad_views = self._views(self.grads)
+        for views in self.matrices.values():
+            for matrix in views:
+                matrix.requires_grad_(True)
+
+    def drop_grads(self) -> None:
+        """Frees the gradients and freezes the weights."""
+        self.grads = None
+        self._grad_views = {}
+        for views in self.matrices.values():
+            for matrix in views:
+                matrix.requires_grad_(False)
+
+    @contextmanager
+    def attached(self, model: nn.Module) -> Iterator[None]:
+        """While this lasts, the model's target modules add this bank's products."""
+        handles = []
+        try:
+            for target in self.targets:
+                hook = self._hook(self.matrices[target.name], self._grad_views.get(target.name))
+                handles.append(model.get_submodule(target.name).register_forward_hook(hook))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, matrices: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor] | None) -> Any:
+        scale = self.config.alpha / self.config.rank
+
+        def add_product(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            run = current_pass()
+            assert run is not None, "an adapted model was called outside of a pass"
+            x = inputs[0].reshape(-1, inputs[0].shape[-1])
+            product = _LowRank.apply(x.float(), *matrices, grads, scale, run)
+            return output + product.to(output.dtype).view_as(output)
+
+        return add_product
+
+    def copy_of(self, index: int) -> Tensor:
+        """One adapter's weights, shape (size,), on the CPU."""
+        return self.weights[index].detach().cpu().clone()
+
+    def save_peft(self, folder: Path, index: int, base: str) -> None:
+        """Writes one adapter in PEFT's format (`PeftModel.from_pretrained` reads it).
+
+        Args:
+            folder: Created if needed.
+            index: Which adapter.
+            base: Name or path of the base model, for PEFT's config.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {}
+        for target in self.targets:
+            for letter, matrix in zip("AB", self.matrices[target.name], strict=True):
+                key = f"{_PEFT_PREFIX}{target.name}.lora_{letter}.weight"
+                tensors[key] = matrix[index].detach().cpu().contiguous()
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        described = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "r": self.config.rank,
+            "lora_alpha": self.config.alpha,
+            "lora_dropout": 0.0,
+            "target_modules": [target.name for target in self.targets],
+            "bias": "none",
+            "inference_mode": True,
+        }
+        (folder / "adapter_config.json").write_text(json.dumps(described, indent=2) + "\n")
+
+    @staticmethod
+    def load_peft(folder: Path, model: nn.Module, device: torch.device) -> AdapterBank:
+        """Reads a LoRA adapter in PEFT's format as a bank of one.
+
+        Raises:
+            UserError: A file is missing or broken, or the adapter is for another model.
+        """
+        try:
+            described = json.loads((folder / "adapter_config.json").read_text())
+            tensors = load_file(folder / "adapter_model.safetensors")
+            config = LoraConfig(int(described["r"]), float(described["lora_alpha"]))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise UserError(
+                f"{folder}: no readable PEFT adapter ({error}); it needs "
+                f"adapter_config.json and adapter_model.safetensors"
+            ) from error
+        pieces = {name.removeprefix(_PEFT_PREFIX).rpartition(".lora_")[0] for name in tensors}
+        every = find_targets(model, LoraConfig(targets=("all-linear",)))
+        targets = tuple(target for target in every if target.name in pieces)
+        bank = AdapterBank(targets, config, 1, device)
+        for target in targets:
+            for letter, matrix in zip("AB", bank.matrices[target.name], strict=True):
+                found = tensors.pop(f"{_PEFT_PREFIX}{target.name}.lora_{letter}.weight", None)
+                if found is None or found.shape != matrix[0].shape:
+                    raise UserError(f"{folder}: the adapter's {target.name} does not fit the model")
+                matrix[0] = found
+        if tensors:
+            raise UserError(f"{folder}: the model has no {next(iter(tensors))}; wrong base model?")
+        return bank
+
+    def merge_into(self, model: nn.Module) -> None:
+        """Adds the (single) adapter's update to the model's own weights."""
+        scale = self.config.alpha / self.config.rank
+        for target in self.targets:
+            a, b = (matrix[0] for matrix in self.matrices[target.name])
+            module = model.get_submodule(target.name)
+            update = (b @ a) * scale
+            weight: Tensor = module.weight.data  # type: ignore[assignment, union-attr]
+            weight += (update.t() if isinstance(module, Conv1D) else update).to(weight)
+
+
+class _LowRank(torch.autograd.Function):
+    """For each row x of adapter k: scale * B_k A_k x, in one block of rows an adapter.
+
+    The gradients of the matrices are added to the bank's own buffers, not returned: autograd
+    would first write each as a tensor of all K adapters.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        grads: tuple[Tensor, Tensor] | None,
+        scale: float,
+        run: Pass,
+    ) -> Tensor:
+        ctx.save_for_backward(x, a, b)
+        ctx.grads, ctx.scale, ctx.run, ctx.hidden = grads, scale, run, []
+        parts = []
+        for owners, rows in zip(run.groups, _split(x, run), strict=True):
+            hidden = rows @ a[owners].transpose(1, 2)
+            if grads is not None:
+                ctx.hidden.append(hidden)
+            parts.append((hidden @ b[owners].transpose(1, 2)).mul_(scale))
+        return _join(parts, run)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        x, a, b = ctx.saved_tensors
+        run: Pass = ctx.run
+        grad_a, grad_b = ctx.grads
+        parts = []
+        pieces = zip(run.groups, ctx.hidden, _split(x, run), _split(outer[0], run), strict=True)
+        for owners, hidden, rows, grad in pieces:
+            scaled = grad * ctx.scale
+            grad_hidden = scaled @ b[owners]
+            grad_a[owners] += grad_hidden.transpose(1, 2) @ rows
+            grad_b[owners] += scaled.transpose(1, 2) @ hidden
+            if ctx.needs_input_grad[0]:
+                parts.append(grad_hidden @ a[owners])
+        return (_join(parts, run) if parts else None), None, None, None, None, None
+
+
+def _split(x: Tensor, run: Pass) -> list[Tensor]:
+    """Rows (rows, width) as one tensor of blocks a group, (adapters, length, width)."""
+    blocks = run.owner_blocks
+    parts = take_rows(x, blocks.gather, blocks).split(blocks.sizes)
+    return [part.view(*shape, -1) for part, shape in zip(parts, blocks.shapes, strict=True)]
+
+
+def _join(parts: list[Tensor], run: Pass) -> Tensor:
+    """The inverse of `_split`."""
+    flat = [part.flatten(0, 1) for part in parts]
+    joined = flat[0] if len(flat) == 1 else torch.cat(flat)
+    return take_rows(joined, run.owner_blocks.scatter, run.owner_blocks)

@@ -1,0 +1,11 @@
+"""Self-edit languages: text in, plain data out. One file a language."""
+
+from seal_env.edits.base import EditLanguage, SelfEdit
+from seal_env.registry import Registry
+
+EDITS = Registry(
+    "self-edit language",
+    {"training-data": "seal_env.edits.training_data:TrainingData"},
+)
+
+__all__ = ["EDITS", "EditLanguage", "SelfEdit"]

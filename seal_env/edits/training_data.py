@@ -1,0 +1,154 @@
+"""The self-edit language `training-data`: text to finetune on, one sequence a line.
+
+These are the conventions of SEAL's knowledge-incorporation experiments (arXiv 2506.10943,
+section 3.1 and appendix B): what the policy wrote is cut into sequences, each is prefixed
+with the passage's title, and the passage itself is trained on as well.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from seal_env.edits.base import EditLanguage, SelfEdit
+from seal_env.errors import UserError
+from seal_env.tasks.base import Problem
+
+PassagePlace = Literal["last", "first", "none"]
+
+# Python's str may hold lone surrogates, which no UTF-8 tokenizer accepts; control characters
+# teach nothing and are dropped too, all but the tab and the line breaks.
+_LINE_BREAK = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_UNUSABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+_SEPARATOR = re.compile(r"[ \t]*-{3,}[ \t]*")
+# A marker needs a space behind it: "-5 degrees" and "1.5 million" are content.
+_LIST_MARKER = re.compile(r"\s*(?:[-*•‣◦]|\(?\d{1,3}[.)])\s+")
+_ANNOUNCEMENT = re.compile(
+    # "Here is ..." needs its colon: it also begins sentences worth learning. What may follow
+    # the colon is bounded, or a line of nothing but colons would take quadratic time.
+    r"\W*(?:(?:sure|certainly|of course|okay|ok)\b\W*)?"
+    r"here(?: are\b.*|(?: is|['’]s)\b.*:\W{0,4})",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(r"\W*(?:answer|a)(?: ?\d{1,3})?\**:", re.IGNORECASE)
+_BARE_LABEL = re.compile(r"\W*(?:question|q|answer|a)(?: ?\d{1,3})?\**:\W*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TrainingDataConfig:
+    """How a self-edit's text becomes training sequences."""
+
+    passage: PassagePlace = "last"
+    """Where the passage itself is trained on: after the self-edit's sequences, as in SEAL,
+    before them, or not at all."""
+    max_sequences: int = 64
+    """Most sequences taken from the self-edit; the passage comes on top."""
+    max_characters: int = 65_536
+    """Longest part of the self-edit that is read, in characters."""
+
+    def __post_init__(self) -> None:
+        if self.passage not in get_args(PassagePlace):
+            known = ", ".join(get_args(PassagePlace))
+            raise UserError(f"training-data: passage={self.passage!r} is unknown; known: {known}")
+        for name in ("max_sequences", "max_characters"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training-data: {name}={getattr(self, name)} must be at least 1")
+
+
+class TrainingData(EditLanguage):
+    """Reads a self-edit as text to finetune on.
+
+    * If some line is only ``---``, such lines separate the sequences, and a sequence may have
+      several lines. Otherwise every line is one.
+    * An ``Answer:`` (``A:``) line belongs to the line before it, so that a question-answer
+      pair is one sequence.
+    * List markers (``1.``, ``2)``, ``-``, ``*``, ``•``) and a leading "Here are ..." line are
+      dropped.
+    * Every sequence is prefixed with the problem's title, if it has one.
+
+    A text without any sequence means the passage alone. Only if there is no passage either is
+    it no self-edit.
+    """
+
+    def __init__(self, config: TrainingDataConfig = TrainingDataConfig()) -> None:
+        self.config = config
+
+    def parse(self, text: str, problem: Problem) -> SelfEdit:
+        """Reads a text as training sequences. Any string is legal; see `EditLanguage.parse`."""
+        config = self.config
+        pieces = _split(_clean(text[: config.max_characters]))
+        truncated = len(text) > config.max_characters or len(pieces) > config.max_sequences
+        pieces = pieces[: config.max_sequences]
+
+        passage = _clean(problem.context).strip()
+        if passage and config.passage == "first":
+            pieces.insert(0, passage)
+        elif passage and config.passage == "last":
+            pieces.append(passage)
+        if not pieces:
+            reason = "nothing to train on: the self-edit holds no text and the passage is not used"
+            return SelfEdit(truncated=truncated, error=reason)
+
+        title = _clean(problem.title).strip()
+        prefix = f"{title}\n" if title else ""
+        return SelfEdit(tuple(prefix + piece for piece in pieces), truncated)
+
+
+def _clean(text: str) -> str:
+    """Makes a text safe for any tokenizer: one kind of line break, only text."""
+    return _UNUSABLE.sub("", _LINE_BREAK.sub("\n", text))
+
+
+def _split(text: str) -> list[str]:
+    """The sequences of a self-edit, without markers and announcement."""
+    lines = text.split("\n")
+    if any(_SEPARATOR.fullmatch(line) for line in lines):
+        pieces = _split_at_separators(_without_announcement(lines))
+    else:
+        pieces = _split_at_newlines(_without_announcement(lines))
+    return pieces
+
+
+def _without_announcement(lines: list[str]) -> list[str]:
+    """Drops a leading "Here are ..." line, unless it is all there is."""
+    for position, line in enumerate(lines):
+        if line.strip():
+            rest = lines[position + 1 :]
+            announced = _ANNOUNCEMENT.fullmatch(line.strip()) and any(map(str.strip, rest))
+            return rest if announced else lines[position:]
+    return []
+
+
+def _split_at_separators(lines: list[str]) -> list[str]:
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if _SEPARATOR.fullmatch(line):
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    pieces = (_without_marker("\n".join(block).strip()) for block in blocks)
+    return [piece for piece in pieces if piece]
+
+
+def _split_at_newlines(lines: list[str]) -> list[str]:
+    # Lines that belong together are collected first and joined once, which keeps a long run
+    # of "A:" lines linear in time.
+    groups: list[list[str]] = []
+    for line in lines:
+        line = _without_marker(line.strip())
+        if not line:
+            continue
+        after_label = bool(groups) and _BARE_LABEL.fullmatch(groups[-1][-1]) is not None
+        if after_label or (groups and _ANSWER.match(line)):
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    return ["\n".join(group) for group in groups]
+
+
+def _without_marker(line: str) -> str:
+    """Removes one list marker; a line that is only a marker comes back empty."""
+    marker = _LIST_MARKER.match(line + " ")
+    return line[marker.end() :].strip() if marker else line

@@ -1,0 +1,283 @@
+"""Episodes, any number side by side: what `SelfEditEnv` and `SelfEditVectorEnv` share.
+
+An episode is a stream of `horizon` problems. At each step the policy has read a problem and
+acts with a self-edit; the inner loop carries it out on the learner's adapter, which persists
+to the next step. An adapter belongs to its episode alone, so ending one restores the learner.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from seal_env.edits import EDITS, EditLanguage
+from seal_env.errors import UserError
+from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Outcome, Progress, Request
+from seal_env.models.loading import load_learner
+from seal_env.recipes import recipe
+from seal_env.rewards import Measured, parse_reward
+from seal_env.rewards.base import Score
+from seal_env.tasks import TASKS, Problem, Task
+from seal_env.tasks.base import stable_hash
+
+STATE_EXTRAS = 4
+"""Numbers in `model_state` after the hidden state: context loss, adapter norm, last reward,
+fraction of the horizon left."""
+ENDLESS = 1 << 31
+"""Problems of an endless split are drawn with indices below this."""
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Everything that `gym.make("SelfEdit-v0", ...)` takes; names, paths and plain data."""
+
+    task: str = "biographies"
+    """Where problems come from: a name in `seal_env.tasks.TASKS`, or "package.module:Name"."""
+    model: str = "tiny"
+    """The learner: "tiny", a folder, a .gguf file, or a name on the Hugging Face hub."""
+    edit: str = "training-data"
+    """The self-edit language: a name in `seal_env.edits.EDITS`, or "package.module:Name"."""
+    reward: str = "accuracy"
+    """A weighted sum of terms of `seal_env.rewards.REWARDS`, e.g. "accuracy + 0.3 *
+    log_likelihood"."""
+    horizon: int = 1
+    """Problems in an episode; the learner keeps what it learned from one to the next."""
+    split: str = "train"
+    """Which of the task's splits problems are drawn from."""
+    data: str | None = None
+    """A file or data set for tasks that read one."""
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of the task."""
+    edit_options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the self-edit language."""
+    inner: InnerLoopConfig | None = None
+    """How self-edits are carried out; None for what suits the model (`seal_env.recipes`)."""
+    adapter: str | None = None
+    """Folder of a PEFT adapter that the learner starts from, merged into its weights."""
+    invalid_penalty: float = 1.0
+    """A self-edit that cannot be carried out is rewarded like doing nothing, less this."""
+    dtype: str = "auto"
+    """Precision of the frozen weights: float32, bfloat16, or auto (float32 on a CPU)."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for the best there is."""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise UserError(f"horizon {self.horizon}: an episode has at least 1 problem")
+        if not math.isfinite(self.invalid_penalty) or self.invalid_penalty < 0:
+            raise UserError(f"invalid_penalty {self.invalid_penalty}: must be finite and not < 0")
+
+
+def make_task(name: str, data: str | None = None, options: Mapping[str, Any] | None = None) -> Task:
+    """Constructs a task by name.
+
+    Raises:
+        UserError: There is no such task, or it does not take these options.
+    """
+    given = dict(options or {}) | ({} if data is None else {"data": data})
+    return _construct(TASKS.load(name), "task", name, given)
+
+
+def _construct(kind: Any, what: str, name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise UserError(f"{what} {name!r} does not take these options: {error}") from error
+
+
+@dataclass
+class Episode:
+    """One running episode."""
+
+    problems: tuple[Problem, ...]
+    """The stream."""
+    seed: int
+    """Fixes adapters and data order."""
+    step: int = 0
+    """Problems done."""
+    weights: Tensor | None = None
+    """The adapter so far; None for the untouched learner."""
+    last_reward: float = 0.0
+    """What the last step was worth."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step gave."""
+
+    reward: float
+    """The reward."""
+    terminated: bool
+    """Whether the episode's last problem is done."""
+    info: dict[str, Any]
+    """See `SelfEditEnv`."""
+
+
+class Episodes:
+    """The parts that a config names, and the episodes that run on them.
+
+    Args:
+        config: The environment's settings.
+        count: Episodes side by side.
+    """
+
+    def __init__(self, config: EnvConfig, count: int) -> None:
+        self.config = config
+        self.task = make_task(config.task, config.data, config.task_options)
+        self.language: EditLanguage = _construct(
+            EDITS.load(config.edit), "self-edit language", config.edit, config.edit_options
+        )
+        self.reward = parse_reward(config.reward)
+        self.use_adapter(config.adapter)
+        self.running: list[Episode | None] = [None] * count
+
+    def use_adapter(self, adapter: str | None) -> None:
+        """Makes the base with this PEFT adapter merged in the learner (None: the base itself)."""
+        config = self.config
+        learner = load_learner(config.model, config.dtype, config.device, adapter)
+        self.loop = InnerLoop(learner, self.task, config.inner or recipe(config.model))
+        self._described: dict[str, tuple[np.ndarray, float]] = {}
+
+    def draw(self, random: np.random.Generator) -> tuple[Problem, ...]:
+        """A random stream of problems."""
+        size = self.task.size(self.config.split)
+        if size is not None and size < 1:
+            raise UserError(f"split {self.config.split!r} of the data holds no problem")
+        indices = random.integers(ENDLESS if size is None else size, size=self.config.horizon)
+        return tuple(self.task.problem(self.config.split, int(i)) for i in indices)
+
+    def resolve(self, given: Any) -> tuple[Problem, ...]:
+        """The stream that a user means by a problem, its index in the split, or a list of these."""
+        items = given if isinstance(given, list | tuple) else [given]
+        if len(items) != self.config.horizon:
+            raise UserError(
+                f"options['problems']: got {len(items)} for an episode, the horizon is "
+                f"{self.config.horizon}; give one problem a step"
+            )
+        resolved = []
+        for item in items:
+            if isinstance(item, int | np.integer):
+                item = self.task.problem(self.config.split, int(item))
+            if not isinstance(item, Problem):
+                raise UserError(
+                    f"options['problems']: {type(item).__name__} is neither a Problem nor an index"
+                )
+            resolved.append(item)
+        return tuple(resolved)
+
+    def begin(self, slot: int, problems: tuple[Problem, ...], seed: int) -> None:
+        """Starts an episode in a slot, on the untouched learner."""
+        self.running[slot] = Episode(problems, seed)
+
+    def reset_info(self, slot: int) -> dict[str, Any]:
+        """What `reset` says about a new episode."""
+        problem = self._episode(slot).problems[0]
+        return {"problem": problem.id, "title": problem.title}
+
+    def observe(self, slots: Sequence[int]) -> list[dict[str, Any]]:
+        """What the policy reads in some slots; see `SelfEditEnv`."""
+        episodes = [self._episode(slot) for slot in slots]
+        current = [e.problems[min(e.step, len(e.problems) - 1)] for e in episodes]
+        described = self._describe(current, [e.weights for e in episodes])
+        observations = []
+        for episode, problem, (hidden, loss) in zip(episodes, current, described, strict=True):
+            norm = 0.0 if episode.weights is None else float(episode.weights.double().norm())
+            left = 1 - episode.step / len(episode.problems)
+            state = np.concatenate([hidden, [loss, norm, episode.last_reward, left]])
+            finite = np.nan_to_num(state.astype(np.float32))
+            observations.append({"context": self.task.reads(problem), "model_state": finite})
+        return observations
+
+    def step(self, texts: Sequence[str], progress: Progress | None = None) -> list[Step]:
+        """Carries out one self-edit in every slot, all in one pass of the inner loop."""
+        requests = []
+        for slot, text in enumerate(texts):
+            episode = self._episode(slot)
+            problem = episode.problems[episode.step]
+            seed = episode.seed
+            requests.append(
+                Request(
+                    problem=problem,
+                    edit=self.language.parse(text, problem),
+                    seed=seed if episode.step == 0 else stable_hash(seed, episode.step),
+                    start=episode.weights,
+                    earlier=episode.problems[: episode.step],
+                )
+            )
+        outcomes = self.loop.run(requests, progress)
+        return [
+            self._finish(self._episode(slot), request, outcome)
+            for slot, (request, outcome) in enumerate(zip(requests, outcomes, strict=True))
+        ]
+
+    def _episode(self, slot: int) -> Episode:
+        episode = self.running[slot]
+        if episode is None:
+            raise RuntimeError("call reset before step")
+        return episode
+
+    def _finish(self, episode: Episode, request: Request, outcome: Outcome) -> Step:
+        measured = Measured(outcome.before, outcome.after, outcome.earlier)
+        reward, terms = self.reward(measured)
+        if outcome.error is not None:
+            reward -= self.config.invalid_penalty
+        episode.weights = outcome.weights
+        episode.last_reward = reward
+        episode.step += 1
+        info = _info(request, outcome) | {"terms": terms}
+        return Step(reward, episode.step == len(episode.problems), info)
+
+    def _describe(
+        self, problems: Sequence[Problem], weights: Sequence[Tensor | None]
+    ) -> list[tuple[np.ndarray, float]]:
+        """Mean hidden state and loss of each context; kept for the untouched learner."""
+        wanted = [
+            i
+            for i, (problem, flat) in enumerate(zip(problems, weights, strict=True))
+            if flat is not None or problem.id not in self._described
+        ]
+        fresh: dict[int, tuple[np.ndarray, float]] = {}
+        if wanted:
+            learner = self.loop.learner
+            texts = [learner.encode(self.task.reads(problems[i])) for i in wanted]
+            clipped = [ids[: learner.max_length] or [0] for ids in texts]
+            bank = self.loop.bank_of([weights[i] for i in wanted])
+            hidden, losses = learner.describe(clipped, list(range(len(wanted))), bank)
+            fresh = dict(zip(wanted, zip(hidden, losses, strict=True), strict=True))
+            for i in wanted:
+                if weights[i] is None:
+                    self._described[problems[i].id] = fresh[i]
+        return [
+            fresh[i] if i in fresh else self._described[p.id] for i, p in enumerate(problems)
+        ]
+
+
+def _info(request: Request, outcome: Outcome) -> dict[str, Any]:
+    """An outcome as plain data, every object of it new."""
+    trained = outcome.trained
+    return {
+        "problem": request.problem.id,
+        "title": request.problem.title,
+        **_scored(outcome.after, ""),
+        **_scored(outcome.before, "_before"),
+        "sequences": list(request.edit.sequences),
+        "truncated_edit": outcome.truncated,
+        "error": outcome.error or "",
+        "steps": trained.steps if trained else 0,
+        "tokens": trained.tokens if trained else 0,
+        "train_loss": trained.loss if trained and math.isfinite(trained.loss) else 0.0,
+    }
+
+
+def _scored(score: Score, suffix: str) -> dict[str, Any]:
+    return {
+        f"accuracy{suffix}": score.accuracy,
+        f"log_likelihood{suffix}": score.log_likelihood,
+        f"answers{suffix}": list(score.answers),
+        f"verdicts{suffix}": list(score.verdicts),
+    }

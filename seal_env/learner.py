@@ -1,0 +1,396 @@
+"""The learner: a frozen causal language model, loaded once and shared by all environments.
+
+`Learner` scores and continues many texts in one pass, each under the adapter it belongs to.
+Everything goes through rows of packed tokens (`seal_env.packing`), so what one text gets does
+not depend on the texts beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from seal_env.adapters import AdapterBank
+from seal_env.packing import (
+    Blocks,
+    FullPass,
+    Layout,
+    Pass,
+    Row,
+    bucket,
+    owner_segments,
+    padded_rows,
+    running,
+    scaled_attention,
+)
+from seal_env.prompts import uses_chat
+
+HEAD_ROWS = 1024
+"""Rows that the output head takes at a time: bounds the memory of the logits."""
+CACHE_STEP = 32
+"""The key-value cache of a decoder grows by this many tokens at a time."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a text is continued."""
+
+    max_new_tokens: int
+    """Longest continuation, in tokens."""
+    temperature: float = 0.0
+    """0 takes the likeliest token; otherwise tokens are drawn at this temperature."""
+    stop_at_newline: bool = False
+    """Whether a line break ends the continuation (once something was written)."""
+
+
+class Learner:
+    """A frozen model with its tokenizer.
+
+    Args:
+        model: A causal language model whose attention is `packing.IMPLEMENTATION`.
+        tokenizer: Its tokenizer.
+        name: What it was loaded as.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.device = model.device
+        self.width = int(model.get_input_embeddings().weight.shape[1])
+        self.max_length = _max_length(model, tokenizer)
+        self.stop_ids = _stop_ids(model, tokenizer)
+        self.end_ids = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        """What a training sequence ends with."""
+        self._newlines: Tensor | None = None
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text to learn from or to read; any string is legal.
+
+        Text that spells a special token stays text.
+        """
+        clean = text.encode("utf-8", "replace").decode("utf-8")
+        return list(self.tokenizer(clean, split_special_tokens=True)["input_ids"])
+
+    def encode_prompt(self, text: str, chat: bool | None) -> list[int]:
+        """Token ids of a prompt; a chat template's special tokens are read as such."""
+        if not uses_chat(self.tokenizer, chat):
+            return self.encode(text)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of a text that follows a prompt."""
+        clean = text.encode("utf-8", "replace").decode("utf-8")
+        found = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)
+        return list(found["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def hidden(self, row: Row, run: Pass, bank: AdapterBank | None) -> Tensor:
+        """Last hidden states of a row, shape (rows, width)."""
+        attached: AbstractContextManager[None] = (
+            bank.attached(self.model) if bank is not None else nullcontext()
+        )
+        with running(run), attached:
+            output = self.model.base_model(
+                input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False
+            )
+        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Float32 logits of hidden states, shape (rows, vocabulary)."""
+        return self.model.get_output_embeddings()(hidden).float()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        bank: AdapterBank | None,
+    ) -> list[float]:
+        """Mean log-probability per token of each completion after its prompt.
+
+        Args:
+            prompts: Token ids; an empty prompt leaves the completion's first token unscored.
+            completions: Token ids, none empty.
+            owners: The adapter each belongs to.
+            bank: The adapters; None for the untouched model.
+
+        Returns:
+            Natural logarithms, at most 0; NaN where nothing was scored.
+        """
+        whole = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+        layout = Layout(whole, owners, self.device)
+        hidden = self.hidden(layout.row, FullPass(layout), bank)
+        rows, labels, counts = [], [], []
+        for start, prompt, ids in zip(layout.starts, prompts, whole, strict=True):
+            first = max(1, len(prompt))
+            rows.append(np.arange(start + first - 1, start + len(ids) - 1))
+            labels += ids[first:]
+            counts.append(len(ids) - first)
+        losses = self.losses(hidden, np.concatenate(rows), labels).tolist()
+        means, position = [], 0
+        for count in counts:
+            # fsum is exact, so the mean does not depend on the order of the sum.
+            means.append(-math.fsum(losses[position : position + count]) / count if count else math.nan)
+            position += count
+        return means
+
+    def losses(self, hidden: Tensor, rows: np.ndarray, labels: Sequence[int]) -> Tensor:
+        """Cross-entropy at some rows, shape (len(rows),), without keeping all logits at once."""
+        count = len(rows)
+        padded = np.resize(rows, padded_rows(count))
+        targets = torch.tensor(np.resize(np.asarray(labels), len(padded)), device=self.device)
+        chosen = hidden.index_select(0, torch.from_numpy(padded).to(self.device))
+        parts = [
+            F.cross_entropy(self.head(chosen[i : i + HEAD_ROWS]), targets[i : i + HEAD_ROWS],
+                            reduction="none")
+            for i in range(0, len(padded), HEAD_ROWS)
+        ]
+        return torch.cat(parts)[:count]
+
+    @torch.no_grad()
+    def describe(
+        self, texts: Sequence[Sequence[int]], owners: Sequence[int], bank: AdapterBank | None
+    ) -> tuple[np.ndarray, list[float]]:
+        """What a model makes of texts: mean last hidden state, and loss per token.
+
+        Returns:
+            Float32 array of shape (texts, width), and one loss a text (0 for a single token).
+        """
+        layout = Layout(texts, owners, self.device)
+        hidden = self.hidden(layout.row, FullPass(layout), bank)
+        means = np.empty((len(texts), self.width), dtype=np.float32)
+        states = hidden.float().cpu().numpy().astype(np.float64)
+        for i, (start, ids) in enumerate(zip(layout.starts, texts, strict=True)):
+            means[i] = states[start : start + len(ids)].mean(axis=0)
+        scored = [i for i, ids in enumerate(texts) if len(ids) > 1]
+        losses = [0.0] * len(texts)
+        if scored:
+            empty: list[list[int]] = [[] for _ in scored]
+            values = self.score(empty, [texts[i] for i in scored], [owners[i] for i in scored], bank)
+            for i, value in zip(scored, values, strict=True):
+                losses[i] = -value
+        return means, losses
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        owners: Sequence[int] | None = None,
+        bank: AdapterBank | None = None,
+        seeds: Sequence[int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[list[int]]:
+        """Continues prompts, each under its adapter, until an end token or the limit.
+
+        Args:
+            prompts: Token ids, none empty.
+            sampling: How.
+            owners: The adapter of each prompt; all 0 if left out.
+            bank: The adapters; None for the untouched model.
+            seeds: One a prompt; fix what is drawn at a temperature above 0.
+            progress: Called with the number of prompts done.
+
+        Returns:
+            The new token ids of each prompt, without the end token.
+        """
+        decoder = _Decoder(self, prompts, owners or [0] * len(prompts), bank, sampling, seeds)
+        return decoder.run(progress)
+
+    def ends_line(self, tokens: Tensor) -> Tensor:
+        """Which tokens contain a line break; same shape, bool."""
+        if self._newlines is None:
+            size = int(self.model.get_input_embeddings().weight.shape[0])
+            pieces = [self.tokenizer.decode([i]) for i in range(min(size, len(self.tokenizer)))]
+            flags = ["\n" in piece for piece in pieces] + [False] * (size - len(pieces))
+            self._newlines = torch.tensor(flags, device=self.device)
+        return self._newlines[tokens]
+
+
+class _DecodePass(Pass):
+    """One new token of every running sequence, attending to its sequence's cache."""
+
+    def __init__(self, decoder: _Decoder) -> None:
+        owners, counts = owner_segments(
+            decoder.owners[decoder.active], np.ones(len(decoder.active), dtype=np.int64)
+        )
+        rows = padded_rows(len(decoder.active))
+        super().__init__(owners, Blocks.build(counts, rows, decoder.learner.device))
+        self.decoder = decoder
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        out = torch.zeros_like(q)
+        for cache in self.decoder.caches:
+            rows, slots = cache.rows, cache.slots
+            keys, values = cache.keys[layer], cache.values[layer]
+            keys[cache.index, slots] = k[rows]
+            values[cache.index, slots] = v[rows]
+            mixed = scaled_attention(
+                q[rows].unsqueeze(1), keys, values, scale, causal=False, mask=cache.mask
+            )
+            out[rows] = mixed.squeeze(1)
+        return out
+
+
+class _Cache:
+    """Keys and values of the running sequences whose prompts have the same bucket."""
+
+    def __init__(self, members: np.ndarray, lengths: np.ndarray) -> None:
+        self.members, self.lengths = members, lengths
+        self.keys: dict[int, Tensor] = {}
+        self.values: dict[int, Tensor] = {}
+
+    def prepare(self, active: np.ndarray, step: int, capacity: int, like: Tensor) -> None:
+        """Gets ready for the token at position `lengths + step` of each sequence."""
+        device, dtype = like.device, like.dtype
+        for tensors in (self.keys, self.values):
+            for layer, tensor in tensors.items():
+                if tensor.shape[1] < capacity:
+                    missing = capacity - tensor.shape[1]
+                    tensors[layer] = F.pad(tensor, (0, 0, 0, 0, 0, missing))
+        self.rows = torch.from_numpy(np.searchsorted(active, self.members)).to(device)
+        self.index = torch.arange(len(self.members), device=device)
+        self.slots = torch.from_numpy(self.lengths + step).to(device)
+        visible = torch.arange(capacity, device=device)[None] <= self.slots[:, None]
+        mask = torch.zeros(visible.shape, dtype=dtype, device=device)
+        self.mask = mask.masked_fill_(~visible, -math.inf)[:, None, None]
+
+    def keep(self, stay: np.ndarray) -> None:
+        """Drops the sequences that are done."""
+        chosen = torch.from_numpy(np.flatnonzero(stay))
+        self.members, self.lengths = self.members[stay], self.lengths[stay]
+        for tensors in (self.keys, self.values):
+            for layer, tensor in tensors.items():
+                tensors[layer] = tensor[chosen.to(tensor.device)]
+
+
+class _Decoder:
+    """Continues packed prompts with a key-value cache per bucket of prompt lengths."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        prompts: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        bank: AdapterBank | None,
+        sampling: Sampling,
+        seeds: Sequence[int] | None,
+    ) -> None:
+        self.learner, self.bank, self.sampling = learner, bank, sampling
+        self.order = np.argsort(np.asarray(owners), kind="stable")
+        self.prompts = [prompts[i] for i in self.order]
+        self.owners = np.asarray(owners)[self.order]
+        self.lengths = np.array([len(p) for p in self.prompts])
+        self.active = np.arange(len(self.prompts))
+        self.texts: list[list[int]] = [[] for _ in self.prompts]
+        self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
+        self.caches: list[_Cache] = []
+
+    def run(self, progress: Callable[[int], None] | None) -> list[list[int]]:
+        hidden = self._prefill()
+        for step in range(self.sampling.max_new_tokens):
+            tokens = self._choose(hidden, step)
+            going = self._append(tokens)
+            if progress is not None:
+                progress(len(self.prompts) - int(going.sum()))
+            if not going.any() or step + 1 == self.sampling.max_new_tokens:
+                break
+            self._drop(going)
+            hidden = self._step(tokens[going], step)
+        restored: list[list[int]] = [[] for _ in self.prompts]
+        for place, text in zip(self.order, self.texts, strict=True):
+            restored[place] = text
+        return restored
+
+    def _prefill(self) -> Tensor:
+        layout = Layout(self.prompts, self.owners.tolist(), self.learner.device)
+        self.caches = [_Cache(chosen, self.lengths[chosen]) for chosen in layout.blocks.members]
+
+        def keep(layer: int, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> None:
+            for cache, k, v in zip(self.caches, keys, values, strict=True):
+                cache.keys[layer], cache.values[layer] = k, v
+
+        hidden = self.learner.hidden(layout.row, FullPass(layout, keep), self.bank)
+        last = torch.from_numpy(layout.starts + self.lengths - 1).to(self.learner.device)
+        return hidden[last]
+
+    def _step(self, tokens: np.ndarray, step: int) -> Tensor:
+        device = self.learner.device
+        run = _DecodePass(self)
+        row = Row.build(tokens, self.lengths[self.active] + step, device)
+        for cache in self.caches:
+            longest = bucket(int(cache.lengths[0]))
+            capacity = longest + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
+            cache.prepare(self.active, step, capacity, next(iter(cache.keys.values())))
+        return self.learner.hidden(row, run, self.bank)[: len(tokens)]
+
+    def _choose(self, hidden: Tensor, step: int) -> np.ndarray:
+        rows = padded_rows(len(hidden))
+        logits = self.learner.head(F.pad(hidden, (0, 0, 0, rows - len(hidden))))[: len(hidden)]
+        if self.noise is None:
+            return logits.argmax(-1).cpu().numpy()  # type: ignore[no-any-return]
+        scaled = (logits.double() / self.sampling.temperature).softmax(-1).cumsum(-1)
+        drawn = self.noise[self.active, step].to(scaled)[:, None] * scaled[:, -1:]
+        return torch.searchsorted(scaled, drawn, right=True)[:, 0].cpu().numpy()  # type: ignore[no-any-return]
+
+    def _append(self, tokens: np.ndarray) -> np.ndarray:
+        """Writes the new tokens down; returns which of the active sequences go on."""
+        going = ~np.isin(tokens, self.learner.stop_ids)
+        if self.sampling.stop_at_newline:
+            breaks = self.learner.ends_line(torch.from_numpy(tokens).to(self.learner.device))
+            written = np.array([bool(self.texts[i]) for i in self.active])
+            going &= ~(breaks.cpu().numpy() & written)
+        for i, token, goes in zip(self.active, tokens, going, strict=True):
+            if goes:
+                self.texts[i].append(int(token))
+        return going
+
+    def _drop(self, going: np.ndarray) -> None:
+        if going.all():
+            return
+        done = set(self.active[~going].tolist())
+        self.active = self.active[going]
+        for cache in self.caches:
+            stay = np.array([i not in done for i in cache.members.tolist()])
+            if not stay.all():
+                cache.keep(stay)
+        self.caches = [cache for cache in self.caches if len(cache.members)]
+
+
+def _uniforms(seeds: Sequence[int] | None, order: np.ndarray, sampling: Sampling) -> Tensor:
+    """The numbers in [0, 1) that decide what is drawn, shape (prompts, max_new_tokens)."""
+    if seeds is None:
+        raise ValueError("sampling at a temperature above 0 needs one seed a prompt")
+    rows = []
+    for i in order:
+        generator = torch.Generator().manual_seed(int(seeds[i]))
+        rows.append(torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64))
+    return torch.stack(rows)
+
+
+def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Longest input in tokens, by the model's config and the tokenizer."""
+    limit = getattr(model.config, "max_position_embeddings", None) or 1 << 20
+    return int(min(limit, tokenizer.model_max_length or limit))
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """Tokens that end a text."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    return np.array([i for i in {*listed, tokenizer.eos_token_id} if i is not None], dtype=np.int64)

@@ -1,0 +1,68 @@
+"""Names for the exchangeable parts: tasks, self-edit languages, reward terms, agents.
+
+A registry maps a short name to ``"package.module:Name"``; nothing is imported before it is
+asked for. A user's own part needs no entry: every place that takes a name also takes the
+``"package.module:Name"`` form directly.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from seal_env.errors import UserError
+
+
+class Registry(Mapping[str, str]):
+    """A read-only mapping from short names to import paths.
+
+    Args:
+        kind: What the entries are, as it reads in an error message (``"task"``).
+        entries: Short name to ``"package.module:Name"``.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> str:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def load(self, name: str) -> Any:
+        """Returns the class behind a short name or a ``"package.module:Name"`` path.
+
+        Raises:
+            UserError: The name is not registered, or the path cannot be imported.
+        """
+        path = self._entries.get(name, name)
+        if ":" not in path:
+            raise UserError(f"unknown {self.kind} {name!r}: {self._advice(name)}")
+        module_name, _, attribute = path.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise UserError(
+                f"{self.kind} {name!r}: cannot import {module_name!r} ({error}); "
+                f"check the spelling and that its folder is on the Python path"
+            ) from error
+        try:
+            return getattr(module, attribute)
+        except AttributeError:
+            raise UserError(
+                f"{self.kind} {name!r}: module {module_name!r} has no {attribute!r}; "
+                f"name a class that it defines"
+            ) from None
+
+    def _advice(self, name: str) -> str:
+        close = difflib.get_close_matches(name, self._entries, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        known = ", ".join(sorted(self._entries))
+        return f"{hint}known: {known}; or give your own as 'package.module:Name'"

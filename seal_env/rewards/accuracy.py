@@ -1,0 +1,13 @@
+"""Reward term `accuracy`: what SEAL rewards (arXiv 2506.10943, section 3.1)."""
+
+from __future__ import annotations
+
+from seal_env.rewards.base import Measured
+
+
+class Accuracy:
+    """Share of the held-out questions that the updated learner answers right, 0 to 1."""
+
+    def __call__(self, measured: Measured) -> float:
+        """See the class."""
+        return measured.after.accuracy

@@ -1,0 +1,14 @@
+"""Tasks: where problems come from and how answers are graded. One file a task."""
+
+from seal_env.registry import Registry
+from seal_env.tasks.base import SPLITS, Problem, Question, Task
+
+TASKS = Registry(
+    "task",
+    {
+        "biographies": "seal_env.tasks.biographies:Biographies",
+        "squad": "seal_env.tasks.squad:Squad",
+    },
+)
+
+__all__ = ["SPLITS", "TASKS", "Problem", "Question", "Task"]

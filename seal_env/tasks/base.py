@@ -1,0 +1,91 @@
+"""What a task is: problems with held-out questions, and a grader.
+
+A *problem* is the unit of experience: a context that the policy may read and questions that
+it may not. A *task* produces problems, says how a question is put to the learner, and
+decides whether an answer is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+SPLITS = ("train", "validation", "test")
+"""The splits that every task has."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One held-out question."""
+
+    text: str
+    """The question as a person would ask it."""
+    answer: str
+    """The gold answer, as it should be written."""
+    subject: str = ""
+    """What the question is about (an attribute, a topic), for tables; may be empty."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A context to learn from and the questions that measure what was learned."""
+
+    id: str
+    """Unique within the task; stable across processes and versions of the data's order."""
+    title: str
+    """A short name of the subject; the self-edit language prefixes each sequence with it."""
+    context: str
+    """What the policy reads and what the learner may be trained on."""
+    questions: tuple[Question, ...]
+    """Held out: never part of an observation or of a policy's prompt."""
+    edits: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Self-edits that came with the data, by the name of who wrote them; usually empty."""
+
+
+class Task(ABC):
+    """Where problems come from and how answers are graded."""
+
+    default_prompt: str = "implications"
+    """Name of the prompt (see `seal_env.prompts`) that a policy uses unless told otherwise."""
+    answer_tokens: int = 32
+    """Longest answer that the learner may give, in its own tokens."""
+    answer_prefix: str = ""
+    """What stands between `question_prompt` and an answer when a gold answer is scored."""
+
+    @abstractmethod
+    def size(self, split: str) -> int | None:
+        """Number of problems in a split; None where the split is endless."""
+
+    @abstractmethod
+    def problem(self, split: str, index: int) -> Problem:
+        """The problem at a position of a split; the same one every time.
+
+        Raises:
+            UserError: The split is unknown or the index is beyond a finite split.
+        """
+
+    @abstractmethod
+    def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
+        """Whether each answer is right; `answers` is aligned with `problem.questions`."""
+
+    def reads(self, problem: Problem) -> str:
+        """What a policy is shown of a problem: by default its title and its context."""
+        return f"{problem.title}\n{problem.context}" if problem.title else problem.context
+
+    def question_prompt(self, question: Question) -> str:
+        """The closed-book prompt that puts a question to the learner.
+
+        The default is SEAL's question-answer prompt (arXiv 2506.10943, appendix B).
+        """
+        return (
+            "Let's answer a question directly and concisely.\n"
+            f"Question: {question.text}\nAnswer:\n"
+        )
+
+
+def stable_hash(*parts: object) -> int:
+    """A 63-bit hash of the parts' text that is the same in every process and on every machine."""
+    joined = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "big") >> 1

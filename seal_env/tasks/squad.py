@@ -1,0 +1,103 @@
+"""The task `squad`: real passages with questions, from a file or from Hugging Face datasets.
+
+`seal_env.tasks.passages` says which files are understood: SQuAD's own JSON (arXiv 1606.05250),
+the JSON of SEAL's experiments (arXiv 2506.10943), and either as JSONL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from seal_env.errors import UserError
+from seal_env.grading import grade_answer
+from seal_env.judge import Judge
+from seal_env.tasks.base import SPLITS, Problem, Task, stable_hash
+from seal_env.tasks.passages import load_problems
+
+Grader = Literal["offline", "judge"]
+
+HELD_OUT_SHARE = 0.1
+"""Share of the passages in each of the validation and the test split."""
+
+
+class Squad(Task):
+    """Passages with closed-book questions.
+
+    **Splits.** `all` is every passage, in the file's order; it is what a file of evaluation
+    passages is for. `train`, `validation` and `test` are disjoint parts of it: the passages
+    are ordered by a hash of their text and `split_seed`, the first tenth is `test`, the
+    second `validation`, the rest `train` (at least one passage in each where there are three).
+    So they do not depend on the file's order, and a passage that occurs twice falls in one.
+    Within a split, too, the file's order is kept.
+
+    Args:
+        data: A file, or ``hf:NAME`` or ``hf:NAME:SPLIT`` for a data set read by the optional
+            `datasets` library (SPLIT is ``train`` unless given).
+        split_seed: Another seed splits the passages another way.
+        grader: ``offline`` grades by `seal_env.grading`, ``judge`` asks a model.
+        judge: Which model to ask; only for the grader ``judge``.
+
+    Raises:
+        UserError: The data cannot be read, or the settings do not fit together.
+    """
+
+    default_prompt = "implications"
+
+    def __init__(
+        self,
+        data: str | None = None,
+        split_seed: int = 0,
+        grader: Grader = "offline",
+        judge: Judge | None = None,
+    ) -> None:
+        if grader not in get_args(Grader):
+            raise UserError(f"unknown grader {grader!r}: known: {', '.join(get_args(Grader))}")
+        if grader == "judge" and judge is None:
+            raise UserError("grader 'judge' needs to know whom to ask: give its address and model")
+        if not data:
+            raise UserError(
+                "the task squad reads its passages from a file: give --data FILE (JSON or JSONL "
+                "as SQuAD or SEAL arrange it) or --data hf:NAME for a Hugging Face data set"
+            )
+        self._judge = judge if grader == "judge" else None
+        problems = load_problems(str(data))
+        self._splits = {"all": problems, **_split(problems, split_seed)}
+
+    def size(self, split: str) -> int:
+        """Number of passages in a split."""
+        return len(self._problems(split))
+
+    def problem(self, split: str, index: int) -> Problem:
+        """The passage at a position of a split."""
+        problems = self._problems(split)
+        if not 0 <= index < len(problems):
+            raise UserError(
+                f"split {split!r} has {len(problems)} passages; there is none at {index}"
+            )
+        return problems[index]
+
+    def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
+        """Whether each answer is right, by the offline grader or the judge."""
+        pairs = zip(problem.questions, answers, strict=True)
+        batch = [(question.text, question.answer, answer) for question, answer in pairs]
+        if self._judge is not None:
+            return self._judge.grade(batch)
+        return [grade_answer(gold, answer, question) for question, gold, answer in batch]
+
+    def _problems(self, split: str) -> tuple[Problem, ...]:
+        try:
+            return self._splits[split]
+        except KeyError:
+            raise UserError(f"unknown split {split!r}: known: {', '.join(self._splits)}") from None
+
+
+def _split(problems: Sequence[Problem], seed: int) -> dict[str, tuple[Problem, ...]]:
+    contexts = sorted({problem.context for problem in problems}, key=lambda c: stable_hash(seed, c))
+    held_out = max(1, round(HELD_OUT_SHARE * len(contexts))) if len(contexts) >= 3 else 0
+    names = ["test"] * held_out + ["validation"] * held_out
+    split_of = dict(zip(contexts, names, strict=False))  # the rest is for training
+    return {
+        name: tuple(p for p in problems if split_of.get(p.context, "train") == name)
+        for name in SPLITS
+    }

@@ -1,0 +1,1 @@
+"""Wrappers between the environment's text and what other libraries need."""

@@ -1,0 +1,42 @@
+"""What every test runs under: no network, no pop-up windows, no flaky deadlines."""
+
+import os
+
+# Before anything imports transformers, tokenizers or matplotlib; subprocesses inherit it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+# A first example may load a model, so time says nothing; runs are the same every time.
+hypothesis.settings.register_profile("seal-env", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("seal-env")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Fails a connection to anywhere but this machine, so that no test can come to need one."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address):
+            raise OSError(f"tests use no network, and one wants to reach {address!r}")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+def _is_local(address: object) -> bool:
+    host = str(address[0]) if isinstance(address, tuple) else str(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

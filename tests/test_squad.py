@@ -1,0 +1,323 @@
+"""The task `squad`: files, splits, grading."""
+
+import json
+import sys
+import types
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from seal_env.errors import UserError
+from seal_env.judge import Judge
+from seal_env.tasks import TASKS
+from seal_env.tasks.base import SPLITS
+from seal_env.tasks.squad import Squad
+
+
+def passage(number, **fields):
+    question = {"question": f"Which number is it, {number}?", "answer": f"number {number}"}
+    return {"title": "T", "context": f"Passage {number}.", "questions": [question], **fields}
+
+
+def write(tmp_path, content, name="data.json"):
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Writes a content to a file and returns all its problems."""
+
+    def load(content, name="data.json"):
+        task = Squad(write(tmp_path, content, name))
+        return [task.problem("all", index) for index in range(task.size("all"))]
+
+    return load
+
+
+def test_is_registered():
+    assert TASKS.load("squad") is Squad
+
+
+def test_seal_format(load):
+    first, second = load([passage(1), passage(2, title="Elbe")])
+    assert (first.title, first.context) == ("T", "Passage 1.")
+    assert [(q.text, q.answer) for q in first.questions] == [("Which number is it, 1?", "number 1")]
+    assert (second.title, second.context) == ("Elbe", "Passage 2.")
+    assert first.edits == {}
+
+
+def test_edits_and_completions(load):
+    edits = {"naive": "", "base": "1. A\n2. B"}
+    completions = [{"text": "first", "accuracy": 0.2}, {"text": "second"}, "third"]
+    problem = load([passage(1, edits=edits, completions=completions)])[0]
+    assert problem.edits == {**edits, "0": "first", "1": "second", "2": "third"}
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data"])
+def test_one_object_a_line(load, name):
+    lines = "\n".join(json.dumps(passage(n)) for n in range(3)) + "\n\n"
+    assert [p.context for p in load(lines, name)] == [f"Passage {n}." for n in range(3)]
+    assert len(load(json.dumps(passage(1)), name)) == 1
+
+
+SQUAD = {
+    "version": "1.1",
+    "data": [
+        {
+            "title": "Beyonc%C3%A9_Knowles",
+            "paragraphs": [
+                {
+                    "context": "She sings.",
+                    "qas": [
+                        {"id": "1", "question": "What?", "answers": [{"text": t} for t in "sss"]},
+                        {"question": "Who?", "answers": [{"text": t} for t in ("a", "b", "b")]},
+                        {"question": "When?", "answers": [], "is_impossible": True},
+                    ],
+                },
+                {"context": "Unanswerable.", "qas": [{"question": "Why?", "answers": []}]},
+            ],
+        },
+        {"title": "Elbe", "paragraphs": []},
+    ],
+}
+
+
+def test_squads_own_format(load):
+    (problem,) = load(SQUAD)
+    assert problem.title == "Beyoncé Knowles"
+    assert problem.context == "She sings."
+    assert [(q.text, q.answer) for q in problem.questions] == [("What?", "s"), ("Who?", "b")]
+
+
+ROWS = [
+    {"title": "A_b", "context": "One.", "question": "Q1?", "answers": {"text": ["x", "y", "y"]}},
+    {"title": "A_b", "context": "Two.", "question": "Q2?", "answers": {"text": ["z"]}},
+    {"title": "A_b", "context": "One.", "question": "Q3?", "answers": {"text": ["w"]}},
+]
+
+
+def check_rows(problems):
+    assert [(p.title, p.context) for p in problems] == [("A b", "One."), ("A b", "Two.")]
+    assert [(q.text, q.answer) for q in problems[0].questions] == [("Q1?", "y"), ("Q3?", "w")]
+
+
+def test_rows_are_grouped_by_context(load):
+    check_rows(load(ROWS))
+
+
+def test_hugging_face_data_sets(monkeypatch):
+    asked = []
+    module = types.ModuleType("datasets")
+    module.load_dataset = lambda name, split: asked.append((name, split)) or ROWS
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    task = Squad("hf:someone/rows")
+    check_rows([task.problem("all", index) for index in range(task.size("all"))])
+    Squad("hf:someone/rows:validation")
+    assert asked == [("someone/rows", "train"), ("someone/rows", "validation")]
+
+    def fail(name, split):
+        raise RuntimeError("no such\ndata set")
+
+    module.load_dataset = fail
+    with pytest.raises(UserError, match=r"hf:someone/none: cannot be loaded .no such data set"):
+        Squad("hf:someone/none")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match="needs the datasets library"):
+        Squad("hf:someone/other")
+
+
+def test_repeated_questions_are_kept_once(load):
+    entries = [{"question": "Q?", "answer": answer} for answer in ("a", "a", "b")]
+    (problem,) = load([passage(1, questions=entries)])
+    assert [(q.text, q.answer) for q in problem.questions] == [("Q?", "a")]
+
+
+def test_ids_are_unique_and_depend_on_the_content_alone(load):
+    records = [passage(1), passage(2), passage(1), passage(1, title="U")]
+    problems = load(records)
+    assert len({p.id for p in problems}) == 4
+    assert problems[2].id == f"{problems[0].id}-2"
+    again = load(list(reversed(records)), "other.jsonl")
+    assert {p.id for p in again} == {p.id for p in problems}
+    # Stable across processes and versions: run folders refer to problems by id.
+    assert load([passage(1)], "third.json")[0].id == "70c08df79bdfdf3f"
+
+
+def splits(task):
+    return {s: [task.problem(s, i).id for i in range(task.size(s))] for s in ("all", *SPLITS)}
+
+
+def test_splits_are_disjoint_and_complete(tmp_path):
+    records = [passage(number) for number in range(40)]
+    parts = splits(Squad(write(tmp_path, records)))
+    assert [len(parts[s]) for s in SPLITS] == [32, 4, 4]
+    assert sorted(name for s in SPLITS for name in parts[s]) == sorted(parts["all"])
+    for part in parts.values():  # the file's order is kept
+        assert part == [name for name in parts["all"] if name in part]
+
+    backwards = splits(Squad(write(tmp_path, records[::-1], "back.json")))
+    assert all(set(backwards[s]) == set(parts[s]) for s in SPLITS)
+    other = splits(Squad(write(tmp_path, records), split_seed=1))
+    assert other["all"] == parts["all"]
+    assert other["test"] != parts["test"]
+
+
+def test_a_passage_that_occurs_twice_falls_in_one_split(tmp_path):
+    records = [passage(max(0, number - 20), title=str(number)) for number in range(40)]
+    task = Squad(write(tmp_path, records))
+    contexts = [{task.problem(s, i).context for i in range(task.size(s))} for s in SPLITS]
+    assert [len(part) for part in contexts] == [16, 2, 2]
+    assert not contexts[0] & contexts[1]
+    assert not contexts[0] & contexts[2]
+    assert not contexts[1] & contexts[2]
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(1, [1, 0, 0]), (2, [2, 0, 0]), (3, [1, 1, 1])])
+def test_splits_of_few_passages(tmp_path, n, sizes):
+    task = Squad(write(tmp_path, [passage(number) for number in range(n)]))
+    assert [task.size(split) for split in SPLITS] == sizes
+
+
+def test_unknown_split_and_index(tmp_path):
+    task = Squad(write(tmp_path, [passage(1)]))
+    with pytest.raises(UserError, match=r"unknown split 'dev': known: all, train"):
+        task.size("dev")
+    for index in (1, -1):
+        with pytest.raises(UserError, match=f"has 1 passages; there is none at {index}"):
+            task.problem("all", index)
+
+
+def test_grading(tmp_path):
+    questions = [{"question": f"Q{n}?", "answer": "Hamburg"} for n in range(3)]
+    task = Squad(write(tmp_path, [passage(1, questions=questions)]))
+    problem = task.problem("all", 0)
+    assert task.grade(problem, ["In Hamburg.", "Berlin", ""]) == [True, False, False]
+    assert all(task.grade(problem, [q.answer for q in problem.questions]))
+    with pytest.raises(ValueError, match="shorter"):
+        task.grade(problem, ["one"])
+
+
+def test_the_judge_is_asked_if_wanted(tmp_path, monkeypatch):
+    path = write(tmp_path, [passage(1)])
+    batches = []
+    monkeypatch.setattr(Judge, "grade", lambda self, batch: batches.append(batch) or [True])
+    task = Squad(path, grader="judge", judge=Judge("http://127.0.0.1:1/v1", "m"))
+    assert task.grade(task.problem("all", 0), ["none"]) == [True]
+    assert batches == [[("Which number is it, 1?", "number 1", "none")]]
+    with pytest.raises(UserError, match="whom to ask"):
+        Squad(path, grader="judge")
+    with pytest.raises(UserError, match="unknown grader 'human'"):
+        Squad(path, grader="human")
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    assert Squad(write(tmp_path, [passage(1)])).size("all") == 1
+    assert Squad(write(tmp_path, [passage(1), passage(2)])).size("all") == 2
+
+
+def test_a_byte_order_mark_is_no_content(load):
+    assert len(load("\ufeff" + json.dumps([passage(1)]))) == 1
+
+
+def test_lone_surrogates_are_replaced(load):
+    (problem,) = load(json.dumps([passage(1, title="\ud800", edits={"a": "b\udfff"})]))
+    assert problem.title == "\ufffd"
+    assert problem.edits == {"a": "b\ufffd"}
+
+
+BAD = {
+    "empty": ("", "is empty"),
+    "blank": (" \n\n", "is empty"),
+    "not JSON": ("title: x", "is not JSON"),
+    "cut off": (json.dumps([passage(1)])[:-2], "is not JSON"),
+    "broken line": (f"{json.dumps(passage(1))}\n{{oops\n", "line 2 is not JSON"),
+    "broken first line": (f"{{oops\n{json.dumps(passage(1))}\n", "line 1 is not JSON"),
+    "a number on a line": (f"{json.dumps(passage(1))}\n7\n", "line 2 must be an object"),
+    "nested too deeply": ("[" * 100_000, "nested too deeply"),
+    "a huge number": (f"[{'9' * 10_000}]", "is not JSON"),
+    "NaN": ('[{"title": "T", "context": NaN, "questions": []}]', "NaN is no JSON value"),
+    "a number": ("3", "no list of passages but a number"),
+    "text": ('"x"', "no list of passages but text"),
+    "empty list": ("[]", "holds no questions"),
+    "no questions": ([passage(1, questions=[])], "holds no questions"),
+    "list of texts": ([passage(1), "x"], "record 2 must be an object"),
+    "context is missing": ([passage(1), {**passage(2), "context": None}], "record 2: 'context'"),
+    "context is blank": ([passage(1, context=" ")], "record 1: 'context' is empty"),
+    "title is a list": ([passage(1, title=["T"])], "record 1: 'title' must be text, not a list"),
+    "questions is text": ([passage(1, questions="Q")], "record 1: 'questions' must be a list"),
+    "a question is text": ([passage(1, questions=["Q"])], "record 1, question 1 must be an object"),
+    "answer is a number": (
+        [passage(1, questions=[{"question": "Q", "answer": 3}])],
+        "record 1, question 1: 'answer' must be text, not a number",
+    ),
+    "answer is blank": ([passage(1, questions=[{"question": "Q", "answer": ""}])], "is empty"),
+    "no answer": ([passage(1, questions=[{"question": "Q"}])], "needs an 'answer'"),
+    "edits is a list": ([passage(1, edits=["x"])], "'edits' must map names to texts"),
+    "an edit is a number": ([passage(1, edits={"base": 1})], "edits: 'base' must be text"),
+    "completions is text": ([passage(1, completions="x")], "'completions' must be a list"),
+    "a completion is a number": ([passage(1, completions=[{"text": 1}])], "completion 0: 'text'"),
+    "data is text": ({"data": "x"}, "'data' must be a list"),
+    "no paragraphs": ({"data": [{"title": "x"}]}, "article 1 has no list of 'paragraphs'"),
+    "paragraph is text": ({"data": [{"paragraphs": ["x"]}]}, "article 1, paragraph 1 must be"),
+    "row without context": ([{"question": "Q", "answer": "A"}], "record 1: 'context'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_one_line(tmp_path, case):
+    content, message = BAD[case]
+    path = write(tmp_path, content)
+    with pytest.raises(UserError) as caught:
+        Squad(path)
+    assert message in str(caught.value)
+    assert path in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_that_are_no_files(tmp_path):
+    for path, message in [
+        (tmp_path / "none.json", "no such file"),
+        (tmp_path, "is a folder"),
+        ("\0", "no such file"),
+        ("~no-such-user/x.json", "cannot be read"),
+        ("", "give --data FILE"),
+        (None, "give --data FILE"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            Squad(path and str(path))
+    binary = tmp_path / "model.bin"
+    binary.write_bytes(b"\x80\x02\xff")
+    with pytest.raises(UserError, match="is not UTF-8 text"):
+        Squad(str(binary))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "data title context questions question answer answers text edits completions "
+                "paragraphs qas".split()
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(json_values | st.lists(json_values, max_size=3))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_json_is_read_or_refused_in_one_line(tmp_path, content):
+    path = write(tmp_path, content)
+    try:
+        task = Squad(path)
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert task.size("all") > 0
