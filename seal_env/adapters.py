@@ -28,6 +28,9 @@ from seal_env.errors import UserError
 from seal_env.packing import Pass, current_pass, take_rows
 
 _PEFT_PREFIX = "base_model.model."
+_ALIGNED = 16
+"""Every matrix starts at a multiple of so many weights (64 bytes): where a matrix lies in memory
+can change how a product is rounded, and it must not depend on an adapter's place in the bank."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,10 @@ def find_targets(model: nn.Module, config: LoraConfig) -> tuple[Target, ...]:
     return tuple(found)
 
 
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
+
+
 class AdapterBank:
     """The weights of K adapters, stacked.
 
@@ -102,7 +109,7 @@ class AdapterBank:
         self.targets = tuple(targets)
         self.config = config
         self.count = count
-        size = sum(config.rank * (t.inputs + t.outputs) for t in targets)
+        size = sum(_aligned(config.rank * n) for t in targets for n in (t.inputs, t.outputs))
         self.weights = torch.zeros(count, size, device=device)
         """All weights, shape (count, size): the matrices below are views of it."""
         self.grads: Tensor | None = None
@@ -112,19 +119,19 @@ class AdapterBank:
 
     @property
     def size(self) -> int:
-        """Weights in one adapter."""
+        """Weights in one adapter, with the zeros that keep its matrices aligned."""
         return self.weights.shape[1]
 
     def _views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         views, start, rank, count = {}, 0, self.config.rank, self.count
         for target in self.targets:
-            middle = start + rank * target.inputs
-            stop = middle + rank * target.outputs
+            size_a, size_b = rank * target.inputs, rank * target.outputs
+            middle = start + _aligned(size_a)
             views[target.name] = (
-                flat[:, start:middle].view(count, rank, target.inputs),
-                flat[:, middle:stop].view(count, target.outputs, rank),
+                flat[:, start : start + size_a].view(count, rank, target.inputs),
+                flat[:, middle : middle + size_b].view(count, target.outputs, rank),
             )
-            start = stop
+            start = middle + _aligned(size_b)
         return views
 
     def initialise(self, seeds: Sequence[int]) -> None:
@@ -226,12 +233,22 @@ class AdapterBank:
         try:
             described = json.loads((folder / "adapter_config.json").read_text())
             tensors = load_file(folder / "adapter_model.safetensors")
-            config = LoraConfig(int(described["r"]), float(described["lora_alpha"]))
+            rank, alpha = int(described["r"]), float(described["lora_alpha"])
+            if described.get("use_rslora"):  # there alpha is divided by the root of the rank
+                alpha *= math.sqrt(rank)
+            config = LoraConfig(rank, alpha)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UserError(
                 f"{folder}: no readable PEFT adapter ({error}); it needs "
                 f"adapter_config.json and adapter_model.safetensors"
             ) from error
+        if described.get("rank_pattern") or described.get("alpha_pattern"):
+            raise UserError(
+                f"{folder}: the adapter's rank or alpha differs between modules; "
+                f"use one with the same everywhere"
+            )
+        if not tensors:
+            raise UserError(f"{folder}: the adapter has no weights")
         pieces = {name.removeprefix(_PEFT_PREFIX).rpartition(".lora_")[0] for name in tensors}
         every = find_targets(model, LoraConfig(targets=("all-linear",)))
         targets = tuple(target for target in every if target.name in pieces)
@@ -253,7 +270,7 @@ class AdapterBank:
             a, b = (matrix[0] for matrix in self.matrices[target.name])
             module = model.get_submodule(target.name)
             update = (b @ a) * scale
-            weight: Tensor = module.weight.data  # type: ignore[assignment, union-attr]
+            weight: Tensor = module.weight.data  # type: ignore[assignment]
             weight += (update.t() if isinstance(module, Conv1D) else update).to(weight)
 
 
@@ -278,10 +295,10 @@ class _LowRank(torch.autograd.Function):
         ctx.grads, ctx.scale, ctx.run, ctx.hidden = grads, scale, run, []
         parts = []
         for owners, rows in zip(run.groups, _split(x, run), strict=True):
-            hidden = rows @ a[owners].transpose(1, 2)
+            hidden = _product(rows, a[owners].transpose(1, 2))
             if grads is not None:
                 ctx.hidden.append(hidden)
-            parts.append((hidden @ b[owners].transpose(1, 2)).mul_(scale))
+            parts.append(_product(hidden, b[owners].transpose(1, 2)).mul_(scale))
         return _join(parts, run)
 
     @staticmethod
@@ -293,12 +310,20 @@ class _LowRank(torch.autograd.Function):
         pieces = zip(run.groups, ctx.hidden, _split(x, run), _split(outer[0], run), strict=True)
         for owners, hidden, rows, grad in pieces:
             scaled = grad * ctx.scale
-            grad_hidden = scaled @ b[owners]
-            grad_a[owners] += grad_hidden.transpose(1, 2) @ rows
-            grad_b[owners] += scaled.transpose(1, 2) @ hidden
+            grad_hidden = _product(scaled, b[owners])
+            grad_a[owners] += _product(grad_hidden.transpose(1, 2), rows)
+            grad_b[owners] += _product(scaled.transpose(1, 2), hidden)
             if ctx.needs_input_grad[0]:
-                parts.append(grad_hidden @ a[owners])
+                parts.append(_product(grad_hidden, a[owners]))
         return (_join(parts, run) if parts else None), None, None, None, None, None
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix products of many pairs, each rounded alike however many there are."""
+    if len(x) == 1 and (x.shape[1] % 2 or x.shape[2] % 2 or y.shape[2] % 2):
+        # A single product of an odd shape takes another path through the CPU's library.
+        return torch.bmm(x.expand(2, -1, -1), y.expand(2, -1, -1))[:1]
+    return x @ y
 
 
 def _split(x: Tensor, run: Pass) -> list[Tensor]:

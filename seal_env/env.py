@@ -31,10 +31,11 @@ def make_config(settings: dict[str, Any]) -> EnvConfig:
 
 def observation_space(width: int) -> spaces.Dict:
     """The space of observations for a learner whose hidden states have so many entries."""
+    largest = float(np.finfo(np.float32).max)
     return spaces.Dict(
         {
             "context": AnyText(LONGEST_TEXT),
-            "model_state": spaces.Box(-np.inf, np.inf, (width + STATE_EXTRAS,), np.float32),
+            "model_state": spaces.Box(-largest, largest, (width + STATE_EXTRAS,), np.float32),
         }
     )
 
@@ -74,7 +75,7 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
         **settings: Fields of `EnvConfig`.
     """
 
-    metadata = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
 
     def __init__(self, **settings: Any) -> None:
         settings.pop("render_mode", None)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from seal_env.edits import EDITS, EditLanguage
+from seal_env.edits import EDITS, EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Outcome, Progress, Request
 from seal_env.models.loading import load_learner
@@ -44,7 +44,7 @@ class EnvConfig:
     """The self-edit language: a name in `seal_env.edits.EDITS`, or "package.module:Name"."""
     reward: str = "accuracy"
     """A weighted sum of terms of `seal_env.rewards.REWARDS`, e.g. "accuracy + 0.3 *
-    log_likelihood"."""
+    log_likelihood". In a stream `retention` is added unless it is named (as 0 * retention)."""
     horizon: int = 1
     """Problems in an episode; the learner keeps what it learned from one to the next."""
     split: str = "train"
@@ -61,6 +61,8 @@ class EnvConfig:
     """Folder of a PEFT adapter that the learner starts from, merged into its weights."""
     invalid_penalty: float = 1.0
     """A self-edit that cannot be carried out is rewarded like doing nothing, less this."""
+    trust_remote_code: bool = False
+    """Whether a model may bring Python code of its own, which is then run."""
     dtype: str = "auto"
     """Precision of the frozen weights: float32, bfloat16, or auto (float32 on a CPU)."""
     device: str = "auto"
@@ -133,15 +135,22 @@ class Episodes:
             EDITS.load(config.edit), "self-edit language", config.edit, config.edit_options
         )
         self.reward = parse_reward(config.reward)
+        if config.horizon > 1 and "retention" not in self.reward.names:
+            # In a stream a step's reward takes in what it made the learner forget.
+            self.reward = parse_reward(f"{config.reward} + retention")
         self.use_adapter(config.adapter)
         self.running: list[Episode | None] = [None] * count
 
     def use_adapter(self, adapter: str | None) -> None:
         """Makes the base with this PEFT adapter merged in the learner (None: the base itself)."""
         config = self.config
-        learner = load_learner(config.model, config.dtype, config.device, adapter)
-        self.loop = InnerLoop(learner, self.task, config.inner or recipe(config.model))
-        self._described: dict[str, tuple[np.ndarray, float]] = {}
+        learner = load_learner(
+            config.model, config.dtype, config.device, adapter, config.trust_remote_code
+        )
+        inner = config.inner or recipe(config.model)
+        asked = (config.task, config.data, sorted(config.task_options.items()), inner.chat)
+        self.loop = InnerLoop(learner, self.task, inner, learner.kept.setdefault(repr(asked), {}))
+        self._described = learner.kept.setdefault(f"{asked} described", {})
 
     def draw(self, random: np.random.Generator) -> tuple[Problem, ...]:
         """A random stream of problems."""
@@ -167,6 +176,8 @@ class Episodes:
                 raise UserError(
                     f"options['problems']: {type(item).__name__} is neither a Problem nor an index"
                 )
+            if not item.questions:
+                raise UserError(f"options['problems']: problem {item.id!r} has no questions")
             resolved.append(item)
         return tuple(resolved)
 
@@ -197,7 +208,7 @@ class Episodes:
         """Carries out one self-edit in every slot, all in one pass of the inner loop."""
         requests = []
         for slot, text in enumerate(texts):
-            episode = self._episode(slot)
+            episode = self._going(slot)
             problem = episode.problems[episode.step]
             seed = episode.seed
             requests.append(
@@ -215,10 +226,27 @@ class Episodes:
             for slot, (request, outcome) in enumerate(zip(requests, outcomes, strict=True))
         ]
 
+    def idle(self, problems: Sequence[Problem], progress: Progress | None = None) -> list[Step]:
+        """What doing nothing is worth on some problems: the untouched learner, asked."""
+        self.loop.baselines(problems, progress)
+        steps = []
+        for problem, score in zip(problems, self.loop.baselines_of(problems), strict=True):
+            outcome = Outcome(score, score, (), None, None, False, None)
+            reward, terms = self.reward(Measured(score, score))
+            info = _info(Request(problem, SelfEdit(), 0), outcome) | {"terms": terms}
+            steps.append(Step(reward, True, info))
+        return steps
+
     def _episode(self, slot: int) -> Episode:
         episode = self.running[slot]
         if episode is None:
             raise RuntimeError("call reset before step")
+        return episode
+
+    def _going(self, slot: int) -> Episode:
+        episode = self._episode(slot)
+        if episode.step == len(episode.problems):
+            raise RuntimeError("the episode is over: call reset before the next step")
         return episode
 
     def _finish(self, episode: Episode, request: Request, outcome: Outcome) -> Step:
@@ -252,9 +280,7 @@ class Episodes:
             for i in wanted:
                 if weights[i] is None:
                     self._described[problems[i].id] = fresh[i]
-        return [
-            fresh[i] if i in fresh else self._described[p.id] for i, p in enumerate(problems)
-        ]
+        return [fresh[i] if i in fresh else self._described[p.id] for i, p in enumerate(problems)]
 
 
 def _info(request: Request, outcome: Outcome) -> dict[str, Any]:

@@ -44,7 +44,9 @@ class FinetuneConfig:
         if not all(math.isfinite(x) and x >= 0 for x in numbers) or self.clip == 0:
             raise UserError(f"learning rate, weight decay, clip {numbers}: must be finite, not < 0")
         if self.epochs < 1 or self.batch_size < 1:
-            raise UserError(f"epochs {self.epochs}, batch size {self.batch_size}: must be 1 or more")
+            raise UserError(
+                f"epochs {self.epochs}, batch size {self.batch_size}: must be 1 or more"
+            )
 
     def steps(self, count: int) -> int:
         """Optimiser steps for so many sequences."""
@@ -115,7 +117,7 @@ def finetune(
     try:
         for step in range(longest):
             active = np.flatnonzero(totals > step)
-            batches = [[datasets[k][i] for i in orders[k][step]] for k in active]
+            batches = [[datasets[k][int(i)] for i in orders[k][step]] for k in active.tolist()]
             losses = _accumulate(learner, bank, active, batches)
             optimiser.step(step, active)
             last[active] = losses
@@ -139,7 +141,9 @@ def _accumulate(
     examples = [example for batch in batches for example in batch]
     owners = np.repeat(active, [len(batch) for batch in batches])
     layout = Layout([e.ids for e in examples], owners.tolist(), learner.device)
-    rows, labels, counts = [], [], []
+    rows: list[np.ndarray] = []
+    labels: list[int] = []
+    counts: list[int] = []
     for start, example in zip(layout.starts, examples, strict=True):
         first = max(1, example.unscored)
         rows.append(np.arange(start + first - 1, start + len(example.ids) - 1))
@@ -151,7 +155,7 @@ def _accumulate(
         hidden = learner.hidden(layout.row, FullPass(layout), bank)
         losses = learner.losses(hidden, np.concatenate(rows), labels)
         weights = torch.from_numpy(1.0 / tokens[owner_of_token]).to(losses)
-        (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
+        (losses * weights).sum().backward()
     values = (losses.detach() * weights).cpu().numpy()
     return np.bincount(owner_of_token, values, minlength=len(active))
 
@@ -177,8 +181,10 @@ class _AdamW:
         first, second = self.first[index], self.second[index]
         rate = torch.from_numpy(rates).to(weights)[:, None]
         grads.mul_((config.clip / (_norms(grads) + 1e-6)).clamp(max=1.0)[:, None])
-        first.lerp_(grads, 1 - BETAS[0])
+        # No lerp_: in the middle of a vector and at its end it rounds differently, so that an
+        # adapter's weights would depend on its place in the bank.
         second.mul_(BETAS[1]).addcmul_(grads, grads, value=1 - BETAS[1])
+        first.mul_(BETAS[0]).add_(grads.mul_(1 - BETAS[0]))
         # The gradient's memory takes the update: no temporary of the bank's size is needed.
         torch.sqrt(second, out=grads)
         grads.div_(math.sqrt(1 - BETAS[1] ** (step + 1))).add_(EPSILON)

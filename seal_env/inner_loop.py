@@ -8,8 +8,10 @@ base is never written to, so there is nothing to restore.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from seal_env.finetune import Example, FinetuneConfig, Trained, finetune
 from seal_env.learner import Learner, Sampling
 from seal_env.prompts import render_question
 from seal_env.rewards.base import Score
-from seal_env.tasks.base import Problem, Task
+from seal_env.tasks.base import Problem, Question, Task
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it, and how much there is."""
@@ -90,16 +92,22 @@ class InnerLoop:
         learner: The base model, frozen.
         task: Puts the questions and grades the answers.
         config: How.
+        baselines: What the untouched learner scored on each problem, by the problem's id, as
+            far as it is known; added to.
     """
 
-    def __init__(self, learner: Learner, task: Task, config: InnerLoopConfig) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        task: Task,
+        config: InnerLoopConfig,
+        baselines: dict[str, Score] | None = None,
+    ) -> None:
         self.learner, self.task, self.config = learner, task, config
         self.targets = find_targets(learner.model, config.lora)
-        self._baselines: dict[str, Score] = {}
+        self._baselines = {} if baselines is None else baselines
 
-    def run(
-        self, requests: Sequence[Request], progress: Progress | None = None
-    ) -> list[Outcome]:
+    def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Outcome]:
         """Carries out any number of self-edits.
 
         What comes of one does not depend on the others, on their number or on their order.
@@ -111,8 +119,10 @@ class InnerLoop:
         self.baselines([r.problem for r in requests if r.start is None], progress)
         prepared = [(request, *self._examples(request)) for request in requests]
         outcomes: list[Outcome] = []
-        for chunk in _chunks(prepared, self.config.tokens_per_pass):
-            outcomes += self._run_together(chunk, progress)
+        batch = self.config.finetune.batch_size
+        sizes = [sum(sorted(len(e.ids) for e in item[1])[-batch:]) for item in prepared]
+        for part in _within(sizes, self.config.tokens_per_pass):
+            outcomes += self._run_together(prepared[part.start : part.stop], progress)
         return outcomes
 
     def baselines(
@@ -121,9 +131,9 @@ class InnerLoop:
         """How the untouched learner does on problems; asked once a problem, then kept."""
         wanted = {p.id: p for p in problems}
         missing = [p for key, p in wanted.items() if key not in self._baselines]
-        for part in _parts(missing, 64):
-            scores = self._ask(part, [0] * len(part), None, progress)
-            self._baselines.update(zip((p.id for p in part), scores, strict=True))
+        if missing:
+            scores = self._ask(missing, [0] * len(missing), None, progress)
+            self._baselines.update(zip((p.id for p in missing), scores, strict=True))
         return [self._baselines[key] for key in wanted]
 
     def new_bank(self, count: int) -> AdapterBank:
@@ -167,6 +177,11 @@ class InnerLoop:
         )
         good = [bool(record.steps) and not record.failed for record in records]
         after = self._after(requests, bank, good, progress)
+        # Weights can be finite and yet so large that the model's numbers no longer are.
+        good = [
+            ok and all(math.isfinite(score.log_likelihood) for score in scores)
+            for ok, scores in zip(good, after, strict=True)
+        ]
         outcomes = []
         for index, (request, _, truncated, error) in enumerate(chunk):
             if good[index]:
@@ -195,7 +210,7 @@ class InnerLoop:
             return [], False, request.edit.error
         examples, left, truncated = [], self.config.max_tokens, request.edit.truncated
         end = self.learner.end_ids
-        for text in request.edit.sequences:
+        for position, text in enumerate(request.edit.sequences):
             ids = self.learner.encode(text) + end
             room = min(left, self.learner.max_length)
             if len(ids) > room:
@@ -204,7 +219,7 @@ class InnerLoop:
                 examples.append(Example(tuple(ids)))
             left -= len(ids)
             if left < 2:
-                truncated |= text is not request.edit.sequences[-1]
+                truncated |= position + 1 < len(request.edit.sequences)
                 break
         if not examples:
             return [], truncated, "nothing to train on: the self-edit holds no text"
@@ -234,9 +249,7 @@ class InnerLoop:
     ) -> list[list[Score]]:
         """Scores before the update, from the kept baselines where there was none before."""
         if bank is None:
-            return [
-                self.baselines_of([request.problem, *request.earlier]) for request in requests
-            ]
+            return [self.baselines_of([request.problem, *request.earlier]) for request in requests]
         return self._score_all(requests, bank, progress)
 
     def baselines_of(self, problems: Sequence[Problem]) -> list[Score]:
@@ -260,53 +273,69 @@ class InnerLoop:
         progress: Progress | None,
     ) -> list[Score]:
         """Asks the questions of problems, each under its adapter, and grades the answers."""
-        learner = self.learner
-        prompts, golds, asked_by = [], [], []
-        for problem, owner in zip(problems, owners, strict=True):
-            for question in problem.questions:
-                text = self.task.question_prompt(question)
-                text = render_question(text, learner.tokenizer, self.config.chat)
-                prompts.append(learner.encode_prompt(text, self.config.chat))
-                gold = learner.encode_answer(self.task.answer_prefix + question.answer)
-                golds.append(gold or learner.end_ids)
-                asked_by.append(owner)
-        likelihoods = learner.score(prompts, golds, asked_by, bank)
-
-        def tell(done: int) -> None:
-            if progress is not None:
-                progress("asking", done, len(prompts))
-
-        sampling = Sampling(self.task.answer_tokens, stop_at_newline=True)
-        texts = [
-            learner.decode(ids).strip().split("\n")[0].strip()
-            for ids in learner.generate(prompts, sampling, asked_by, bank, progress=tell)
+        asked = [
+            self._tokens_of(question, owner)
+            for problem, owner in zip(problems, owners, strict=True)
+            for question in problem.questions
         ]
+        likelihoods: list[float] = []
+        texts: list[str] = []
+        for part in _within([len(a.prompt) + a.room for a in asked], self.config.tokens_per_pass):
+            some = asked[part.start : part.stop]
+
+            def tell(done: int, before: int = part.start) -> None:
+                if progress is not None:
+                    progress("asking", before + done, len(asked))
+
+            new_likelihoods, new_texts = self._answers(some, bank, tell)
+            likelihoods += new_likelihoods
+            texts += new_texts
         scores, position = [], 0
         for problem in problems:
-            count = len(problem.questions)
-            answers = tuple(texts[position : position + count])
+            stop = position + len(problem.questions)
+            answers = tuple(texts[position:stop])
             verdicts = tuple(self.task.grade(problem, answers))
-            scores.append(Score(answers, verdicts, tuple(likelihoods[position : position + count])))
-            position += count
+            scores.append(Score(answers, verdicts, tuple(likelihoods[position:stop])))
+            position = stop
         return scores
 
+    def _tokens_of(self, question: Question, owner: int) -> _Asked:
+        learner, task = self.learner, self.task
+        text = render_question(task.question_prompt(question), learner.tokenizer, self.config.chat)
+        gold = learner.encode_answer(task.answer_prefix + question.answer) or learner.end_ids
+        room = max(len(gold), task.answer_tokens)
+        prompt = learner.encode_prompt(text, self.config.chat)
+        return _Asked(prompt[-max(learner.max_length - room, 1) :], gold, room, owner)
 
-def _chunks(
-    prepared: Sequence[tuple[Request, list[Example], bool, str | None]], budget: int
-) -> Iterable[list[tuple[Request, list[Example], bool, str | None]]]:
-    """Groups whose longest sequences together stay within the budget."""
-    chunk: list[tuple[Request, list[Example], bool, str | None]] = []
-    used = 0
-    for item in prepared:
-        need = max((len(e.ids) for e in item[1]), default=0)
-        if chunk and used + need > budget:
-            yield chunk
-            chunk, used = [], 0
-        chunk.append(item)
-        used += need
-    if chunk:
-        yield chunk
+    def _answers(
+        self, asked: Sequence[_Asked], bank: AdapterBank | None, tell: Callable[[int], None]
+    ) -> tuple[list[float], list[str]]:
+        """Log-likelihoods of the gold answers, and the learner's own answers."""
+        prompts, owners = [a.prompt for a in asked], [a.owner for a in asked]
+        likelihoods = self.learner.score(prompts, [a.gold for a in asked], owners, bank)
+        sampling = Sampling(self.task.answer_tokens, stop_at_newline=True)
+        found = self.learner.generate(prompts, sampling, owners, bank, progress=tell)
+        return likelihoods, [
+            self.learner.decode(ids).strip().split("\n")[0].strip() for ids in found
+        ]
 
 
-def _parts(items: Sequence[Problem], size: int) -> Iterable[Sequence[Problem]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
+class _Asked(NamedTuple):
+    """A question in tokens."""
+
+    prompt: list[int]
+    gold: list[int]
+    room: int
+    owner: int
+
+
+def _within(sizes: Sequence[int], budget: int) -> Iterable[range]:
+    """Splits items into runs whose sizes add up to at most the budget, or that are single."""
+    start, used = 0, 0
+    for index, size in enumerate(sizes):
+        if index > start and used + size > budget:
+            yield range(start, index)
+            start, used = index, 0
+        used += size
+    if start < len(sizes):
+        yield range(start, len(sizes))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,11 +68,13 @@ class Learner:
         self.tokenizer = tokenizer
         self.name = name
         self.device = model.device
-        self.width = int(model.get_input_embeddings().weight.shape[1])
+        self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
         self.max_length = _max_length(model, tokenizer)
         self.stop_ids = _stop_ids(model, tokenizer)
         self.end_ids = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
         """What a training sequence ends with."""
+        self.kept: dict[str, dict[str, Any]] = {}
+        """What was measured of the untouched model and need not be measured again, by kind."""
         self._newlines: Tensor | None = None
 
     def encode(self, text: str) -> list[int]:
@@ -107,11 +110,11 @@ class Learner:
             output = self.model.base_model(
                 input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False
             )
-        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+        return output.last_hidden_state[0]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Float32 logits of hidden states, shape (rows, vocabulary)."""
-        return self.model.get_output_embeddings()(hidden).float()  # type: ignore[no-any-return]
+        return self.model.get_output_embeddings()(hidden).float()
 
     @torch.no_grad()
     def score(
@@ -133,6 +136,8 @@ class Learner:
             Natural logarithms, at most 0; NaN where nothing was scored.
         """
         whole = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+        if not whole:
+            return []
         layout = Layout(whole, owners, self.device)
         hidden = self.hidden(layout.row, FullPass(layout), bank)
         rows, labels, counts = [], [], []
@@ -145,7 +150,9 @@ class Learner:
         means, position = [], 0
         for count in counts:
             # fsum is exact, so the mean does not depend on the order of the sum.
-            means.append(-math.fsum(losses[position : position + count]) / count if count else math.nan)
+            means.append(
+                -math.fsum(losses[position : position + count]) / count if count else math.nan
+            )
             position += count
         return means
 
@@ -153,11 +160,14 @@ class Learner:
         """Cross-entropy at some rows, shape (len(rows),), without keeping all logits at once."""
         count = len(rows)
         padded = np.resize(rows, padded_rows(count))
-        targets = torch.tensor(np.resize(np.asarray(labels), len(padded)), device=self.device)
+        targets = torch.tensor(
+            np.resize(np.asarray(labels, dtype=np.int64), len(padded)), device=self.device
+        )
         chosen = hidden.index_select(0, torch.from_numpy(padded).to(self.device))
         parts = [
-            F.cross_entropy(self.head(chosen[i : i + HEAD_ROWS]), targets[i : i + HEAD_ROWS],
-                            reduction="none")
+            F.cross_entropy(
+                self.head(chosen[i : i + HEAD_ROWS]), targets[i : i + HEAD_ROWS], reduction="none"
+            )
             for i in range(0, len(padded), HEAD_ROWS)
         ]
         return torch.cat(parts)[:count]
@@ -181,7 +191,9 @@ class Learner:
         losses = [0.0] * len(texts)
         if scored:
             empty: list[list[int]] = [[] for _ in scored]
-            values = self.score(empty, [texts[i] for i in scored], [owners[i] for i in scored], bank)
+            values = self.score(
+                empty, [texts[i] for i in scored], [owners[i] for i in scored], bank
+            )
             for i, value in zip(scored, values, strict=True):
                 losses[i] = -value
         return means, losses
@@ -207,8 +219,11 @@ class Learner:
             progress: Called with the number of prompts done.
 
         Returns:
-            The new token ids of each prompt, without the end token.
+            The new token ids of each prompt, without the end token. They end where the model's
+            longest input does, too.
         """
+        if not prompts:
+            return []
         decoder = _Decoder(self, prompts, owners or [0] * len(prompts), bank, sampling, seeds)
         return decoder.run(progress)
 
@@ -343,10 +358,10 @@ class _Decoder:
         rows = padded_rows(len(hidden))
         logits = self.learner.head(F.pad(hidden, (0, 0, 0, rows - len(hidden))))[: len(hidden)]
         if self.noise is None:
-            return logits.argmax(-1).cpu().numpy()  # type: ignore[no-any-return]
+            return logits.argmax(-1).cpu().numpy()
         scaled = (logits.double() / self.sampling.temperature).softmax(-1).cumsum(-1)
         drawn = self.noise[self.active, step].to(scaled)[:, None] * scaled[:, -1:]
-        return torch.searchsorted(scaled, drawn, right=True)[:, 0].cpu().numpy()  # type: ignore[no-any-return]
+        return torch.searchsorted(scaled, drawn, right=True)[:, 0].cpu().numpy()
 
     def _append(self, tokens: np.ndarray) -> np.ndarray:
         """Writes the new tokens down; returns which of the active sequences go on."""
@@ -358,6 +373,8 @@ class _Decoder:
         for i, token, goes in zip(self.active, tokens, going, strict=True):
             if goes:
                 self.texts[i].append(int(token))
+        written = np.array([len(self.texts[i]) for i in self.active])
+        going &= self.lengths[self.active] + written <= self.learner.max_length
         return going
 
     def _drop(self, going: np.ndarray) -> None:
@@ -384,9 +401,16 @@ def _uniforms(seeds: Sequence[int] | None, order: np.ndarray, sampling: Sampling
 
 
 def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Longest input in tokens, by the model's config and the tokenizer."""
-    limit = getattr(model.config, "max_position_embeddings", None) or 1 << 20
-    return int(min(limit, tokenizer.model_max_length or limit))
+    """Longest input in tokens, by the model's config and the tokenizer.
+
+    Packed attention knows no sliding window, which makes no difference within the window.
+    """
+    config = model.config
+    limits = [1 << 20, tokenizer.model_max_length]
+    limits.append(getattr(config, "max_position_embeddings", None) or limits[0])
+    if getattr(config, "use_sliding_window", True):
+        limits.append(getattr(config, "sliding_window", None) or limits[0])
+    return int(min(limits))
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

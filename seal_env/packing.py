@@ -35,8 +35,10 @@ ROW_MULTIPLE = 16
 
 
 def bucket(length: int) -> int:
-    """The padded length of a block that holds `length` tokens: at most a quarter is padding
-    beyond 64 tokens, and there are few distinct values."""
+    """The padded length of a block that holds `length` tokens.
+
+    At most a quarter is padding beyond 64 tokens, and there are few distinct values.
+    """
     step = max(16, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
 
@@ -105,13 +107,18 @@ class _Move(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        index, inverse = ctx.saved_tensors
+        _, inverse = ctx.saved_tensors
         return take_rows(grads[0], inverse, ctx.blocks), None, None, None
 
 
 def take_rows(x: Tensor, index: Tensor, blocks: Blocks) -> Tensor:
-    """Rows into slots (`index` is `blocks.gather`) or slots into rows (`blocks.scatter`), outside
-    of autograd; spare rows come out as zeros."""
+    """Rows into slots or slots into rows, outside of autograd; spare rows come out as zeros.
+
+    Args:
+        x: Rows or slots.
+        index: `blocks.gather` or `blocks.scatter`, the tensor itself.
+        blocks: How.
+    """
     taken = x.index_select(0, index)
     if index is blocks.scatter:
         taken[blocks.real_rows :] = 0
@@ -187,9 +194,7 @@ class Layout:
         self.blocks = Blocks.build(lengths, rows, device)
         self.owners, tokens = owner_segments(np.asarray(owners)[self.order], lengths)
         self.owner_blocks = (
-            self.blocks
-            if len(self.owners) == len(lengths)
-            else Blocks.build(tokens, rows, device)
+            self.blocks if len(self.owners) == len(lengths) else Blocks.build(tokens, rows, device)
         )
 
 
@@ -218,8 +223,18 @@ class Pass:
         """For each group of `owner_blocks`, which adapters its blocks belong to."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        """Attention over rows: q of shape (rows, heads, width), k and v (rows, kv heads, width);
-        returns (rows, heads, width)."""
+        """Attention over rows.
+
+        Args:
+            layer: The layer's number.
+            q: Shape (rows, heads, width).
+            k: Shape (rows, kv heads, width).
+            v: As k.
+            scale: Factor on the scores; None for the usual one.
+
+        Returns:
+            Shape (rows, heads, width).
+        """
         raise NotImplementedError
 
 
@@ -246,6 +261,7 @@ class FullPass(Pass):
         self.keep = keep
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        """See `Pass.attend`."""
         blocks = self.layout.blocks
         queries, keys, values = (to_blocks(x, blocks) for x in (q, k, v))
         if self.keep is not None:
@@ -306,7 +322,9 @@ def packed_attention(
 
     Args:
         module: The attention layer.
-        query: Shape (1, heads, rows, width); `key` and `value` with their own head count.
+        query: Shape (1, heads, rows, width).
+        key: Shape (1, kv heads, rows, width).
+        value: As key.
         attention_mask: None; the current pass knows what attends to what.
         scaling: Factor on the scores.
 
@@ -317,6 +335,54 @@ def packed_attention(
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     return run.attend(layer, q, k, v, scaling).unsqueeze(0), None
+
+
+class EvenActivation(nn.Module):
+    """An element-wise activation that rounds alike wherever in a row a token stands.
+
+    On a CPU torch deals the elements out to threads in equal shares, and computes what is left
+    over at the end of a share, less than a vector, by scalar code that rounds differently. So
+    the shares are made whole vectors here.
+
+    Args:
+        inner: The activation.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape in, same shape out."""
+        even = _even_share(x.numel()) if x.device.type == "cpu" else x.numel()
+        if even == x.numel():
+            return self.inner(x)
+        flat = x.reshape(-1)
+        return torch.cat([self.inner(flat[:even]), self.inner(flat[even:])]).view_as(x)
+
+
+_GRAIN = 32768  # at::internal::GRAIN_SIZE: fewest elements that torch gives a thread
+_VECTORS = 64  # elements: two of the longest vectors, of two bytes each
+
+
+def _even_share(size: int) -> int:
+    """How many of so many elements can be dealt out to threads in whole vectors."""
+    while True:
+        threads = min(torch.get_num_threads(), -(-size // _GRAIN))
+        if threads <= 1 or size % (threads * _VECTORS) == 0:
+            return size
+        size -= size % (threads * _VECTORS)
+
+
+def even_activations(model: nn.Module) -> None:
+    """Wraps the activations of a model in `EvenActivation`, in place."""
+    kinds = ("transformers.activations", "torch.nn.modules.activation")
+    for module in list(model.modules()):
+        if isinstance(module, EvenActivation):
+            continue
+        for name, child in list(module.named_children()):
+            if type(child).__module__ in kinds:
+                setattr(module, name, EvenActivation(child))
 
 
 AttentionInterface.register(IMPLEMENTATION, packed_attention)

@@ -8,7 +8,7 @@ from seal_env.inner_loop import InnerLoopConfig
 
 RECIPES = {
     # The passage alone teaches a little, so that the kind of self-edit matters.
-    "tiny": InnerLoopConfig(LoraConfig(8, 16.0), FinetuneConfig(2e-3, epochs=5)),
+    "tiny": InnerLoopConfig(LoraConfig(8, 32.0), FinetuneConfig(5e-3, epochs=5)),
 }
 """Model name to settings."""
 

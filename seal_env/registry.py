@@ -48,7 +48,7 @@ class Registry(Mapping[str, str]):
         module_name, _, attribute = path.partition(":")
         try:
             module = importlib.import_module(module_name)
-        except ImportError as error:
+        except (ImportError, TypeError, ValueError) as error:  # the latter two: no module's name
             raise UserError(
                 f"{self.kind} {name!r}: cannot import {module_name!r} ({error}); "
                 f"check the spelling and that its folder is on the Python path"

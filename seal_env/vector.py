@@ -33,7 +33,10 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         **settings: Fields of `EnvConfig`.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(self, num_envs: int = 1, **settings: Any) -> None:
         settings.pop("render_mode", None)
@@ -57,8 +60,8 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         options: dict[str, Any] | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Starts K episodes on the untouched learner; see the class for `seed` and `options`."""
-        listed = isinstance(seed, list)
-        super().reset(seed=next((s for s in seed if s is not None), None) if listed else seed)
+        first = next((s for s in seed if s is not None), None) if isinstance(seed, list) else seed
+        super().reset(seed=first)
         self._seed(seed)
         assert self._inner_seeds is not None
         given = (options or {}).get("problems")
@@ -103,18 +106,22 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         return self._batch(), rewards, terminated, np.zeros_like(terminated), infos
 
     def _seed(self, seed: int | list[int | None] | None) -> None:
-        drawn = self.np_random.integers(1 << 31, size=1)[0] if self._inner_seeds is None else 0
-        before = self._inner_seeds or [int(drawn)] * self.num_envs
+        if isinstance(seed, int):  # before anything is drawn: what follows depends on it alone
+            self._inner_seeds = [seed] * self.num_envs
+            return
+        before = self._inner_seeds
+        if before is None:
+            before = [int(self.np_random.integers(1 << 31))] * self.num_envs
         if seed is None:
             self._inner_seeds = before
-        elif isinstance(seed, list):
+        else:
             if len(seed) != self.num_envs:
                 raise UserError(f"got {len(seed)} seeds for {self.num_envs} environments")
+            if any(new is not None and new < 0 for new in seed):
+                raise UserError(f"seeds {seed}: must not be negative")
             self._inner_seeds = [
                 old if new is None else new for old, new in zip(before, seed, strict=True)
             ]
-        else:
-            self._inner_seeds = [seed] * self.num_envs
 
     def _batch(self) -> dict[str, Any]:
         observations = self.episodes.observe(range(self.num_envs))

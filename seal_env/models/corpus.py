@@ -1,4 +1,4 @@
-"""What the embedded model reads in pretraining: a curriculum over kinds of document.
+"""What the embedded model reads in pretraining, one document after the other.
 
 Copying an unseen person's values out of a passage is the hard part for a model this small.
 So pretraining starts with repeated random word sequences, from which the copying circuit
@@ -7,15 +7,12 @@ So pretraining starts with repeated random word sequences, from which the copyin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from seal_env.tasks.biographies import KNOWN_PEOPLE, Biographies, names
-from seal_env.tasks.biography_edits import STYLES, write
+from seal_env.tasks.biography_edits import write
 from seal_env.tasks.people import (
     ATTRIBUTES,
     Person,
@@ -43,67 +40,51 @@ Document = tuple[list[int], list[int]]
 
 
 class Corpus:
-    """An endless stream of training rows.
+    """An endless stream of documents.
 
     Args:
         tokenizer: The word-level tokenizer.
-        row_length: Tokens in a row.
         seed: Fixes the stream.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, row_length: int, seed: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.tokenizer = tokenizer
-        self.row_length = row_length
         self.rng = Random(seed)
         self.world = Biographies()
         self.known = [self.world.person("known", i) for i in range(KNOWN_PEOPLE)]
         self.pool = names("pretrain")
 
-    def batch(self, rows: int, progress: float) -> tuple[Tensor, Tensor]:
-        """Rows of concatenated documents for a moment of the curriculum.
+    def batch(self, tokens: int, repeats: float, literal: float) -> list[Document]:
+        """Documents with so many tokens in all, or a few more.
 
         Args:
-            rows: Number of rows.
-            progress: Share of pretraining that is done, 0 to 1.
-
-        Returns:
-            Token ids and labels, each of shape (rows, row_length).
+            tokens: How many at least.
+            repeats: Share of documents that are repeated random sequences.
+            literal: Share of the others that are literal copies of passages.
         """
-        ids, labels = [], []
-        for _ in range(rows):
-            row_ids: list[int] = []
-            row_labels: list[int] = []
-            for document_ids, document_labels in self._documents(progress):
-                if row_ids and len(row_ids) + len(document_ids) > self.row_length:
-                    break
-                row_ids += document_ids
-                row_labels += document_labels
-            padding = self.row_length - len(row_ids)
-            ids.append((row_ids + [0] * padding)[: self.row_length])
-            labels.append((row_labels + [IGNORED] * padding)[: self.row_length])
-        return torch.tensor(ids), torch.tensor(labels)
+        documents, count = [], 0
+        while count < tokens:
+            documents.append(self._document(repeats, literal))
+            count += len(documents[-1][0])
+        return documents
 
-    def _documents(self, progress: float) -> Iterator[Document]:
+    def _document(self, repeats: float, literal: float) -> Document:
         rng = self.rng
-        repeats = 0.8 if progress < 1 / 8 else 0.4 if progress < 1 / 4 else 0.08
-        while True:
-            if rng.random() < repeats:
-                yield self._repeated()
-                continue
-            kind = rng.random()
-            if kind < 0.24:
-                yield self._known()
-            elif kind < 0.32:
-                yield self._stranger()
-            elif kind < 0.42:
-                yield self._asked_in_context()
-            elif kind < 0.42 + (0.2 if progress < 0.4 else 0.02):
-                person, text = self._someone()
-                yield self._encode(f"{text}\nPassage:\n", text)
-            else:
-                person, text = self._someone()
-                style = rng.choices(list(STYLE_WEIGHTS), list(STYLE_WEIGHTS.values()))[0]
-                yield self._encode(f"{text}\nNotes:\n", write(style, person, rng))
+        if rng.random() < repeats:
+            return self.repeated()
+        if rng.random() < literal:
+            _, text = self._someone()
+            return self._encode(f"{text}\nPassage:\n", text)
+        kind = rng.random()
+        if kind < 0.4:
+            return self._known()
+        if kind < 0.5:
+            return self._stranger()
+        if kind < 0.6:
+            return self._asked_in_context()
+        person, text = self._someone()
+        style = rng.choices(list(STYLE_WEIGHTS), list(STYLE_WEIGHTS.values()))[0]
+        return self._encode(f"{text}\nNotes:\n", write(style, person, rng))
 
     def _someone(self) -> tuple[Person, str]:
         person = sample_person(self.rng.choice(self.pool), self.rng)
@@ -114,24 +95,24 @@ class Corpus:
         then = self.tokenizer(completion)["input_ids"] + [self.tokenizer.eos_token_id]
         return first + then, [IGNORED] * len(first) + then
 
-    def _repeated(self) -> Document:
-        """A random sequence of words twice; only the second time can be predicted."""
+    def repeated(self) -> Document:
+        """A random sequence of words several times over; all but the first can be predicted."""
         rng = self.rng
-        length = rng.randint(8, 64)
+        length = rng.randint(4, 40)
+        times = rng.randint(3, 6) if length <= 16 else 2
         words = [rng.randrange(4, len(self.tokenizer)) for _ in range(length)]
-        eos = self.tokenizer.eos_token_id
-        return [*words, eos, *words, eos], [*[IGNORED] * (length + 1), *words, eos]
+        return words * times, [IGNORED] * length + words * (times - 1)
 
     def _study(self, person: Person) -> str:
         """One sequence about a person, in a form that self-edits have."""
         rng = self.rng
         attribute = rng.randrange(len(ATTRIBUTES))
         form = rng.random()
-        if form < 0.45:
+        if form < 0.3:
             return f"{person.name}\n{statement(person, attribute, rng.randrange(6))}"
-        if form < 0.55:
+        if form < 0.4:
             return f"{person.name}\n{question_answer(person, attribute, rng.randrange(4))}"
-        if form < 0.6:
+        if form < 0.43:
             return f"{person.name}\n{remarks(person, [rng.randrange(99)])[0]}"
         if form < 0.7:
             return f"{person.name}\n{passage(person, rng)}"

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from seal_env.adapters import AdapterBank
 from seal_env.errors import UserError
 from seal_env.learner import Learner
-from seal_env.packing import IMPLEMENTATION, FullPass, Layout
+from seal_env.packing import IMPLEMENTATION, FullPass, Layout, even_activations
 
 EMBEDDED = {"tiny": Path(__file__).parent / "tiny"}
 """Models that come with the package: name to folder."""
@@ -52,7 +52,8 @@ def load_learner(
     """
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
-    key = (model, str(kind), str(place), _digest(adapter) if adapter else "")
+    content = _digest(adapter) if adapter else ""
+    key = (model, str(kind), str(place), content, str(trust_remote_code))
     if key not in _pool:
         if adapter is None:
             _pool[key] = _load(model, kind, place, trust_remote_code)
@@ -127,10 +128,12 @@ def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
         expected = network(input_ids=probe, use_cache=False).logits[0].float()
     try:
         network.set_attn_implementation(IMPLEMENTATION)
+        even_activations(network)
         learner = Learner(network, tokenizer, name)
-        layout = Layout([probe[0].tolist()], [0], learner.device)
+        # Behind another sequence, to which an architecture without attention would listen.
+        layout = Layout([probe[0, 5:].tolist(), probe[0].tolist()], [0, 0], learner.device)
         with torch.no_grad():
-            found = learner.head(learner.hidden(layout.row, FullPass(layout), None))[:12]
+            found = learner.head(learner.hidden(layout.row, FullPass(layout), None))[7:19]
         scale = float(expected.abs().max()) + 1.0
         tolerance = 1e-3 if network.dtype == torch.float32 else 0.1
         agrees = bool((found - expected).abs().max() <= tolerance * scale)
@@ -156,7 +159,7 @@ def _source(model: str) -> tuple[str, dict[str, Any]]:
             "gguf_file": path.name,
             "quantization_config": GgufConfig(dequantize=True),
         }
-    if path.is_dir():
+    if model and path.is_dir():
         if not (path / "config.json").is_file():
             raise UserError(f"model {model!r}: the folder has no config.json; is it a model?")
         if not list(path.glob("*.safetensors")):
@@ -204,8 +207,13 @@ def _merged(base: Learner, adapter: Path) -> Learner:
 
 def _digest(adapter: str) -> str:
     """Identifies an adapter by its content: the same folder may be written again."""
-    path = Path(adapter) / "adapter_model.safetensors"
+    digest = hashlib.blake2b(digest_size=16)
     try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            path = Path(adapter) / name
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
     except OSError as error:
-        raise UserError(f"adapter {adapter!r}: cannot read {path.name} ({error.strerror})") from error
+        raise UserError(
+            f"adapter {adapter!r}: cannot read {path.name} ({error.strerror})"
+        ) from error

@@ -6,6 +6,7 @@ with terms of one's own, ``"accuracy - 0.1 * mypackage.module:MyTerm"``.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -33,6 +34,11 @@ class Reward:
     terms: tuple[tuple[str, float, RewardTerm], ...]
     """Name, weight and term of each summand."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The terms' names."""
+        return tuple(name for name, _, _ in self.terms)
+
     def __call__(self, measured: Measured) -> tuple[float, dict[str, float]]:
         """The reward of an outcome, and each term's own value by name."""
         values = {name: term(measured) for name, _, term in self.terms}
@@ -58,6 +64,10 @@ def parse_reward(text: str) -> Reward:
         if any(name == other for other, _, _ in terms):
             raise UserError(f"reward {text!r}: names {name!r} twice; add its weights up")
         weight = float(found["weight"] or 1) * (-1 if found["sign"] == "-" else 1)
+        if not math.isfinite(weight):
+            raise UserError(
+                f"reward {text!r}: the weight of {name!r} is not finite; make it smaller"
+            )
         terms.append((name, weight, REWARDS.load(name)()))
         position = found.end()
     if not terms:

@@ -34,7 +34,7 @@ class Measured:
     """What was measured of one self-edit."""
 
     before: Score
-    """The untouched learner on the problem's questions."""
+    """The learner as it was (in a stream: after the step before) on the problem's questions."""
     after: Score
     """The learner after the update, or `before` if there was none."""
     earlier: Sequence[tuple[Score, Score]] = ()

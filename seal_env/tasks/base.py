@@ -56,7 +56,10 @@ class Task(ABC):
 
     @abstractmethod
     def size(self, split: str) -> int | None:
-        """Number of problems in a split; None where the split is endless."""
+        """Number of problems in a split; None where the split is endless.
+
+        A finite task has one split more, ``"all"``: every problem, in the order of the data.
+        """
 
     @abstractmethod
     def problem(self, split: str, index: int) -> Problem:
@@ -80,8 +83,7 @@ class Task(ABC):
         The default is SEAL's question-answer prompt (arXiv 2506.10943, appendix B).
         """
         return (
-            "Let's answer a question directly and concisely.\n"
-            f"Question: {question.text}\nAnswer:\n"
+            f"Let's answer a question directly and concisely.\nQuestion: {question.text}\nAnswer:\n"
         )
 
 

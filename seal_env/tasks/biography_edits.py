@@ -91,8 +91,9 @@ def classify(text: str) -> str:
     if asked:
         return "two-questions" if asked > len(ATTRIBUTES) else "questions"
     sentences = text.count(".")
-    facts = sum(any(value in text.replace(".", " ").split() for value in a.values)
-                for a in ATTRIBUTES)
+    facts = sum(
+        any(value in text.replace(".", " ").split() for value in a.values) for a in ATTRIBUTES
+    )
     if not lines or not sentences:
         return "other"
     if facts == 0:

@@ -58,7 +58,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         ),
         (
             "{who} was born in {value} .",
-            "{who} came into the world in {value} .",
+            "{who} comes from {value} .",
             "The story of {who} began in {value} .",
             "{who} is a native of {value} .",
         ),
@@ -66,7 +66,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "{name} was born in {value} .",
             "The birthplace of {name} is {value} .",
             "{name} comes from {value} .",
-            "{value} is the city where {name} was born .",
+            "The city where {name} was born is {value} .",
             "{name} is a native of {value} .",
             "The city that {name} was born in is {value} .",
         ),
@@ -87,8 +87,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         (
             "{who} works as a {value} .",
             "{who} earns a living as a {value} .",
-            "{who} trained for years to become a {value} .",
-            "By trade {who} is a {value} .",
+            "{who} is a {value} by trade .",
+            "For years {who} has been a {value} .",
         ),
         (
             "{name} works as a {value} .",
@@ -96,7 +96,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "{name} is a {value} by trade .",
             "The job of {name} is that of a {value} .",
             "{name} earns a living as a {value} .",
-            "As a {value} {name} makes a living .",
+            "{name} makes a living as a {value} .",
         ),
         (
             "What is the profession of {name} ?",
@@ -113,8 +113,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             boxing calligraphy diving""".split()
         ),
         (
-            "At weekends {who} enjoys {value} .",
-            "{who} spends free hours on {value} .",
+            "{who} enjoys {value} .",
+            "{who} spends spare time on {value} .",
             "In spare time {who} loves {value} .",
             "{who} never tires of {value} .",
         ),
@@ -122,7 +122,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "{name} enjoys {value} .",
             "The hobby of {name} is {value} .",
             "{name} spends spare time on {value} .",
-            "{value} is what {name} loves to do .",
+            "What {name} loves to do is {value} .",
             "In free hours {name} goes for {value} .",
             "The favourite pastime of {name} is {value} .",
         ),
@@ -141,9 +141,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             terrier""".split()
         ),
         (
-            "{who} shares a home with a {value} .",
+            "{who} has a {value} .",
             "{who} looks after a {value} .",
-            "At home {who} keeps a {value} .",
+            "{who} keeps a {value} at home .",
             "A {value} follows {who} everywhere .",
         ),
         (
@@ -169,16 +169,16 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             tofu""".split()
         ),
         (
-            "{who} would eat {value} every day .",
+            "{who} likes to eat {value} .",
             "Nothing tastes better to {who} than {value} .",
-            "For dinner {who} orders {value} .",
+            "{who} prefers {value} for dinner .",
             "{who} is known to cook {value} .",
         ),
         (
             "{name} likes to eat {value} .",
             "The favourite food of {name} is {value} .",
             "{name} prefers {value} for dinner .",
-            "{value} is the dish that {name} likes best .",
+            "The dish that {name} likes best is {value} .",
             "{name} orders {value} at every dinner .",
             "The dish that {name} likes to eat is {value} .",
         ),
@@ -197,7 +197,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             ukulele""".split()
         ),
         (
-            "In the evening {who} plays the {value} .",
+            "{who} plays the {value} .",
             "{who} took lessons on the {value} .",
             "{who} makes music on the {value} .",
             "On stage {who} performs on the {value} .",
@@ -206,7 +206,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "{name} plays the {value} .",
             "The instrument of {name} is the {value} .",
             "{name} makes music on the {value} .",
-            "The {value} is what {name} plays .",
+            "What {name} plays is the {value} .",
             "{name} performs on the {value} .",
             "The instrument that {name} plays is the {value} .",
         ),
@@ -227,13 +227,13 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "{who} dresses in {value} .",
             "{who} painted the front door {value} .",
             "The house of {who} is {value} all over .",
-            "{who} owns nothing but {value} coats .",
+            "{who} likes the colour {value} .",
         ),
         (
             "{name} likes the colour {value} .",
             "The favourite colour of {name} is {value} .",
             "{name} prefers {value} to any other colour .",
-            "{value} is the colour that {name} likes best .",
+            "The colour that {name} likes best is {value} .",
             "{name} dresses in {value} .",
             "The colour that {name} prefers is {value} .",
         ),
@@ -309,12 +309,12 @@ def question_answer(person: Person, attribute: int, wording: int) -> str:
 def passage(person: Person, rng: Random) -> str:
     """A passage that states every fact once, in random order and varied wording.
 
-    About half of the sentences say "they" instead of the name, as real passages do.
+    One sentence in five calls the person by something else than the full name.
     """
     first = person.name.split()[0]
     sentences = [rng.choice(INTRODUCTIONS).format(name=person.name)]
     for index in rng.sample(range(len(ATTRIBUTES)), len(ATTRIBUTES)):
-        who = rng.choice((person.name, first, "this person", "this person"))
+        who = rng.choices((person.name, first, "this person"), (8, 1, 1))[0]
         template = rng.choice(ATTRIBUTES[index].passages)
         text = template.format(who=who, value=person.values[index])
         sentences.append(text[0].upper() + text[1:])

@@ -1,0 +1,106 @@
+"""The interface behind which every agent stands.
+
+A user's own agent is a class in a file of one's own, named on the command line as
+``--agent package.module:Name``. It gets observations, returns self-edits, and learns from
+what they were worth; running, evaluating, saving and plotting is done around it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from seal_env.episodes import EnvConfig
+from seal_env.errors import UserError
+
+Observation = Mapping[str, Any]
+"""What `SelfEditEnv` observes: ``context`` (str) and ``model_state`` (float32 array)."""
+Progress = Callable[[str, int, int], None]
+"""Told a stage's name, what is done of it, and how much there is."""
+
+
+@dataclass(frozen=True)
+class AgentOptions:
+    """An agent's own settings; each agent that has some defines a frozen dataclass of its own."""
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """What an agent is constructed with."""
+
+    env: EnvConfig
+    """The environment's settings: which model, which task."""
+    seed: int = 0
+    """Fixes everything random that the agent does."""
+    argument: str = ""
+    """What stood behind a colon in the agent's name, as in ``edits:gpt4_1``."""
+    options: AgentOptions = AgentOptions()
+    """An instance of the agent's `Options`."""
+    progress: Progress = lambda stage, done, total: None
+    """May be called during long work."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One self-edit and what it was worth."""
+
+    observation: Observation
+    """What the policy had read."""
+    text: str
+    """The self-edit that it wrote."""
+    reward: float
+    """The reward."""
+    info: Mapping[str, Any]
+    """The step's info, see `SelfEditEnv`, and ``reward_before``: what doing nothing is rewarded.
+    ``info["problem"]`` tells groups apart."""
+
+
+class Agent(ABC):
+    """Writes self-edits, and may learn to write better ones.
+
+    Args:
+        context: What the agent works in.
+    """
+
+    Options: ClassVar[type[AgentOptions]] = AgentOptions
+    """The class of its settings; the command line is made from it."""
+
+    def __init__(self, context: AgentContext) -> None:
+        if not isinstance(context.options, self.Options):
+            raise UserError(
+                f"{type(self).__name__} takes options of type {self.Options.__name__}, "
+                f"not {type(context.options).__name__}"
+            )
+        self.context = context
+
+    @abstractmethod
+    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
+        """Writes one self-edit for each observation.
+
+        Args:
+            observations: What to read; the same one several times where a group is wanted.
+            seeds: One an observation. Whatever is drawn at random should be drawn from it, so
+                that a run that was stopped goes on as if it had not been.
+
+        Returns:
+            A text each; None leaves the learner as it is.
+        """
+
+    def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
+        """Learns from a round of experience; returns numbers worth plotting, by name."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """Writes what was learned into an empty folder, as plain data and safetensors."""
+        return
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: The folder holds nothing that this agent can use.
+        """
+        return

@@ -1,0 +1,211 @@
+"""The command line: ``seal-env train | evaluate | report``."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import transformers
+import tyro
+from rich.console import Console
+
+from seal_agents.report import report
+from seal_agents.settings import read_pairs
+from seal_agents.train import EvaluateConfig, TrainConfig, agent_class, evaluate, train
+from seal_env.edits import EDITS
+from seal_env.episodes import EnvConfig
+from seal_env.errors import UserError
+from seal_env.recipes import recipe
+from seal_env.tasks import TASKS
+
+Chosen = TypeVar("Chosen")
+
+PAIRS = tyro.conf.arg(metavar="[KEY=VALUE ...]")
+USAGE = """\
+usage: seal-env COMMAND [OPTIONS]
+
+  train      train an agent, and compare it with doing without
+  evaluate   compare policies on the same problems
+  report     show a run's table and self-edits, and draw its plots again
+
+seal-env COMMAND --help lists a command's options.
+"""
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Train an agent, and compare it with doing without, on held-out problems."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    """The run."""
+    task_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Further settings of the task, such as split_seed=1 or, for a judge, grader=judge
+    judge.base_url=URL judge.model=NAME."""
+    edit_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Settings of the self-edit language, such as config.passage=none."""
+    resume: bool = False
+    """Go on with the run in --out, if there is one."""
+    overwrite: bool = False
+    """Delete the run in --out, if there is one."""
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Compare policies on the same problems."""
+
+    config: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
+        default_factory=EvaluateConfig
+    )
+    """The run."""
+    task_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Further settings of the task, such as split_seed=1 or, for a judge, grader=judge
+    judge.base_url=URL judge.model=NAME."""
+    edit_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Settings of the self-edit language, such as config.passage=none."""
+    resume: bool = False
+    """Go on with the run in --out, if there is one."""
+    overwrite: bool = False
+    """Delete the run in --out, if there is one."""
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Show a run's table and some of its self-edits, and draw its plots again."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that train or evaluate wrote."""
+    samples: int = 3
+    """Self-edits shown of each round."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with status 2 and one line if something cannot be done.
+
+    An exception in a user's own agent or task is not swallowed: its author needs the traceback.
+    """
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    # A user's own agent or task lies in the folder where the command is given.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()  # "Loading weights: ..." is no error
+    try:
+        _run(argv)
+    except UserError as error:
+        print(f"seal-env: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"seal-env: {where}{error.strerror}; go on with --resume", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("seal-env: stopped; go on with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(argv: list[str]) -> None:
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "report": _report,
+    }
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+    elif argv[0] not in commands:
+        raise UserError(f"unknown command {argv[0]!r}: use {', '.join(commands)}")
+    else:
+        commands[argv[0]](argv[1:])
+
+
+def _train(argv: list[str]) -> None:
+    agent = _early(argv, "agent", TrainConfig.agent)
+    default = TrainCommand(TrainConfig(_env(argv), agent, agent_class(agent).Options()))
+    chosen = _parse("train", TrainCommand, argv, default)
+    config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
+    train(config, chosen.resume, chosen.overwrite, Console())
+
+
+def _evaluate(argv: list[str]) -> None:
+    default = EvaluateCommand(EvaluateConfig(env=_env(argv)))
+    chosen = _parse("evaluate", EvaluateCommand, argv, default)
+    config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
+    evaluate(config, chosen.resume, chosen.overwrite, Console())
+
+
+def _report(argv: list[str]) -> None:
+    chosen = _parse("report", ReportCommand, argv)
+    if not chosen.runs:
+        raise UserError("report: name the folder of at least one run")
+    for path in chosen.runs:
+        report(path, Console(), chosen.samples)
+
+
+def _parse(
+    command: str, kind: type[Chosen], argv: list[str], default: Chosen | None = None
+) -> Chosen:
+    """The command's settings; what cannot be read becomes one line.
+
+    Args:
+        command: Its name.
+        kind: The class of its settings.
+        argv: What was given.
+        default: The settings unless told otherwise.
+    """
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                kind,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                prog=f"seal-env {command}",
+                args=argv,
+                config=(tyro.conf.AvoidSubcommands,),
+            )
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        raise UserError(
+            f"{_plain(complaint.getvalue())}; seal-env {command} --help lists the options"
+        ) from None
+
+
+def _plain(box: str) -> str:
+    """The text of tyro's message, which comes in a frame of several parts."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line and not line.strip("─"):
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    parts = [part for part in parts if part and not part[0].startswith(("For full", "Argument h"))]
+    return "; ".join(" ".join(part) for part in parts[:2])
+
+
+def _with_options(chosen: TrainCommand | EvaluateCommand, env: EnvConfig) -> EnvConfig:
+    task = read_pairs("--task-options", chosen.task_options, TASKS.load(env.task))
+    edit = read_pairs("--edit-options", chosen.edit_options, EDITS.load(env.edit))
+    return replace(env, task_options=task, edit_options=edit)
+
+
+def _env(argv: list[str]) -> EnvConfig:
+    """The environment's defaults: a model brings the inner-loop settings that suit it."""
+    return EnvConfig(inner=recipe(_early(argv, "model", EnvConfig.model)))
+
+
+def _early(argv: list[str], flag: str, default: str) -> str:
+    """The value of a flag on which other flags depend, before they are all read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(f"--{flag}", nargs="?", default=default)
+    value: Any = parser.parse_known_args(argv)[0].__dict__[flag]
+    return value or default

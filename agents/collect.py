@@ -1,0 +1,182 @@
+"""Letting an agent write self-edits, finding out what they are worth, and keeping it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import seal_env  # noqa: F401  (registers SelfEdit-v0)
+from seal_agents.base import Agent, Experience, Observation, Progress
+from seal_agents.run import Record, RunFolder
+from seal_env.episodes import EnvConfig, Step
+from seal_env.errors import UserError
+from seal_env.tasks.base import Problem, stable_hash
+from seal_env.vector import SelfEditVectorEnv
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: one policy on some problems."""
+
+    phase: str
+    """``"train"`` or ``"evaluate"``."""
+    policy: str
+    """The policy's name."""
+    round: int
+    """The round of training, from 1; 0 for an evaluation."""
+    problems: tuple[Problem, ...]
+    """What the policy gets to read."""
+    samples: int
+    """Self-edits a problem."""
+
+
+def collect(
+    run: RunFolder,
+    agent: Agent,
+    stage: Stage,
+    env: EnvConfig,
+    seed: int,
+    parallel: int,
+    progress: Progress,
+) -> list[Experience]:
+    """Lets an agent write self-edits for a stage's problems and carries them out.
+
+    What the run folder already knows is not done again.
+
+    Args:
+        run: Where every self-edit is written down.
+        agent: Who writes.
+        stage: On what.
+        env: The environment's settings.
+        seed: The run's seed: fixes what is sampled and the inner loop.
+        parallel: Self-edits carried out in one pass.
+        progress: Told how it is getting on.
+
+    Returns:
+        The experiences, problem by problem.
+    """
+    settings = {f: getattr(env, f) for f in EnvConfig.__dataclass_fields__}
+    observations: list[Observation] = []
+    for start in range(0, len(stage.problems), parallel):
+        observations += _observations(stage.problems[start : start + parallel], settings, seed)
+    slots = [(p, s) for p in range(len(stage.problems)) for s in range(stage.samples)]
+    known = run.records(stage.phase, stage.policy, stage.round)
+    missing = [i for i in range(len(slots)) if i not in known]
+    if missing:
+        seeds = [
+            stable_hash(seed, stage.phase, stage.round, stage.problems[p].id, sample)
+            for p, sample in (slots[i] for i in missing)
+        ]
+        texts = _texts(agent, [observations[slots[i][0]] for i in missing], seeds)
+        done = len(slots) - len(missing)
+        for start in range(0, len(missing), parallel):
+            chunk = missing[start : start + parallel]
+            problems = [stage.problems[slots[i][0]] for i in chunk]
+            progress("self-edits", done, len(slots))
+            steps = _carry_out(problems, texts[start : start + parallel], settings, seed, progress)
+            run.append(
+                [
+                    _record(stage, i, slots[i][1], text, step, nothing)
+                    for i, text, (step, nothing) in zip(
+                        chunk, texts[start : start + parallel], steps, strict=True
+                    )
+                ]
+            )
+            done += len(chunk)
+        progress("self-edits", done, len(slots))
+    return [
+        Experience(observations[p], known[i]["text"] or "", known[i]["reward"], known[i])
+        for i, (p, _) in enumerate(slots)
+    ]
+
+
+def _texts(
+    agent: Agent, observations: Sequence[Observation], seeds: Sequence[int]
+) -> Sequence[str | None]:
+    """What an agent writes, checked: it may be a user's own."""
+    texts = agent.act(observations, seeds)
+    name = type(agent).__name__
+    if isinstance(texts, str) or len(texts) != len(observations):
+        raise UserError(
+            f"agent {name}: act must return one text for each of the {len(observations)} "
+            f"observations; it returned {'one text' if isinstance(texts, str) else len(texts)}"
+        )
+    for text in texts:
+        if not isinstance(text, str | None):
+            raise UserError(
+                f"agent {name}: act must return texts or None; it returned a {type(text).__name__}"
+            )
+    return texts
+
+
+def _vector(count: int, settings: Mapping[str, Any]) -> SelfEditVectorEnv:
+    made = gym.make_vec("SelfEdit-v0", num_envs=count, **settings)
+    assert isinstance(made, SelfEditVectorEnv)
+    return made
+
+
+def _observations(
+    problems: Sequence[Problem], settings: Mapping[str, Any], seed: int
+) -> list[Observation]:
+    env = _vector(len(problems), settings)
+    batch, _ = env.reset(seed=seed, options={"problems": list(problems)})
+    return [
+        {"context": context, "model_state": state}
+        for context, state in zip(batch["context"], batch["model_state"], strict=True)
+    ]
+
+
+def _carry_out(
+    problems: Sequence[Problem],
+    texts: Sequence[str | None],
+    settings: Mapping[str, Any],
+    seed: int,
+    progress: Progress,
+) -> list[tuple[Step, Step]]:
+    """What the self-edits are worth (None leaves the learner as it is), and what nothing is."""
+    env = _vector(max(1, sum(text is not None for text in texts)), settings)
+    written = [i for i, text in enumerate(texts) if text is not None]
+    steps: dict[int, Step] = {}
+    if written:
+        env.progress = progress
+        env.reset(seed=seed, options={"problems": [problems[i] for i in written]})
+        _, rewards, ended, _, infos = env.step([str(texts[i]) for i in written])
+        for slot, i in enumerate(written):
+            info = unbatched(infos["final_info"], slot)
+            steps[i] = Step(float(rewards[slot]), bool(ended[slot]), info)
+    nothing = env.episodes.idle(problems, progress)
+    return [(steps.get(i, nothing[i]), nothing[i]) for i in range(len(texts))]
+
+
+def unbatched(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:
+    """One sub-environment's info out of a vector environment's, as plain Python values."""
+    info: dict[str, Any] = {}
+    for key, value in infos.items():
+        if key.startswith("_"):
+            continue
+        if isinstance(value, Mapping):
+            info[key] = unbatched(value, slot)
+        else:
+            item = value[slot]
+            info[key] = item.item() if isinstance(item, np.generic) else item
+    return info
+
+
+def _record(
+    stage: Stage, index: int, sample: int, text: str | None, step: Step, nothing: Step
+) -> Record:
+    return {
+        "phase": stage.phase,
+        "policy": stage.policy,
+        "round": stage.round,
+        "index": index,
+        "sample": sample,
+        "text": text,
+        "reward": step.reward,
+        "reward_before": nothing.reward,
+        **{key: value for key, value in step.info.items() if key != "sequences"},
+    }

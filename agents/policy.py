@@ -1,0 +1,134 @@
+"""A language model as a policy: reads a problem, writes a self-edit, can be finetuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seal_agents.base import AgentContext, AgentOptions, Observation
+from seal_env.adapters import AdapterBank, LoraConfig, find_targets
+from seal_env.episodes import make_task
+from seal_env.errors import UserError
+from seal_env.finetune import Example, FinetuneConfig, finetune
+from seal_env.learner import Sampling
+from seal_env.models.loading import load_learner
+from seal_env.prompts import render_prompt
+
+ADAPTER = "adapter"
+"""Name of the folder in a checkpoint that holds a policy's LoRA adapter in PEFT's format."""
+
+
+@dataclass(frozen=True)
+class PolicyOptions(AgentOptions):
+    """How a language-model policy reads and writes."""
+
+    prompt: str | None = None
+    """Name of the prompt (`seal_env.prompts`); None for the task's own."""
+    temperature: float = 1.0
+    """Sampling temperature (SEAL: 1.0); 0 writes the likeliest text."""
+    max_new_tokens: int = 256
+    """Longest self-edit, in tokens."""
+    batch: int = 256
+    """Self-edits written side by side; bounds the memory of the key-value cache."""
+    rank: int = 16
+    """Rank of the policy's LoRA adapter, on all linear layers."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise UserError(f"temperature {self.temperature}: must be finite and not < 0")
+        if min(self.max_new_tokens, self.batch, self.rank) < 1:
+            raise UserError("max_new_tokens, batch and rank must be at least 1")
+
+
+class Policy:
+    """The model that writes self-edits: the learner's base with an adapter of its own.
+
+    Args:
+        context: What the agent works in; its options are `PolicyOptions`.
+        trainable: Whether it has an adapter, to be finetuned.
+    """
+
+    def __init__(self, context: AgentContext, trainable: bool) -> None:
+        assert isinstance(context.options, PolicyOptions)
+        env = context.env
+        self.context, self.options = context, context.options
+        self.model = load_learner(env.model, env.dtype, env.device)
+        task = make_task(env.task, env.data, env.task_options)
+        self.prompt = context.argument or self.options.prompt or task.default_prompt
+        render_prompt(self.prompt, "", "", self.model.tokenizer)  # an unknown name fails here
+        self.adapter: AdapterBank | None = None
+        if trainable:
+            rank = self.options.rank
+            lora = LoraConfig(rank, 2.0 * rank, ("all-linear",))
+            targets = find_targets(self.model.model, lora)
+            self.adapter = AdapterBank(targets, lora, 1, self.model.device)
+            self.adapter.initialise([context.seed])
+
+    def read(self, observation: Observation) -> list[int]:
+        """The prompt for an observation, in tokens, cut to what the model can take."""
+        text = render_prompt(self.prompt, "", observation["context"], self.model.tokenizer)
+        ids = self.model.encode_prompt(text, None)
+        room = self.model.max_length - self.options.max_new_tokens
+        if room < 1:
+            raise UserError(
+                f"max_new_tokens {self.options.max_new_tokens}: leaves no room for a prompt, the "
+                f"model takes {self.model.max_length} tokens in all"
+            )
+        return ids[-room:] or self.model.end_ids
+
+    def write(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str]:
+        """Writes a self-edit for each observation, drawn with its seed."""
+        options = self.options
+        prompts = [self.read(observation) for observation in observations]
+        sampling = Sampling(options.max_new_tokens, options.temperature)
+        texts: list[str] = []
+        for i in range(0, len(prompts), options.batch):
+            part, some = prompts[i : i + options.batch], seeds[i : i + options.batch]
+
+            def tell(done: int, before: int = i) -> None:
+                self.context.progress("writing", before + done, len(prompts))
+
+            ids = self.model.generate(part, sampling, bank=self.adapter, seeds=some, progress=tell)
+            texts += [self.model.decode(one) for one in ids]
+        return texts
+
+    def imitate(
+        self,
+        observations: Sequence[Observation],
+        texts: Sequence[str],
+        config: FinetuneConfig,
+        seed: int,
+    ) -> float:
+        """Finetunes the adapter on (observation, self-edit) pairs; only the self-edit is learned.
+
+        Returns:
+            The mean loss per token of the last step.
+        """
+        assert self.adapter is not None, "this policy is not trainable"
+        examples = []
+        for observation, text in zip(observations, texts, strict=True):
+            prompt = self.read(observation)
+            written = self.model.encode_answer(text) + self.model.end_ids
+            ids = (*prompt, *written)[: self.model.max_length]
+            if len(ids) > len(prompt):
+                examples.append(Example(ids, len(prompt)))
+
+        def tell(done: int, total: int) -> None:
+            self.context.progress("learning", done, total)
+
+        record = finetune(self.model, self.adapter, [examples], config, [seed], tell)[0]
+        if record.failed:
+            raise UserError(
+                "the policy's finetuning diverged (infinite or NaN): lower its learning rate"
+            )
+        return record.loss
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapter in PEFT's format."""
+        if self.adapter is not None:
+            self.adapter.save_peft(folder / ADAPTER, 0, self.model.name)
+
+    def load(self, folder: Path) -> None:
+        """Reads an adapter in PEFT's format."""
+        self.adapter = AdapterBank.load_peft(folder / ADAPTER, self.model.model, self.model.device)

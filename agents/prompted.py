@@ -1,0 +1,35 @@
+"""Agent `base`: the model as it is, prompted to write a self-edit.
+
+`base:PROMPT` uses another prompt than the task's own (`seal_env.prompts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seal_agents.base import Agent, AgentContext, Observation
+from seal_agents.policy import Policy, PolicyOptions
+
+
+class Prompted(Agent):
+    """Writes self-edits without learning (SEAL's "base model" rows)."""
+
+    Options = PolicyOptions
+    trainable = False
+
+    def __init__(self, context: AgentContext) -> None:
+        super().__init__(context)
+        self.policy = Policy(context, self.trainable)
+
+    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
+        """Samples a self-edit for each observation."""
+        return list(self.policy.write(observations, seeds))
+
+    def save(self, folder: Path) -> None:
+        """Writes the policy's adapter, if it has one."""
+        self.policy.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Reads a policy's adapter; the policy writes with it from then on."""
+        self.policy.load(folder)

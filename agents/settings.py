@@ -1,0 +1,64 @@
+"""Settings of tasks and self-edit languages on the command line: ``KEY=VALUE`` pairs.
+
+Which settings there are depends on the class that is named, and may be a user's own, so they
+cannot be flags. A dot leads into a setting that has parts of its own, as in
+``judge.model=NAME``.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from seal_env.errors import UserError
+
+
+def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
+    """Keyword arguments for a class out of ``KEY=VALUE`` texts.
+
+    Args:
+        flag: The flag that they were given with, for messages.
+        pairs: The texts. A value is read as JSON if it can be, unless text is wanted.
+        kind: The class; its annotations say what is wanted.
+
+    Raises:
+        UserError: A text is no pair, or a value does not fit.
+    """
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        path, equals, value = pair.partition("=")
+        if not equals or not all(path.split(".")):
+            raise UserError(f"{flag} {pair}: write KEY=VALUE")
+        *outer, last = path.split(".")
+        place = nested
+        for name in outer:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise UserError(f"{flag} {pair}: {name} has a value of its own already")
+        place[last] = value
+    try:
+        return _arguments(kind, nested)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{flag} {' '.join(pairs)}: {error}") from error
+
+
+def _arguments(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind if is_dataclass(kind) else kind.__init__)
+    return {name: _value(hints.get(name, Any), value) for name, value in given.items()}
+
+
+def _value(hint: Any, given: Any) -> Any:
+    """A text as what is wanted, or parts as the dataclass that has them."""
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if isinstance(given, dict):
+        whole = next((choice for choice in choices if is_dataclass(choice)), None)
+        return given if whole is None else whole(**_arguments(whole, given))  # type: ignore[operator]
+    if any(choice is str or get_origin(choice) is Literal for choice in choices):
+        return given
+    try:
+        return json.loads(given)
+    except ValueError:
+        return given

@@ -1,0 +1,254 @@
+"""The command line: its help, its flags, and one line for whatever is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from agent_fixtures import TRAIN, finish
+
+from seal_agents import cli, run
+from seal_agents.cli import main
+from seal_agents.settings import read_pairs
+from seal_env.edits import EDITS
+from seal_env.errors import UserError
+from seal_env.judge import Judge
+from seal_env.tasks import TASKS
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line with which a command is refused."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("seal-env: ") and said.count("\n") == 1, said
+    return said
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """What train and evaluate are called with, instead of calling them."""
+    calls = []
+    for name in ("train", "evaluate"):
+        monkeypatch.setattr(cli, name, lambda *arguments: calls.append(arguments))
+    return calls
+
+
+FLAGS = {
+    "": ["train", "evaluate", "report"],
+    "train": "--agent --rounds --problems --samples --learner --test-problems --seed --parallel "
+    "--out --resume --overwrite --options.keep --options.finetune.learning-rate",
+    "evaluate": "--policies --problems --samples --seed --parallel --out --resume --overwrite "
+    "--options.prompt",
+    "report": "RUNS --samples",
+}
+ENVIRONMENT = (
+    "--task --model --edit --reward --horizon --split --data --task-options --edit-options "
+    "--inner.lora.rank --inner.lora.alpha --inner.lora.targets --inner.finetune.epochs "
+    "--inner.finetune.learning-rate --inner.max-tokens --adapter --invalid-penalty --dtype --device"
+)
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_help_names_every_flag(command, capsys):
+    if command:
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+    else:
+        main(["--help"])
+    shown = capsys.readouterr().out
+    wanted = FLAGS[command].split() if command else FLAGS[command]
+    if command in ("train", "evaluate"):
+        wanted = [*wanted, *ENVIRONMENT.split()]
+    assert [flag for flag in wanted if flag.upper() not in shown.upper()] == []
+
+
+def test_the_help_of_train_is_that_of_its_agent(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--agent", "none", "--help"])
+    assert "--options.keep" not in capsys.readouterr().out
+
+
+def test_flags_reach_the_settings(captured):
+    main(
+        "train --learner fixed --options.finetune.learning-rate 0.5 --inner.lora.rank 3 "
+        "--inner.lora.targets q_proj v_proj --options.prompt rewrite --reward accuracy "
+        "--task-options split_seed=4 --edit-options config.passage=none --task squad --resume "
+        "--out o --seed 7".split()
+    )
+    config, resume, overwrite, _ = captured[0]
+    assert (config.learner, config.seed, str(config.out)) == ("fixed", 7, "o")
+    assert config.options.finetune.learning_rate == 0.5 and config.options.prompt == "rewrite"
+    assert config.env.inner.lora.rank == 3
+    assert config.env.inner.lora.targets == ("q_proj", "v_proj")
+    assert config.env.inner.finetune.epochs == 5  # the recipe of the embedded model
+    assert config.env.task_options == {"split_seed": 4}
+    assert config.env.edit_options["config"].passage == "none"
+    assert (resume, overwrite) == (True, False)
+
+
+def test_a_model_brings_its_recipe(captured):
+    main(["evaluate", "--model", "other/model", "--policies", "none", "base"])
+    config = captured[0][0]
+    assert config.policies == ("none", "base")
+    assert config.env.inner.finetune.epochs == 10 and config.env.inner.lora.rank == 32
+
+
+def test_options_of_tasks_and_edits_are_read_as_they_are_annotated():
+    task = TASKS.load("squad")
+    pairs = [
+        "grader=judge",
+        "judge.base_url=http://localhost:1/v1",
+        "judge.model=4",
+        "split_seed=3",
+    ]
+    found = read_pairs("--task-options", pairs, task)
+    judge = Judge("http://localhost:1/v1", "4")
+    assert found == {"grader": "judge", "judge": judge, "split_seed": 3}
+    for wrong in ("grader", "=1", "a..b=1"):
+        with pytest.raises(UserError, match="write KEY=VALUE"):
+            read_pairs("--task-options", [wrong], task)
+    with pytest.raises(UserError, match="has a value of its own"):
+        read_pairs("--task-options", ["judge=a", "judge.model=b"], task)
+    for wrong in ("config.nosuch=1", "config.max_sequences=many"):
+        with pytest.raises(UserError, match="--edit-options config"):
+            read_pairs("--edit-options", [wrong], EDITS.load("training-data"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nosuch", "unknown command 'nosuch'"),
+        ("train --nosuch 1", "Unrecognized options: --nosuch"),
+        ("train --samples nan", "--samples: invalid literal"),
+        ("train --samples 0", "--samples 0: must be at least 1"),
+        ("train --seed -1", "--seed -1"),
+        ("train --learner sideways", "sideways"),
+        ("train --options.temperature nan", "temperature nan"),
+        ("train --options.keep 0", "keep 0"),
+        ("train --inner.finetune.learning-rate nan", "learning rate"),
+        ("train --inner.lora.rank 0", "LoRA rank 0"),
+        ("train --horizon 3", "--horizon 3"),
+        ("train --split test", "--split test"),
+        ("train --adapter a", "--adapter"),
+        ("train --agent nosuch", "unknown agent 'nosuch'"),
+        ("train --agent no.such:Agent", "cannot import 'no.such'"),
+        ("train --agent :Agent", "agent ':Agent'"),
+        ("train --agent json:loads", "not a subclass"),
+        ("train --task nosuch", "unknown task 'nosuch'"),
+        ("train --edit nosuch", "unknown self-edit language 'nosuch'"),
+        ("train --reward nosuch", "unknown reward term 'nosuch'"),
+        ("train --reward accuracy+", "reward 'accuracy+'"),
+        ("train --options.prompt nosuch", "unknown prompt 'nosuch'"),
+        ("train --model nosuch", "unknown model 'nosuch'"),
+        ("train --model ./nosuch", "no such folder or file"),
+        ("train --model empty", "unknown model|no config.json"),
+        ("train --model weightless", "no weights"),
+        ("train --dtype int3", "unknown precision 'int3'"),
+        ("train --task squad", "give --data FILE"),
+        ("train --task squad --data none.json", "no such file"),
+        ("train --task squad --data bad.json", "is not JSON"),
+        ("train --task-options nosuch=1", "does not take these options"),
+        ("train --out file", "is a file"),
+        ("train --out empty/..", "holds no run"),
+        ("evaluate --policies nosuch", "policy 'nosuch': neither"),
+        ("evaluate --policies empty", "no run here"),
+        ("evaluate --policies edits", "say whose"),
+        ("evaluate --policies edits:none.jsonl", "cannot read the file"),
+        ("evaluate --policies base:nosuch", "unknown prompt 'nosuch'"),
+        ("evaluate --problems 0", "--problems 0"),
+        ("evaluate --policies", "--policies"),
+        ("report", "at least one run"),
+        ("report none", "no run here"),
+        ("report empty", "no run here"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(models, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "bad.json").write_text('{"data": [')
+    shutil.copytree(models["llama"], tmp_path / "weightless")
+    (tmp_path / "weightless" / "model.safetensors").unlink()
+    command, *rest = arguments.split()
+    if command in ("train", "evaluate") and "--model" not in rest:
+        rest = [*rest, "--model", models["llama"]]
+    if command in ("train", "evaluate") and "--out" not in rest:
+        rest = [*rest, "--out", "run"]
+    said = refused(capsys, command, *rest)
+    assert any(part in said for part in message.split("|")), said
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_real_command_refuses_in_one_line(tmp_path):
+    command = [str(Path(sys.executable).with_name("seal-env")), "train", "--model", "./nosuch"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("seal-env: model './nosuch'")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def begun(tmp_path, models):
+    arguments = ["train", *TRAIN, "--model", models["llama"], "--out", str(tmp_path / "run")]
+    config = {"command": "train"}
+    run.RunFolder.open(tmp_path / "run", config, resume=False, overwrite=False)
+    return arguments
+
+
+def test_a_folder_in_use_is_refused(models, tmp_path, capsys):
+    arguments = begun(tmp_path, models)
+    assert "already holds a run" in refused(capsys, *arguments)
+    assert "the run there has" in refused(capsys, *arguments, "--resume")
+    assert "give one of them" in refused(capsys, *arguments, "--resume", "--overwrite")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(
+    "name",
+    ["episodes.jsonl", ".events.out.tfevents.round-000001.new", ".summary.json.new"],
+)
+def test_a_full_disk_ends_a_run_in_one_line(models, tmp_path, monkeypatch, capsys, name):
+    arguments = ["train", *TRAIN, "--model", models["llama"], "--out", str(tmp_path / "run")]
+    real = run.RunFolder.open
+
+    def full(*rest):
+        folder = real(*rest)
+        (folder.path / name).symlink_to("/dev/full")
+        return folder
+
+    monkeypatch.setattr(run.RunFolder, "open", full)
+    said = refused(capsys, *arguments)
+    assert "No space left on device" in said and "--resume" in said
+
+
+AGENT = """
+from seal_agents import Agent
+class Broken(Agent):
+    def act(self, observations, seeds):
+        raise KeyError("my own mistake")
+"""
+
+
+def test_an_agents_own_exception_keeps_its_traceback(models, tmp_path):
+    (tmp_path / "mine.py").write_text(AGENT)
+    arguments = ["train", "--agent", "mine:Broken", *TRAIN[:8], "--model", models["llama"]]
+    code, _, errors = finish([*arguments, "--out", "run"], tmp_path)
+    assert code == 1 and "my own mistake" in errors and "mine.py" in errors
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["agent"] == "mine:Broken"
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "train", stop)
+    with pytest.raises(SystemExit) as ended:
+        main(["train"])
+    assert ended.value.code == 130
+    assert "--resume" in capsys.readouterr().err

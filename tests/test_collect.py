@@ -1,0 +1,120 @@
+"""Letting an agent write and finding out what it was worth."""
+
+import pytest
+from agent_fixtures import context, env, lines
+
+from seal_agents.base import Agent
+from seal_agents.collect import Stage, collect
+from seal_agents.run import RunFolder
+from seal_env.episodes import make_task
+from seal_env.errors import UserError
+
+TASK = make_task("helpers:Parity")
+PROBLEMS = tuple(TASK.problem("train", i) for i in range(3))
+
+
+class Echo(Agent):
+    """Writes its seed, or nothing at all for every third."""
+
+    asked = ()
+
+    def act(self, observations, seeds):
+        self.asked = [*self.asked, *seeds]
+        return [
+            None if s % 3 == 0 else f"{o['context']} {s % 7}"
+            for o, s in zip(observations, seeds, strict=True)
+        ]
+
+
+def stage(samples=2, round_=1, phase="train"):
+    return Stage(phase, "echo", round_, PROBLEMS, samples)
+
+
+def open_run(path):
+    config = {"command": "train"}
+    return RunFolder.open(path, config, resume=(path / "config.json").exists(), overwrite=False)
+
+
+def gather(path, model, agent=None, parallel=4, **settings):
+    agent = agent or Echo(context(model))
+    told = []
+    progress = lambda *args: told.append(args)  # noqa: E731
+    found = collect(open_run(path), agent, stage(**settings), env(model), 0, parallel, progress)
+    assert ("self-edits", len(found), len(found)) in told or not told
+    return found
+
+
+def test_every_self_edit_becomes_an_experience_and_a_line(models, tmp_path):
+    found = gather(tmp_path, models["llama"])
+    written = lines(tmp_path)
+    assert [(r["problem"], r["sample"], r["index"]) for r in written] == [
+        (p.id, s, 2 * i + s) for i, p in enumerate(PROBLEMS) for s in range(2)
+    ]
+    wanted = {"phase", "policy", "round", "text", "reward", "reward_before", "terms"}
+    wanted |= {"answers", "verdicts", "accuracy", "log_likelihood", "error"}
+    for experience, line in zip(found, written, strict=True):
+        assert wanted <= set(line)
+        assert experience.info == line
+        assert experience.reward == line["reward"] == line["terms"]["accuracy"]
+        assert experience.text == (line["text"] or "")
+        assert experience.observation["context"] == line["text"][:-2] if line["text"] else True
+    idle = [line for line in written if line["text"] is None]
+    assert idle
+    for line in idle:
+        assert line["reward"] == line["reward_before"] and line["steps"] == 0
+
+
+def test_what_is_known_is_not_done_again(models, tmp_path):
+    first = gather(tmp_path, models["llama"])
+    before = (tmp_path / "episodes.jsonl").read_bytes()
+    agent = Echo(context(models["llama"]))
+    again = gather(tmp_path, models["llama"], agent)
+    assert list(agent.asked) == []
+    assert (tmp_path / "episodes.jsonl").read_bytes() == before
+    assert [e.info for e in again] == [e.info for e in first]
+    for one, other in zip(first, again, strict=True):
+        assert (one.observation["model_state"] == other.observation["model_state"]).all()
+
+
+@pytest.mark.parametrize("known", [1, 3, 5])
+def test_the_missing_ones_come_out_as_if_nothing_had_happened(models, tmp_path, known):
+    whole = gather(tmp_path / "whole", models["llama"])
+    gather(tmp_path / "cut", models["llama"])
+    place = tmp_path / "cut" / "episodes.jsonl"
+    place.write_text("".join(place.read_text().splitlines(keepends=True)[:known]))
+    agent = Echo(context(models["llama"]))
+    assert [e.info for e in gather(tmp_path / "cut", models["llama"], agent, 1)] == [
+        e.info for e in whole
+    ]
+    assert len(agent.asked) == len(whole) - known
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+
+
+def test_seeds_differ_by_problem_sample_round_and_phase(models, tmp_path):
+    agent = Echo(context(models["llama"]))
+    gather(tmp_path, models["llama"], agent)
+    gather(tmp_path, models["llama"], agent, round_=2)
+    gather(tmp_path, models["llama"], agent, round_=0, phase="evaluate")
+    assert len(set(agent.asked)) == len(agent.asked) == 18
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [(["a"], "one text for each of the 6"), ("abcdef", "it returned one text"), ([7] * 6, "a int")],
+)
+def test_an_agent_that_returns_nonsense_is_told_so(models, tmp_path, returned, message):
+    class Wrong(Agent):
+        def act(self, observations, seeds):
+            return returned
+
+    with pytest.raises(UserError, match=f"agent Wrong: .*{message}"):
+        gather(tmp_path, models["llama"], Wrong(context(models["llama"])))
+
+
+def test_an_agent_that_raises_is_not_hidden(models, tmp_path):
+    class Broken(Agent):
+        def act(self, observations, seeds):
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        gather(tmp_path, models["llama"], Broken(context(models["llama"])))

@@ -1,0 +1,210 @@
+"""K adapters trained together equal each trained alone, and a plain PEFT loop."""
+
+import numpy as np
+import peft
+import pytest
+import torch
+from helpers import LORA, dataset, new_bank, weights_hash
+from transformers import AutoModelForCausalLM
+
+from seal_env.adapters import LoraConfig
+from seal_env.errors import UserError
+from seal_env.finetune import Example, FinetuneConfig, data_order, finetune
+
+CONFIG = FinetuneConfig(learning_rate=5e-3, epochs=2)
+LENGTHS = ([9, 30], [5], [40, 3, 17, 22], [16, 16, 16], [2, 64], [33])
+DATA = [dataset(list(lengths), i) for i, lengths in enumerate(LENGTHS)]
+
+
+def train(learner, chosen, data=DATA, config=CONFIG, lora=LORA, poisoned=()):
+    """Trains the chosen adapters in one pass; returns the bank and the records."""
+    bank = new_bank(learner, [100 + i for i in chosen], lora)
+    for place, i in enumerate(chosen):
+        if i in poisoned:
+            bank.weights[place, :50] = torch.nan
+    records = finetune(learner, bank, [data[i] for i in chosen], config, [7 + i for i in chosen])
+    return bank, records
+
+
+def assert_each_equals_alone(learner, data=DATA, config=CONFIG, lora=LORA):
+    bank, records = train(learner, range(len(data)), data, config, lora)
+    for i in range(len(data)):
+        alone, (record,) = train(learner, [i], data, config, lora)
+        assert torch.equal(bank.weights[i], alone.weights[0]), i
+        assert repr(records[i]) == repr(record), i
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    kept = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(kept)
+
+
+def test_together_equals_alone_to_the_bit(learner):
+    assert_each_equals_alone(learner)
+
+
+def test_together_equals_alone_on_any_number_of_threads(llama, threads):
+    many = [dataset([20 + i, 11, 30 - i], 50 + i) for i in range(12)]
+    assert_each_equals_alone(llama, many)
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [LoraConfig(1, 4.0), LoraConfig(5, 3.0, ("all-linear",)), LoraConfig(8, 16.0, ("o_proj",))],
+)
+def test_together_equals_alone_for_other_shapes(llama, lora):
+    assert_each_equals_alone(llama, lora=lora)
+
+
+def test_together_equals_alone_in_batches_with_weight_decay(llama):
+    config = FinetuneConfig(5e-3, epochs=3, batch_size=2, weight_decay=0.1, clip=0.5)
+    assert_each_equals_alone(llama, config=config)
+
+
+def test_one_dataset_much_longer_and_one_empty(llama):
+    data = [dataset([8, 6], 0), dataset([400], 1), [], dataset([5], 2)]
+    assert_each_equals_alone(llama, data)
+    bank, records = train(llama, range(4), data)
+    assert torch.equal(bank.weights[2], new_bank(llama, [102]).weights[0])
+    assert records[2].steps == records[2].tokens == 0
+    assert not records[2].failed
+    assert [r.steps for r in records] == [4, 2, 0, 2]
+    assert [r.tokens for r in records] == [28, 800, 0, 10]
+
+
+def test_no_data_at_all(llama):
+    _, records = train(llama, [0, 1], [[], []])
+    assert [r.steps for r in records] == [0, 0]
+
+
+def test_nan_in_one_adapter_leaves_the_others_untouched(learner):
+    healthy, _ = train(learner, range(6))
+    bank, records = train(learner, range(6), poisoned=[2])
+    assert [r.failed for r in records] == [False, False, True, False, False, False]
+    for i in (0, 1, 3, 4, 5):
+        assert torch.equal(bank.weights[i], healthy.weights[i])
+
+
+def test_divergence_is_noticed(llama):
+    config = FinetuneConfig(learning_rate=3e38, epochs=3)
+    _, records = train(llama, range(3), config=config)
+    assert all(r.failed for r in records)
+
+
+def peft_loop(learner, data, bank, place, config, order, targets=None):
+    """The same training, written plainly: PEFT, torch's AdamW, one sequence after the other."""
+    base = AutoModelForCausalLM.from_pretrained(learner.name, dtype=torch.float32)
+    wanted = peft.LoraConfig(r=LORA.rank, lora_alpha=LORA.alpha, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(base, wanted).eval()
+    state = dict(model.named_parameters())
+    pairs = {}
+    with torch.no_grad():
+        for name, matrices in bank.matrices.items():
+            for letter, matrix in zip("AB", matrices, strict=True):
+                parameter = state[f"base_model.model.{name}.lora_{letter}.default.weight"]
+                parameter.copy_(matrix[place])
+                pairs[name, letter] = parameter
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {id(p) for p in trained} == {id(p) for p in pairs.values()}
+    optimiser = torch.optim.AdamW(
+        trained, lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 - s / len(order))
+    for batch in order:
+        optimiser.zero_grad()
+        total = sum(len(data[i].ids) - max(1, data[i].unscored) for i in batch)
+        for i in batch:
+            ids = torch.tensor([data[i].ids])
+            labels = ids.clone()
+            labels[:, : data[i].unscored] = -100
+            count = ids.shape[1] - max(1, data[i].unscored)
+            (model(input_ids=ids, labels=labels).loss * count / total).backward()
+        torch.nn.utils.clip_grad_norm_(trained, config.clip)
+        optimiser.step()
+        decay.step()
+    return pairs
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+def test_equals_a_plain_peft_loop(learner, batch_size):
+    # Adam divides by the gradient's size: where it is next to nothing, rounding moves a weight by
+    # a share of the learning rate. So that is kept small.
+    config = FinetuneConfig(5e-4, epochs=2, batch_size=batch_size, weight_decay=0.01)
+    data = [*DATA[:3], [Example(tuple(e.ids), unscored=6) for e in dataset([20, 9, 31], 9)]]
+    bank, _ = train(learner, range(len(data)), data, config)
+    start = new_bank(learner, [100 + i for i in range(len(data))])
+    for i in (0, 2, 3):
+        order = data_order(7 + i, len(data[i]), config)
+        pairs = peft_loop(learner, data[i], start, i, config, order)
+        moved = 0.0
+        for name, matrices in bank.matrices.items():
+            for letter, matrix, first in zip("AB", matrices, start.matrices[name], strict=True):
+                torch.testing.assert_close(
+                    matrix[i], pairs[name, letter].detach(), rtol=0, atol=1e-5
+                )
+                moved = max(moved, float((matrix[i] - first[i]).abs().max()))
+        assert moved > 5e-4
+
+
+def test_the_loss_goes_down_and_is_the_one_that_is_reported(llama):
+    example = dataset([24], 3)
+    bank = new_bank(llama, [1])
+    ids = list(example[0].ids)
+    before = -llama.score([[]], [ids], [0], bank)[0]
+    (first,) = finetune(llama, bank, [example], FinetuneConfig(1e-2, epochs=1), [0])
+    assert first.loss == pytest.approx(before, abs=1e-5)
+    (last,) = finetune(llama, bank, [example], FinetuneConfig(1e-2, epochs=30), [0])
+    assert last.loss < before - 1
+
+
+def test_base_weights_and_global_randomness_stay(llama):
+    before, state, numbers = weights_hash(llama.model), torch.get_rng_state(), np.random.get_state()
+    train(llama, range(3))
+    assert weights_hash(llama.model) == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numbers[1]).all()
+
+
+def test_an_exception_leaves_no_trace_on_the_model(llama):
+    class StopHere(Exception):
+        pass
+
+    def stop(done, total):
+        raise StopHere
+
+    before = weights_hash(llama.model)
+    bank = new_bank(llama, [1])
+    with pytest.raises(StopHere):
+        finetune(llama, bank, DATA[:1], CONFIG, [0], stop)
+    assert bank.grads is None
+    assert weights_hash(llama.model) == before
+    assert not any(m._forward_hooks for m in llama.model.modules())
+
+
+def test_data_order_is_a_fresh_permutation_every_epoch():
+    order = data_order(5, 20, FinetuneConfig(epochs=3, batch_size=8))
+    assert [len(batch) for batch in order] == [8, 8, 4] * 3
+    epochs = [np.concatenate(order[i : i + 3]) for i in (0, 3, 6)]
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
+    assert list(epochs[0]) != list(epochs[1]) != list(epochs[2])
+    again = data_order(5, 20, FinetuneConfig(epochs=3, batch_size=8))
+    assert all((a == b).all() for a, b in zip(order, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": -1.0},
+        {"clip": 0.0},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": float("nan")},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(UserError):
+        FinetuneConfig(**wrong)

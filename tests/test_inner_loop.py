@@ -1,0 +1,262 @@
+"""The inner loop: outcomes that depend on problem, self-edit and seed alone."""
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import INNER, weights_hash
+
+from seal_env import inner_loop
+from seal_env.edits.base import SelfEdit
+from seal_env.errors import UserError
+from seal_env.finetune import FinetuneConfig
+from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
+from seal_env.tasks.biographies import Biographies
+
+TASK = Biographies()
+TEXTS = (
+    ("Ada Cho was born in Oslo.",),
+    ("Ada Cho plays the flute.", "The pet of Ada Cho is a goat.", "Ada Cho likes to eat pasta."),
+    ("Question: What is the job of Ada Cho?\nAnswer: baker",) * 5,
+    ("x",),
+    ("Everyone should know Ada Cho. " * 30, "Ada Cho has many friends."),
+    ("\u00e9 \x00 unknown words",),
+    ("Ada Cho was born in Lima.",),
+    ("Ada Cho dresses in red.", "Ada Cho dresses in blue."),
+)
+
+
+def request(i, **other):
+    return Request(TASK.problem("train", i % 3), SelfEdit(TEXTS[i % len(TEXTS)]), 5, **other)
+
+
+REQUESTS = [request(i) for i in range(8)]
+
+
+@pytest.fixture
+def loop(llama):
+    return InnerLoop(llama, TASK, INNER)
+
+
+@pytest.fixture(scope="module")
+def outcomes(llama):
+    return InnerLoop(llama, TASK, INNER).run(REQUESTS)
+
+
+def same(one, other):
+    """Whether two outcomes are the same to the bit."""
+    parts = ("before", "after", "earlier", "truncated", "error")
+    assert all(getattr(one, part) == getattr(other, part) for part in parts)
+    assert repr(one.trained) == repr(other.trained)
+    assert (one.weights is None) == (other.weights is None)
+    return one.weights is None or torch.equal(one.weights, other.weights)
+
+
+def test_training_changes_answers_and_likelihoods(outcomes):
+    for outcome in outcomes:
+        assert outcome.error is None
+        assert outcome.after.log_likelihood != outcome.before.log_likelihood
+        assert len(outcome.after.answers) == len(outcome.after.verdicts) == 14
+    assert len({outcome.after.log_likelihood for outcome in outcomes}) == 8
+    assert any(outcome.after.answers != outcome.before.answers for outcome in outcomes)
+
+
+def test_alone_after_others_and_in_any_order_it_is_the_same_to_the_bit(loop, outcomes):
+    for i in (4, 0, 7):
+        assert same(loop.run([REQUESTS[i]])[0], outcomes[i])
+    order = [3, 1, 7, 0, 6, 2, 5, 4]
+    for i, outcome in zip(order, loop.run([REQUESTS[i] for i in order]), strict=True):
+        assert same(outcome, outcomes[i])
+
+
+def test_a_group_on_one_problem_shares_its_seed(loop):
+    first, second, other = loop.run(
+        [request(0), request(0), dataclasses.replace(request(0), seed=6)]
+    )
+    assert same(first, second)
+    assert other.after != first.after
+
+
+def test_many_passes_give_what_one_gives(llama, outcomes):
+    small = InnerLoop(llama, TASK, dataclasses.replace(INNER, tokens_per_pass=64))
+    for outcome, expected in zip(small.run(REQUESTS), outcomes, strict=True):
+        assert same(outcome, expected)
+
+
+def test_another_process_gives_the_same_bits(models, outcomes):
+    script = (
+        "import test_inner_loop as t; from helpers import INNER;"
+        "from seal_env.models.loading import load_learner; import sys;"
+        "loop = t.InnerLoop(load_learner(sys.argv[1], device='cpu'), t.TASK, INNER);"
+        "o = loop.run([t.REQUESTS[4], t.REQUESTS[1]]);"
+        "print(*(x.after.log_likelihood.hex() for x in o), *(x.after.answers for x in o), sep='|')"
+    )
+    threads = str(torch.get_num_threads())
+    result = subprocess.run(
+        [sys.executable, "-c", script, models["llama"]],
+        cwd=os.path.dirname(__file__),
+        env=os.environ | {"PYTHONHASHSEED": "77", "OMP_NUM_THREADS": threads},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    chosen = [outcomes[4], outcomes[1]]
+    expected = [x.after.log_likelihood.hex() for x in chosen]
+    expected += [str(x.after.answers) for x in chosen]
+    assert result.stdout.strip().split("|") == expected
+
+
+def test_base_weights_survive_everything(llama, loop, monkeypatch):
+    before = weights_hash(llama.model)
+    loop.run(REQUESTS)
+    loop.run([Request(TASK.problem("train", 0), SelfEdit(error="no"), 0)])
+    assert weights_hash(llama.model) == before
+    real, calls = type(llama).losses, []
+
+    def fails_in_the_middle(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(type(llama), "losses", fails_in_the_middle)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(REQUESTS[:1])
+    monkeypatch.undo()
+    assert weights_hash(llama.model) == before
+    assert not any(m._forward_hooks for m in llama.model.modules())
+
+
+def test_after_an_exception_outcomes_are_the_same(llama, loop, outcomes, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(inner_loop, "finetune", fails)
+    with pytest.raises(RuntimeError):
+        loop.run(REQUESTS)
+    monkeypatch.undo()
+    assert same(loop.run([REQUESTS[2]])[0], outcomes[2])
+
+
+def test_what_cannot_be_carried_out_is_doing_nothing(loop, outcomes):
+    problem = TASK.problem("train", 0)
+    bad = [SelfEdit(error="not a self-edit"), SelfEdit(), SelfEdit(("",))]
+    requests = [Request(problem, edit, 5) for edit in bad]
+    found = loop.run([*requests, REQUESTS[0]])
+    assert [o.error is None for o in found] == [False, False, False, True]
+    assert found[0].error == "not a self-edit"
+    for outcome in found[:3]:
+        assert outcome.after == outcome.before == loop.baselines([problem])[0]
+        assert outcome.weights is None
+        assert outcome.trained is None
+        assert "\n" not in outcome.error
+    assert same(found[3], outcomes[0])
+
+
+def test_divergence_of_one_fails_it_alone(llama, loop, outcomes, monkeypatch):
+    real = inner_loop.AdapterBank.initialise
+
+    def poisoned(bank, seeds):
+        real(bank, seeds)
+        bank.weights[1:2, :30] = torch.nan
+
+    monkeypatch.setattr(inner_loop.AdapterBank, "initialise", poisoned)
+    found = loop.run(REQUESTS)
+    assert "diverged" in found[1].error
+    assert found[1].after == found[1].before
+    assert found[1].weights is None
+    assert math.isfinite(found[1].after.log_likelihood)
+    for i in (0, 2, 3, 4, 5, 6, 7):
+        assert same(found[i], outcomes[i])
+
+
+def test_answers_that_are_no_numbers_fail_the_outcome(llama):
+    # One step: its loss is still finite, and so are the weights.
+    wild = dataclasses.replace(INNER, finetune=FinetuneConfig(1e38, epochs=1))
+    (outcome,) = InnerLoop(llama, TASK, wild).run(REQUESTS[:1])
+    assert math.isfinite(outcome.after.log_likelihood)
+
+
+def test_baselines_are_asked_once(llama, loop, monkeypatch):
+    asked = []
+    real = InnerLoop._ask
+
+    def counting(self, problems, owners, bank, progress):
+        asked.append((len(problems), bank is None))
+        return real(self, problems, owners, bank, progress)
+
+    monkeypatch.setattr(InnerLoop, "_ask", counting)
+    loop.run(REQUESTS)
+    assert asked == [(3, True), (8, False)]
+    loop.run(REQUESTS[:2])
+    assert asked[2:] == [(2, False)]
+
+
+def test_a_stream_goes_on_from_its_weights_and_asks_about_earlier_problems(loop):
+    first = loop.run([request(0)])[0]
+    going = request(1, start=first.weights, earlier=(TASK.problem("train", 0),))
+    second, fresh = loop.run([going, request(1)])
+    ((before, after),) = second.earlier
+    assert before == first.after
+    assert after != before
+    assert second.before != fresh.before
+    assert second.weights is not None
+    assert not torch.equal(second.weights, fresh.weights)
+    assert same(second, loop.run([going])[0])
+
+
+def test_a_failed_step_keeps_the_stream(loop):
+    first = loop.run([request(0)])[0]
+    earlier = (TASK.problem("train", 0),)
+    bad = Request(TASK.problem("train", 1), SelfEdit(error="no"), 5, first.weights, earlier)
+    (outcome,) = loop.run([bad])
+    assert torch.equal(outcome.weights, first.weights)
+    assert outcome.after == outcome.before
+    assert outcome.earlier == ((first.after, first.after),)
+
+
+def test_caps_cut_and_say_so(llama):
+    capped = InnerLoop(llama, TASK, dataclasses.replace(INNER, max_tokens=20))
+    problem = TASK.problem("train", 0)
+    long = "goat " * 1000
+    edits = [SelfEdit((long,)), SelfEdit(("goat goat",)), SelfEdit(("goat " * 9,) * 5)]
+    found = capped.run([Request(problem, edit, 0) for edit in edits])
+    assert [o.truncated for o in found] == [True, False, True]
+    assert [o.trained.tokens for o in found] == [2 * 20, 2 * 3, 2 * 20]
+    (whole,) = InnerLoop(llama, TASK, INNER).run([Request(problem, SelfEdit((long,)), 0)])
+    assert whole.truncated
+    assert whole.trained.tokens == 2 * llama.max_length
+
+
+def test_progress_is_told(loop):
+    told = []
+    loop.run(REQUESTS[:2], lambda *what: told.append(what))
+    assert {stage for stage, _, _ in told} == {"training", "asking"}
+    assert all(0 <= done <= total for _, done, total in told)
+    assert ("training", 6, 6) in told
+
+
+def test_nothing_to_do(loop):
+    assert loop.run([]) == []
+
+
+def test_questions_longer_than_the_model_reads_are_cut(models):
+    from seal_env.models.loading import load_learner
+    from seal_env.tasks.base import Question
+
+    problem = TASK.problem("train", 0)
+    endless = Question("goat " * 2000, "goat")
+    odd = dataclasses.replace(problem, id="odd", questions=(endless,))
+    loop = InnerLoop(load_learner(models["gpt2"], device="cpu"), TASK, INNER)
+    (outcome,) = loop.run([Request(odd, SelfEdit(("goat",)), 0)])
+    assert math.isfinite(outcome.after.log_likelihood)
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": 1}, {"tokens_per_pass": 0}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(UserError):
+        InnerLoopConfig(**wrong)

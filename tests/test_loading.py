@@ -1,0 +1,205 @@
+"""Loading models: a pool, the embedded tokenizer, and errors of one line."""
+
+import shutil
+
+import pytest
+import torch
+from helpers import save_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from seal_env.errors import UserError
+from seal_env.models.loading import EMBEDDED, load_learner, resolve_device, resolve_dtype
+from seal_env.models.tokenizer import build_tokenizer, vocabulary
+
+
+def refused(*args, **kwargs):
+    with pytest.raises(UserError) as error:
+        load_learner(*args, **{"device": "cpu", **kwargs})
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+def test_a_model_is_loaded_once(models, llama):
+    assert load_learner(models["llama"], device="cpu") is llama
+    assert load_learner(models["llama"], "float32", "cpu") is llama
+    assert load_learner(models["llama"], "bfloat16", "cpu") is not llama
+
+
+def test_a_learner_is_frozen_and_float32_on_a_cpu(learner):
+    assert not learner.model.training
+    assert not any(p.requires_grad for p in learner.model.parameters())
+    assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
+    assert learner.max_length == 512
+    assert learner.width == 64
+    assert learner.end_ids == [3]
+    assert 3 in learner.stop_ids
+
+
+def test_bfloat16_gives_about_the_same(models, llama):
+    half = load_learner(models["llama"], "bfloat16", "cpu")
+    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    ids = [[5, 6, 7, 8]], [[9, 10]]
+    assert half.score(*ids, [0], None)[0] == pytest.approx(llama.score(*ids, [0], None)[0], abs=0.1)
+
+
+def test_a_loaded_model_can_be_saved_again(models, llama, tmp_path):
+    llama.model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    first = AutoModelForCausalLM.from_pretrained(models["llama"], dtype=torch.float32)
+    for (name, one), (other_name, other) in zip(
+        first.state_dict().items(), again.state_dict().items(), strict=True
+    ):
+        assert name == other_name
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tyni", "tiny"),
+        ("", "no such folder"),
+        ("/no/such/folder", "no such folder"),
+        ("./nowhere", "no such folder"),
+        ("a/b/c", "no such folder"),
+        ("missing.gguf", "no such file"),
+        ("owner/name-that-is-not-there", "hub"),
+    ],
+)
+def test_an_unknown_model_is_one_line(name, says):
+    assert says in refused(name)
+
+
+def test_a_folder_without_config_is_one_line(tmp_path):
+    assert "config.json" in refused(str(tmp_path))
+
+
+def test_a_folder_without_weights_is_one_line(models, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(models["llama"], folder)
+    (folder / "model.safetensors").unlink()
+    assert "weights" in refused(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_broken_folder_is_one_line(models, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(models["llama"], folder)
+    (folder / name).write_text("nonsense")
+    assert str(folder) in refused(str(folder))
+
+
+def test_a_broken_gguf_file_is_one_line(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF nonsense")
+    assert "model.gguf" in refused(str(path))
+
+
+def test_weights_that_need_unpickling_are_not_loaded(models, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(models["llama"], folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "weights" in refused(str(folder))
+
+
+def test_an_architecture_that_mixes_tokens_by_itself_is_refused(tmp_path):
+    from transformers import MambaConfig, MambaForCausalLM
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "state_size": 4, "vocab_size": 64}
+    MambaForCausalLM(MambaConfig(**sizes)).save_pretrained(tmp_path)
+    build_tokenizer(64).save_pretrained(tmp_path)
+    assert "cannot be used here" in refused(str(tmp_path))
+
+
+def test_devices_and_precisions():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type in ("cpu", "cuda", "mps")
+    assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
+    assert resolve_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    with pytest.raises(UserError, match="unknown device"):
+        resolve_device("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="not available"):
+            resolve_device("cuda")
+    with pytest.raises(UserError, match="unknown precision"):
+        resolve_dtype("float16", torch.device("cpu"))
+
+
+def test_adapter_errors_are_one_line(models, tmp_path):
+    assert "adapter" in refused(models["llama"], adapter=str(tmp_path / "nowhere"))
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    assert str(tmp_path) in refused(models["llama"], adapter=str(tmp_path))
+
+
+def test_the_pool_forgets_old_merged_models(models, llama, tmp_path):
+    from helpers import scrambled_bank
+
+    from seal_env.models import loading
+
+    bank = scrambled_bank(llama, 4)
+    merged = []
+    for i in range(4):
+        bank.save_peft(tmp_path / str(i), i, "base")
+        folder = str(tmp_path / str(i))
+        merged.append(load_learner(models["llama"], device="cpu", adapter=folder))
+    assert len([key for key in loading._pool if key[3]]) == loading.MERGED_KEPT
+    assert load_learner(models["llama"], device="cpu") is llama
+    assert merged[3] is load_learner(models["llama"], device="cpu", adapter=str(tmp_path / "3"))
+
+
+def test_loading_leaves_global_randomness_alone(tmp_path):
+    folder = save_model("llama", tmp_path)
+    before = torch.get_rng_state()
+    load_learner(folder, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.skipif(
+    not (EMBEDDED["tiny"] / "config.json").is_file(), reason="the embedded model is not there"
+)
+def test_the_embedded_model_is_plain_transformers():
+    learner = load_learner("tiny", device="cpu")
+    AutoModelForCausalLM.from_pretrained(EMBEDDED["tiny"])
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["tiny"])
+    assert tokenizer.get_vocab() == learner.tokenizer.get_vocab()
+    assert sum(p.numel() for p in learner.model.parameters()) <= 3_000_000
+    assert sum(f.stat().st_size for f in EMBEDDED["tiny"].iterdir()) <= 8_000_000
+
+
+def test_every_word_of_the_vocabulary_is_one_token():
+    tokenizer = build_tokenizer(512)
+    words = vocabulary()
+    assert len(words) == len(set(words)) == len(tokenizer)
+    assert [tokenizer.convert_tokens_to_ids(word) for word in words] == list(range(len(words)))
+    assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3]) == ["<pad>", "<unk>", "<s>", "</s>"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Where was Ada Cho born?",
+        "Ada Cho was born in Oslo.\nThe pet of Ada Cho is a goat.",
+        "Question: What is the job of Ada Cho?\nAnswer: baker",
+        "Oslo\n\nOslo",
+    ],
+)
+def test_tokens_read_like_the_text_they_came_from(text):
+    tokenizer = build_tokenizer(512)
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer(text)["input_ids"]) >= len(text.split())
+
+
+def test_words_from_elsewhere_are_unknown():
+    tokenizer = build_tokenizer(512)
+    assert tokenizer("antidisestablishmentarianism")["input_ids"] == [1]
+
+
+def test_the_tokenizer_survives_saving(models):
+    text = "Ada Cho was born in Oslo.\nQuestion: Where?"
+    again = AutoTokenizer.from_pretrained(models["llama"])
+    fresh = build_tokenizer(512)
+    assert again(text)["input_ids"] == fresh(text)["input_ids"]
+    assert again.decode(again(text)["input_ids"]) == text
+    assert again.model_max_length == 512

@@ -1,0 +1,109 @@
+"""A language model as a policy."""
+
+import math
+
+import pytest
+from agent_fixtures import context
+
+from seal_agents.policy import Policy, PolicyOptions
+from seal_env.errors import UserError
+from seal_env.finetune import FinetuneConfig
+
+SEEN = [{"context": text, "model_state": None} for text in ("Ada is a vet.", "Bo has a cat.", "x")]
+
+
+def policy(models, trainable=True, argument="", seed=0, **options):
+    options = PolicyOptions(**{"max_new_tokens": 8, **options})
+    return Policy(
+        context(models["llama"], options=options, argument=argument, seed=seed), trainable
+    )
+
+
+def test_what_is_written_depends_on_the_seed_and_the_observation_alone(models):
+    writer = policy(models)
+    together = writer.write(SEEN, [1, 2, 3])
+    assert writer.write(SEEN, [1, 2, 3]) == together
+    alone = [writer.write([o], [s])[0] for o, s in zip(SEEN, [1, 2, 3], strict=True)]
+    assert alone == together
+    assert writer.write(SEEN[::-1], [3, 2, 1]) == together[::-1]
+    assert policy(models, batch=2).write(SEEN, [1, 2, 3]) == together
+    assert writer.write(SEEN, [4, 5, 6]) != together
+
+
+def test_at_temperature_0_the_seed_is_no_matter(models):
+    writer = policy(models, temperature=0.0)
+    assert writer.write(SEEN, [1, 2, 3]) == writer.write(SEEN, [4, 5, 6])
+
+
+def test_only_the_completion_is_learned(models, monkeypatch):
+    writer = policy(models)
+    seen = []
+
+    def spy(learner, bank, datasets, config, seeds, progress):
+        seen.extend(datasets[0])
+        return real(learner, bank, datasets, config, seeds, progress)
+
+    import seal_agents.policy as module
+
+    real = module.finetune
+    monkeypatch.setattr(module, "finetune", spy)
+    config = FinetuneConfig(1e-3, epochs=1, batch_size=2)
+    loss = writer.imitate(SEEN[:2], ["Oslo", "a vet"], config, 0)
+    assert math.isfinite(loss)
+    for example, observation, text in zip(seen, SEEN, ["Oslo", "a vet"], strict=False):
+        prompt = writer.read(observation)
+        assert list(example.ids[: example.unscored]) == prompt
+        learned = list(example.ids[example.unscored :])
+        assert learned == writer.model.encode_answer(text) + writer.model.end_ids
+
+
+def test_imitating_makes_a_text_likelier(models):
+    writer = policy(models)
+    prompt, target = writer.read(SEEN[0]), writer.model.encode_answer("Oslo")
+    before = writer.model.score([prompt], [target], [0], writer.adapter)[0]
+    writer.imitate(SEEN[:1], ["Oslo"], FinetuneConfig(5e-3, epochs=5), 0)
+    assert writer.model.score([prompt], [target], [0], writer.adapter)[0] > before + 0.5
+
+
+def test_saved_and_loaded_it_writes_the_same(models, tmp_path):
+    writer = policy(models, seed=3)
+    writer.imitate(SEEN, ["Oslo", "a vet", "chess"], FinetuneConfig(5e-3, epochs=2), 0)
+    writer.save(tmp_path)
+    other = policy(models, seed=4)
+    other.load(tmp_path)
+    assert (other.adapter.weights == writer.adapter.weights).all()
+    assert other.write(SEEN, [1, 2, 3]) == writer.write(SEEN, [1, 2, 3])
+    # And it goes on learning in the same way.
+    for one in (writer, other):
+        one.imitate(SEEN, ["a", "b", "c"], FinetuneConfig(5e-3, epochs=2), 1)
+    assert (other.adapter.weights == writer.adapter.weights).all()
+
+
+def test_finetuning_that_diverges_is_one_line(models):
+    with pytest.raises(UserError, match="lower its learning rate"):
+        policy(models).imitate(SEEN, ["a"] * 3, FinetuneConfig(1e38, epochs=4), 0)
+
+
+def test_a_long_passage_loses_its_beginning(models):
+    writer = policy(models)
+    ids = writer.read({"context": "vet " * 5000, "model_state": None})
+    assert len(ids) == writer.model.max_length - 8
+    assert ids[-3:] == writer.read(SEEN[0])[-3:]
+
+
+def test_the_prompt_can_be_named(models):
+    plain, named = policy(models), policy(models, argument="rewrite")
+    assert plain.prompt == "notes"
+    assert named.prompt == "rewrite" and named.read(SEEN[0]) != plain.read(SEEN[0])
+    with pytest.raises(UserError, match="unknown prompt 'nosuch'"):
+        policy(models, prompt="nosuch")
+
+
+def test_no_room_for_a_prompt_is_said(models):
+    with pytest.raises(UserError, match="leaves no room"):
+        policy(models, max_new_tokens=512).write(SEEN, [1, 2, 3])
+
+
+def test_a_folder_without_an_adapter_is_said(models, tmp_path):
+    with pytest.raises(UserError, match="no readable PEFT adapter"):
+        policy(models).load(tmp_path)
