@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
+
 from seal_env.adapters import LoraConfig
 from seal_env.finetune import FinetuneConfig
 from seal_env.inner_loop import InnerLoopConfig
@@ -9,10 +11,14 @@ from seal_env.inner_loop import InnerLoopConfig
 RECIPES = {
     # The passage alone teaches a little, so that the kind of self-edit matters.
     "tiny": InnerLoopConfig(LoraConfig(8, 32.0), FinetuneConfig(5e-3, epochs=5)),
+    # SEAL's 1e-3 hardly moves a model this small in 4 epochs, and at 8 it begins to overfit
+    # (docs/lab-log.md). Plain questions: it learns from plain text.
+    "*SmolLM2-135M*": InnerLoopConfig(finetune=FinetuneConfig(3e-3, epochs=4), chat=False),
 }
-"""Model name to settings."""
+"""Pattern of model names to settings; the first that fits counts."""
 
 
 def recipe(model: str) -> InnerLoopConfig:
     """The settings for a model."""
-    return RECIPES.get(model, InnerLoopConfig())
+    fitting = (config for pattern, config in RECIPES.items() if fnmatch(model, pattern))
+    return next(fitting, InnerLoopConfig())

@@ -44,7 +44,7 @@ FLAGS = {
     "--out --resume --overwrite --options.keep --options.finetune.learning-rate",
     "evaluate": "--policies --problems --samples --seed --parallel --out --resume --overwrite "
     "--options.prompt",
-    "report": "RUNS --samples",
+    "report": "PATH --samples",
 }
 ENVIRONMENT = (
     "--task --model --edit --reward --horizon --split --data --task-options --edit-options "

@@ -13,7 +13,6 @@ from helpers import INNER, weights_hash
 from seal_env import inner_loop
 from seal_env.edits.base import SelfEdit
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
 from seal_env.tasks.biographies import Biographies
 
@@ -174,11 +173,21 @@ def test_divergence_of_one_fails_it_alone(llama, loop, outcomes, monkeypatch):
         assert same(found[i], outcomes[i])
 
 
-def test_answers_that_are_no_numbers_fail_the_outcome(llama):
-    # One step: its loss is still finite, and so are the weights.
-    wild = dataclasses.replace(INNER, finetune=FinetuneConfig(1e38, epochs=1))
-    (outcome,) = InnerLoop(llama, TASK, wild).run(REQUESTS[:1])
-    assert math.isfinite(outcome.after.log_likelihood)
+def test_answers_that_are_no_numbers_fail_the_outcome(loop, outcomes, monkeypatch):
+    real = inner_loop.finetune
+
+    def huge(learner, bank, *rest):
+        records = real(learner, bank, *rest)
+        bank.weights[1] = 3e38  # finite, but its products are not
+        return records
+
+    monkeypatch.setattr(inner_loop, "finetune", huge)
+    found = loop.run(REQUESTS[:3])
+    assert "diverged" in found[1].error
+    assert found[1].after == found[1].before
+    assert found[1].weights is None
+    assert same(found[0], outcomes[0])
+    assert same(found[2], outcomes[2])
 
 
 def test_baselines_are_asked_once(llama, loop, monkeypatch):

@@ -9,7 +9,9 @@ from seal_env.errors import UserError
 from seal_env.finetune import FinetuneConfig
 
 
-def experience(problem, text, reward, likelihood=-1.0, nothing=0.0, error="", passage="A man."):
+def experience(
+    problem, text, reward, likelihood=-1.0, nothing=0.0, error="", passage="Ada is a vet."
+):
     info = {
         "problem": problem,
         "error": error,
@@ -64,7 +66,7 @@ def test_bad_settings_are_refused(options):
 
 def test_the_agent_comes_to_write_what_is_rewarded(models, tmp_path):
     """An artificial reward, for a word that the random model hardly ever writes."""
-    settings = FinetuneConfig(2e-2, epochs=15, batch_size=4)
+    settings = FinetuneConfig(1e-2, epochs=20, batch_size=4)
     options = RestEMOptions(max_new_tokens=6, finetune=settings)
     agent = RestEM(context(models["llama"], options=options))
     seeds = list(range(24))
