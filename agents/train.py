@@ -45,7 +45,7 @@ class TrainConfig:
     """The agent's own settings."""
     rounds: int = 3
     """Rounds of writing, trying out and learning."""
-    problems: int = 48
+    problems: int = 32
     """Problems in a round."""
     samples: int = 8
     """Self-edits that are tried for each problem."""

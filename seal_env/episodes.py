@@ -267,7 +267,7 @@ class Episodes:
         wanted = [
             i
             for i, (problem, flat) in enumerate(zip(problems, weights, strict=True))
-            if flat is not None or problem.id not in self._described
+            if flat is not None or problem not in self._described
         ]
         fresh: dict[int, tuple[np.ndarray, float]] = {}
         if wanted:
@@ -279,8 +279,8 @@ class Episodes:
             fresh = dict(zip(wanted, zip(hidden, losses, strict=True), strict=True))
             for i in wanted:
                 if weights[i] is None:
-                    self._described[problems[i].id] = fresh[i]
-        return [fresh[i] if i in fresh else self._described[p.id] for i, p in enumerate(problems)]
+                    self._described[problems[i]] = fresh[i]
+        return [fresh[i] if i in fresh else self._described[p] for i, p in enumerate(problems)]
 
 
 def _info(request: Request, outcome: Outcome) -> dict[str, Any]:

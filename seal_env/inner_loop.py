@@ -92,8 +92,8 @@ class InnerLoop:
         learner: The base model, frozen.
         task: Puts the questions and grades the answers.
         config: How.
-        baselines: What the untouched learner scored on each problem, by the problem's id, as
-            far as it is known; added to.
+        baselines: What the untouched learner scored on each problem, as far as it is known;
+            added to.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class InnerLoop:
         learner: Learner,
         task: Task,
         config: InnerLoopConfig,
-        baselines: dict[str, Score] | None = None,
+        baselines: dict[Problem, Score] | None = None,
     ) -> None:
         self.learner, self.task, self.config = learner, task, config
         self.targets = find_targets(learner.model, config.lora)
@@ -129,12 +129,12 @@ class InnerLoop:
         self, problems: Iterable[Problem], progress: Progress | None = None
     ) -> list[Score]:
         """How the untouched learner does on problems; asked once a problem, then kept."""
-        wanted = {p.id: p for p in problems}
-        missing = [p for key, p in wanted.items() if key not in self._baselines]
+        wanted = dict.fromkeys(problems)
+        missing = [problem for problem in wanted if problem not in self._baselines]
         if missing:
             scores = self._ask(missing, [0] * len(missing), None, progress)
-            self._baselines.update(zip((p.id for p in missing), scores, strict=True))
-        return [self._baselines[key] for key in wanted]
+            self._baselines.update(zip(missing, scores, strict=True))
+        return [self._baselines[problem] for problem in wanted]
 
     def new_bank(self, count: int) -> AdapterBank:
         """Room for so many adapters of this loop's shape."""
@@ -255,7 +255,7 @@ class InnerLoop:
     def baselines_of(self, problems: Sequence[Problem]) -> list[Score]:
         """`baselines`, aligned with the problems given (which may repeat)."""
         self.baselines(problems)
-        return [self._baselines[p.id] for p in problems]
+        return [self._baselines[problem] for problem in problems]
 
     def _score_all(
         self, requests: Sequence[Request], bank: AdapterBank, progress: Progress | None

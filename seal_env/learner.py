@@ -73,7 +73,7 @@ class Learner:
         self.stop_ids = _stop_ids(model, tokenizer)
         self.end_ids = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
         """What a training sequence ends with."""
-        self.kept: dict[str, dict[str, Any]] = {}
+        self.kept: dict[str, dict[Any, Any]] = {}
         """What was measured of the untouched model and need not be measured again, by kind."""
         self._newlines: Tensor | None = None
 

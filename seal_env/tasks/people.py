@@ -46,7 +46,7 @@ class Attribute:
     statements: tuple[str, ...]
     """Sentences that stand alone; ``{name}`` is the full name."""
     questions: tuple[str, ...]
-    """Questions. The first two are held out for measuring, the others are for self-edits."""
+    """Questions. The first two phrasings measure the learner; a self-edit may use any."""
 
 
 ATTRIBUTES: tuple[Attribute, ...] = (
@@ -246,7 +246,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     ),
 )
 HELD_OUT_QUESTIONS = 2
-"""How many phrasings of each question measure the learner; the rest are for self-edits."""
+"""How many phrasings of each question measure the learner. Whoever writes a self-edit sees none of
+them, but may hit on the same words: a good guess at what will be asked is a good self-edit."""
 INTRODUCTIONS = (
     "This is {name} .",
     "Here is what we know about {name} .",
