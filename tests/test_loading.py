@@ -156,9 +156,6 @@ def test_loading_leaves_global_randomness_alone(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.skipif(
-    not (EMBEDDED["tiny"] / "config.json").is_file(), reason="the embedded model is not there"
-)
 def test_the_embedded_model_is_plain_transformers():
     learner = load_learner("tiny", device="cpu")
     AutoModelForCausalLM.from_pretrained(EMBEDDED["tiny"])
