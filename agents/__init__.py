@@ -11,6 +11,12 @@ AGENTS = Registry(
         "edits": "seal_agents.fixed:Edits",
         "base": "seal_agents.prompted:Prompted",
         "rest-em": "seal_agents.rest_em:RestEM",
+        "grpo": "seal_agents.grpo:GRPO",
+        "rloo": "seal_agents.grpo:RLOO",
+        "best-of-n": "seal_agents.best_of_n:BestOfN",
+        "self-rewarding": "seal_agents.self_rewarding:SelfRewarding",
+        "ppo": "seal_agents.ppo:ProximalPolicy",
+        "ppo-choices": "seal_agents.ppo_choices:PPOChoices",
     },
 )
 

@@ -1,4 +1,4 @@
-"""The command line: ``seal-env train | evaluate | report``."""
+"""The command line: ``seal-env train | evaluate | distil | report``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ usage: seal-env COMMAND [OPTIONS]
 
   train      train an agent, and compare it with doing without
   evaluate   compare policies on the same problems
+  distil     put what a trained agent writes into a small policy that chooses
   report     show a run's table and self-edits, and draw its plots again
 
 seal-env COMMAND --help lists a command's options.
@@ -117,6 +118,7 @@ def _run(argv: list[str]) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "distil": _distil,
         "report": _report,
     }
     if not argv or argv[0] in ("-h", "--help"):
@@ -140,6 +142,14 @@ def _evaluate(argv: list[str]) -> None:
     chosen = _parse("evaluate", EvaluateCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
     evaluate(config, chosen.resume, chosen.overwrite, Console())
+
+
+def _distil(argv: list[str]) -> None:
+    # Here, since it imports stable-baselines3, which the other commands can do without.
+    from seal_agents.distil import DistilCommand, distil
+
+    chosen = _parse("distil", DistilCommand, argv)
+    distil(chosen.config, chosen.resume, chosen.overwrite, Console())
 
 
 def _report(argv: list[str]) -> None:

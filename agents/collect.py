@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +16,7 @@ from seal_env.episodes import EnvConfig, Step
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, stable_hash
 from seal_env.vector import SelfEditVectorEnv
+from seal_env.wrappers.curriculum import Curriculum, VectorShortFirst
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Stage:
     """What the policy gets to read."""
     samples: int
     """Self-edits a problem."""
+    own_seeds: bool = False
+    """Whether each self-edit has an inner seed of its own, the same for all policies; else all
+    have the run's."""
+    curriculum: Curriculum | None = None
+    """How long a self-edit may be; None for any length."""
+    progress: float = 0.0
+    """How far training has come, from 0 to 1, for the curriculum."""
 
 
 def collect(
@@ -71,19 +79,23 @@ def collect(
             stable_hash(seed, stage.phase, stage.round, stage.problems[p].id, sample)
             for p, sample in (slots[i] for i in missing)
         ]
+        inner = [seed] * len(missing)
+        if stage.own_seeds:
+            inner = [stable_hash("inner", s) for s in seeds]
+        before = own_evaluations(agent)
         texts = _texts(agent, [observations[slots[i][0]] for i in missing], seeds)
+        own = (own_evaluations(agent) - before) / len(missing)
         done = len(slots) - len(missing)
         for start in range(0, len(missing), parallel):
             chunk = missing[start : start + parallel]
+            part = slice(start, start + parallel)
             problems = [stage.problems[slots[i][0]] for i in chunk]
             progress("self-edits", done, len(slots))
-            steps = _carry_out(problems, texts[start : start + parallel], settings, seed, progress)
+            carried = _carry_out(problems, texts[part], inner[part], settings, stage, progress)
             run.append(
                 [
-                    _record(stage, i, slots[i][1], text, step, nothing)
-                    for i, text, (step, nothing) in zip(
-                        chunk, texts[start : start + parallel], steps, strict=True
-                    )
+                    _record(stage, i, slots[i][1], own, one)
+                    for i, one in zip(chunk, carried, strict=True)
                 ]
             )
             done += len(chunk)
@@ -92,6 +104,14 @@ def collect(
         Experience(observations[p], known[i]["text"] or "", known[i]["reward"], known[i])
         for i, (p, _) in enumerate(slots)
     ]
+
+
+def own_evaluations(agent: Agent) -> int:
+    """Inner loops that an agent says it has run itself so far: its `evaluations`, if it has any.
+
+    What counts is how much the number grows while the agent acts or learns.
+    """
+    return int(getattr(agent, "evaluations", 0))
 
 
 def _texts(
@@ -130,26 +150,57 @@ def _observations(
     ]
 
 
+class _Carried(NamedTuple):
+    """A self-edit, and what it was worth."""
+
+    text: str | None
+    """What was carried out: what was written, as far as it was allowed."""
+    written: str | None
+    """What was written."""
+    step: Step
+    nothing: Step
+    """What doing nothing is worth."""
+    style: str | None
+
+
 def _carry_out(
     problems: Sequence[Problem],
     texts: Sequence[str | None],
+    seeds: Sequence[int],
     settings: Mapping[str, Any],
-    seed: int,
+    stage: Stage,
     progress: Progress,
-) -> list[tuple[Step, Step]]:
+) -> list[_Carried]:
     """What the self-edits are worth (None leaves the learner as it is), and what nothing is."""
     env = _vector(max(1, sum(text is not None for text in texts)), settings)
     written = [i for i, text in enumerate(texts) if text is not None]
-    steps: dict[int, Step] = {}
+    allowed, steps = list(texts), {}
     if written:
         env.progress = progress
-        env.reset(seed=seed, options={"problems": [problems[i] for i in written]})
-        _, rewards, ended, _, infos = env.step([str(texts[i]) for i in written])
+        inner_seeds: list[int | None] = [seeds[i] for i in written]
+        env.reset(seed=inner_seeds, options={"problems": [problems[i] for i in written]})
+        if stage.curriculum is not None:
+            cutting = VectorShortFirst(env, stage.curriculum, stage.progress)
+            _, rewards, ended, _, infos = cutting.step([str(texts[i]) for i in written])
+            for slot, i in enumerate(written):
+                allowed[i] = str(infos["text"][slot])
+        else:
+            _, rewards, ended, _, infos = env.step([str(texts[i]) for i in written])
         for slot, i in enumerate(written):
             info = unbatched(infos["final_info"], slot)
             steps[i] = Step(float(rewards[slot]), bool(ended[slot]), info)
     nothing = env.episodes.idle(problems, progress)
-    return [(steps.get(i, nothing[i]), nothing[i]) for i in range(len(texts))]
+    task = env.episodes.task
+    return [
+        _Carried(
+            text,
+            texts[i],
+            steps.get(i, nothing[i]),
+            nothing[i],
+            None if text is None else task.style(text),
+        )
+        for i, text in enumerate(allowed)
+    ]
 
 
 def unbatched(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:
@@ -166,17 +217,18 @@ def unbatched(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:
     return info
 
 
-def _record(
-    stage: Stage, index: int, sample: int, text: str | None, step: Step, nothing: Step
-) -> Record:
+def _record(stage: Stage, index: int, sample: int, own: float, carried: _Carried) -> Record:
     return {
         "phase": stage.phase,
         "policy": stage.policy,
         "round": stage.round,
         "index": index,
         "sample": sample,
-        "text": text,
-        "reward": step.reward,
-        "reward_before": nothing.reward,
-        **{key: value for key, value in step.info.items() if key != "sequences"},
+        "text": carried.text,
+        **({} if carried.text == carried.written else {"written": carried.written}),
+        "style": carried.style,
+        "evaluations": (carried.text is not None) + (int(own) if own == int(own) else own),
+        "reward": carried.step.reward,
+        "reward_before": carried.nothing.reward,
+        **{key: value for key, value in carried.step.info.items() if key != "sequences"},
     }

@@ -13,16 +13,18 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from seal_agents.run import Record, RunFolder
+from seal_agents.samples import plot_styles, show_samples, write_samples
 from seal_agents.stats import bootstrap_mean
 from seal_env.errors import UserError
 
-BLUE, ORANGE, GREY = "#3b6fb6", "#d9822b", "#8a8a8a"
+BLUE, ORANGE, GREEN, GREY = "#3b6fb6", "#d9822b", "#00755a", "#8a8a8a"
 
 
 def summarise(records: Mapping[str, Sequence[Record]], seed: int, seconds: float) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def summarise(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             "problems": len(accuracies[name]),
             "samples": len(some),
             "errors": sum(bool(r["error"]) for r in some),
+            "evaluations": sum(r.get("evaluations", 1) for r in some),
         }
     for name, values in accuracies.items():
         for other, others in accuracies.items():
@@ -76,6 +79,12 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
             cells.append(_gap(gap) if gap else "")
         table.add_row(Text(name), *(Text(cell) for cell in cells))
     console.print(table)
+    if summary.get("evaluations"):
+        console.print(f"training took {summary['evaluations']:,} inner loops", markup=False)
+    for name, row in rows.items():
+        each = row.get("evaluations", 0) / row["samples"]
+        if each > 1:
+            console.print(f"{name} took {each:g} inner loops for each self-edit", markup=False)
 
 
 def _gap(gap: Mapping[str, Any]) -> str:
@@ -102,12 +111,22 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
     axes.plot(
         numbers, [m.mean for m in bests], "^--", color=ORANGE, label="best of a problem's samples"
     )
+    checks = (summary or {}).get("checks", [])
+    if len(checks) > 1:
+        axes.plot(
+            [check["round"] + 0.5 for check in checks],
+            [check["accuracy"] for check in checks],
+            "s-",
+            color=GREEN,
+            label="held out, between rounds",
+        )
     for name, style in (("passage", "--"), ("none", ":")):
         row = (summary or {}).get("rows", {}).get(name)
         if row:
             axes.axhline(row["accuracy"], color=GREY, ls=style, label=f"{name} (held out)")
-    axes.set(xlabel="round", ylabel="accuracy after the update", ylim=(0, 1.02), xticks=numbers)
-    axes.set_title("Training problems: what the policy's self-edits teach the learner")
+    axes.set(xlabel="round", ylabel="accuracy after the update", ylim=(0, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_title("What the policy's self-edits teach the learner on training problems")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _save(run, figure, "learning_curve.png")
@@ -152,7 +171,7 @@ def report(path: Path, console: Console, samples: int) -> None:
     summary = run.read_json("summary.json")
     if not run.every_record():
         raise UserError(f"{path}: holds no self-edits yet; let the run go on with --resume")
-    drawn = [plot_learning(run, summary)]
+    drawn = [plot_learning(run, summary), plot_styles(run), write_samples(run)]
     if summary is not None:
         print_summary(summary, console)
         drawn.append(plot_comparison(run, summary))
@@ -162,25 +181,6 @@ def report(path: Path, console: Console, samples: int) -> None:
     for picture in drawn:
         if picture is not None:
             console.print(f"wrote {picture}", markup=False)
-
-
-def show_samples(run: RunFolder, console: Console, count: int) -> None:
-    """Prints the first self-edits of each round, so that one sees what was learned."""
-    shown: dict[tuple[str, int], int] = {}
-    for record in run.every_record():
-        key = (record["policy"], record["round"])
-        if record["text"] and record["sample"] == 0 and shown.get(key, 0) < count:
-            shown[key] = shown.get(key, 0) + 1
-            where = f"round {record['round']}" if record["phase"] == "train" else "held out"
-            head = (
-                f"{record['policy']}, {where}: {record['title']}, accuracy {record['accuracy']:.2f}"
-            )
-            console.print(Text(head, style="bold"))
-            console.print(Text(_clip(record["text"])))
-
-
-def _clip(text: str, limit: int = 600) -> str:
-    return text if len(text) <= limit else f"{text[:limit]} [...]"
 
 
 def _by_problem(

@@ -4,9 +4,12 @@ Layout::
 
     config.json       what the run was told
     episodes.jsonl    one line a self-edit, appended as soon as it is known
-    events.out.*      TensorBoard
+    rounds.json       the numbers of each round
+    events.out.*      the same for TensorBoard
+    clock.json        seconds that were worked on the run, in all sittings
     checkpoints/      what the agent had learned after each round
     adapter/          the trained policy, in PEFT's format
+    samples.md        some self-edits of each round
     summary.json      the table
     *.png             the pictures
 
@@ -21,6 +24,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +53,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.started = time.monotonic()
+        """When this sitting began; may be set to an earlier time."""
+        self._earlier = 0.0
         self._records: dict[tuple[str, str, int], dict[int, Record]] = {}
 
     @classmethod
@@ -69,6 +76,7 @@ class RunFolder:
             if known and not overwrite:
                 run._check_same(config)
                 run._read_records()
+                run._earlier = float((run.read_json("clock.json") or {}).get("seconds", 0.0))
             else:
                 run._clear()
                 run.write_json("config.json", config)
@@ -147,6 +155,14 @@ class RunFolder:
                 os.fsync(file.fileno())
             os.replace(beside, place)
 
+    @property
+    def seconds(self) -> float:
+        """Time worked on this run, over all sittings; of one that was killed, as far as known."""
+        return self._earlier + time.monotonic() - self.started
+
+    def _tick(self) -> None:
+        self.write_json("clock.json", {"seconds": round(self.seconds, 3)})
+
     def records(self, phase: str, policy: str, round_: int) -> dict[int, Record]:
         """What is known of a phase's self-edits, by their index in it."""
         return self._records.setdefault((phase, policy, round_), {})
@@ -169,6 +185,7 @@ class RunFolder:
             os.fsync(file.fileno())
         for record in records:
             self._keep(record)
+        self._tick()
 
     def save_checkpoint(self, round_: int, save: Callable[[Path], None]) -> Path:
         """Lets an agent write its checkpoint after a round; it is there whole or not at all."""
@@ -184,10 +201,11 @@ class RunFolder:
                     with file.open("rb+") as written:
                         os.fsync(written.fileno())
             os.replace(beside, place)
+        self._tick()
         return place
 
     def checkpoint(self, round_: int) -> Path:
-        """Where the checkpoint after a round (counted from 1) is."""
+        """Where the checkpoint after a round (counted from 1) is; 0 is the untrained agent."""
         return self.path / "checkpoints" / f"round-{round_}"
 
     def rounds_done(self) -> int:
@@ -266,11 +284,15 @@ class RunFolder:
 _WRITTEN = (
     "summary.json",
     "episodes.jsonl",
+    "rounds.json",
+    "clock.json",
+    "samples.md",
     "events.out.*",
     "checkpoints",
     "adapter",
     "learning_curve.png",
     "comparison.png",
+    "styles.png",
     ".*.new",
     ".config.json.old",
 )

@@ -8,6 +8,7 @@ from seal_agents.collect import Stage, collect
 from seal_agents.run import RunFolder
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
+from seal_env.wrappers.curriculum import Curriculum
 
 TASK = make_task("helpers:Parity")
 PROBLEMS = tuple(TASK.problem("train", i) for i in range(3))
@@ -118,3 +119,71 @@ def test_an_agent_that_raises_is_not_hidden(models, tmp_path):
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         gather(tmp_path, models["llama"], Broken(context(models["llama"])))
+
+
+class Same(Agent):
+    """Writes the same about everyone."""
+
+    def act(self, observations, seeds):
+        return ["He works.\nHe sleeps.\nHe eats."] * len(observations)
+
+
+def own(path, model, agent=None, **settings):
+    one = Stage("train", "same", 1, PROBLEMS, 2, **settings)
+    agent = agent or Same(context(model))
+    return collect(open_run(path), agent, one, env(model), 0, 4, lambda *_: None)
+
+
+def pairs(experiences):
+    values = [e.info["log_likelihood"] for e in experiences]
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def test_all_self_edits_share_their_random_numbers_unless_told_otherwise(models, tmp_path):
+    common = own(tmp_path / "a", models["llama"])
+    assert all(one == other for one, other in pairs(common))
+    noisy = own(tmp_path / "b", models["llama"], own_seeds=True)
+    assert all(one != other for one, other in pairs(noisy))
+    again = own(tmp_path / "c", models["llama"], own_seeds=True)
+    assert [e.info for e in again] == [e.info for e in noisy]
+
+
+def test_noise_is_the_same_after_a_stop(models, tmp_path):
+    whole = own(tmp_path / "whole", models["llama"], own_seeds=True)
+    own(tmp_path / "cut", models["llama"], own_seeds=True)
+    place = tmp_path / "cut" / "episodes.jsonl"
+    place.write_text("".join(place.read_text().splitlines(keepends=True)[:3]))
+    again = own(tmp_path / "cut", models["llama"], own_seeds=True)
+    assert [e.info for e in again] == [e.info for e in whole]
+
+
+def test_a_curriculum_cuts_what_is_carried_out_and_learned_from(models, tmp_path):
+    lengths = Curriculum(first=1, last=2, until=0.5)
+    short = own(tmp_path / "a", models["llama"], curriculum=lengths)
+    later = own(tmp_path / "b", models["llama"], curriculum=lengths, progress=0.5)
+    assert [e.text for e in short] == ["He works."] * 6
+    assert {e.info["written"] for e in short} == {"He works.\nHe sleeps.\nHe eats."}
+    assert [e.text for e in later] == ["He works.\nHe sleeps.\nHe eats."] * 6
+    assert not any("written" in e.info for e in later)
+    assert max(e.info["tokens"] for e in short) < min(e.info["tokens"] for e in later)
+
+
+def test_what_an_agent_tries_out_itself_is_counted(models, tmp_path):
+    class Careful(Same):
+        evaluations = 7
+
+        def act(self, observations, seeds):
+            self.evaluations += 3 * len(observations)
+            return [None, *super().act(observations, seeds)[1:]]
+
+    found = own(tmp_path / "a", models["llama"], Careful(context(models["llama"])))
+    assert [e.info["evaluations"] for e in found] == [3, 4, 4, 4, 4, 4]
+    plain = own(tmp_path / "b", models["llama"])
+    assert [e.info["evaluations"] for e in plain] == [1] * 6
+
+
+def test_the_style_of_a_self_edit_is_written_down(models, tmp_path):
+    found = gather(tmp_path, models["llama"])
+    for e in found:
+        assert e.info["style"] == (None if e.info["text"] is None else TASK.style(e.text))
+    assert any(e.info["style"] for e in found)

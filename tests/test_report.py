@@ -7,6 +7,7 @@ from rich.console import Console
 
 from seal_agents.report import plot_comparison, plot_learning, print_summary, report, summarise
 from seal_agents.run import RunFolder
+from seal_agents.samples import choose, plot_styles, write_samples
 from seal_env.errors import UserError
 
 
@@ -14,6 +15,7 @@ def record(index, accuracy, policy="a", phase="evaluate", round_=0, problem=None
     return {
         "phase": phase, "policy": policy, "round": round_, "index": index, "sample": 0,
         "text": f"[bold]{policy} writes {index}", "title": "Ada [x]", "accuracy": accuracy,
+        "reward": accuracy - 1, "style": "few" if index % 2 else "vague",
         "log_likelihood": -1.0 - accuracy, "problem": problem or f"p{index}", "error": error,
     }  # fmt: skip
 
@@ -98,8 +100,9 @@ def test_a_report_shows_the_table_and_self_edits(tmp_path):
     out = io.StringIO()
     report(tmp_path, Console(file=out, width=100), 1)
     shown = out.getvalue()
-    assert "[bold]rest-em writes 0" in shown and "round 2: Ada [x]" in shown
-    assert "writes 1" not in shown and "less none" in shown
+    # Accuracies go 0, 1, 2, 0, 1, 2, ...: the median of twelve is the second of the middle ones.
+    assert "[bold]rest-em writes 4" in shown and "round 2: median, Ada [x]" in shown
+    assert "rest-em writes 0" not in shown and "less none" in shown
     assert (tmp_path / "comparison.png").is_file() and (tmp_path / "learning_curve.png").is_file()
 
 
@@ -118,3 +121,86 @@ def test_what_cannot_be_reported_is_said(tmp_path):
         report(tmp_path / "r", Console(file=io.StringIO()), 1)
     with pytest.raises(UserError, match="--samples -1"):
         report(tmp_path / "r", Console(file=io.StringIO()), -1)
+
+
+def edits(path, rewards, style=lambda i: None, text=lambda i: f"text {i}", rounds=1):
+    run = RunFolder.open(path, {"command": "train"}, resume=False, overwrite=False)
+    for round_ in range(1, rounds + 1):
+        run.append([
+            record(i, 0.5, "ppo", "train", round_, error="")
+            | {"reward": reward, "text": text(i), "style": style(i)}
+            for i, reward in enumerate(rewards)
+        ])  # fmt: skip
+    return run
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"),
+    [
+        (0, []),
+        (1, [("median", 3)]),
+        (2, [("best", 1), ("worst", 2)]),
+        (3, [("best", 1), ("median", 3), ("worst", 2)]),
+        (9, [("best", 1), ("rank 2 of 5", 4), ("median", 3), ("rank 4 of 5", 0), ("worst", 2)]),
+    ],
+)
+def test_samples_go_from_the_best_to_the_worst(tmp_path, count, wanted):
+    run = edits(tmp_path, [0.1, 0.9, -1.0, 0.3, 0.5])
+    found = [(sample.place, sample.record["index"]) for sample in choose(run, count)]
+    assert found == wanted
+
+
+def test_one_self_edit_is_neither_best_nor_worst(tmp_path):
+    assert [s.place for s in choose(edits(tmp_path, [0.1]), 3)] == ["median"]
+
+
+def test_samples_md_shows_three_a_round_whatever_was_written(tmp_path):
+    texts = ["plain", "``` \n# not a heading\n`````", "x" * 5000, "\ud800"]
+    run = edits(tmp_path, [3.0, 2.0, 1.5, 1.0], text=lambda i: texts[i], rounds=2)
+    assert write_samples(run) == tmp_path / "samples.md"
+    shown = (tmp_path / "samples.md").read_text()
+    assert shown.count("## ppo, round") == 2
+    assert shown.count("**best, ") == shown.count("**median, ") == shown.count("**worst, ") == 2
+    assert r"Ada \[x\], reward 3.00, accuracy 0.50" in shown
+    fenced = "``````text\n``` \n# not a heading\n`````\n``````"
+    assert (fenced in shown) != (f"```text\n{'x' * 600} [...]\n```" in shown)
+    assert "x" * 601 not in shown
+
+
+def test_without_self_edits_there_are_no_samples(tmp_path):
+    run = edits(tmp_path, [1.0], text=lambda i: None)
+    assert write_samples(run) is None and not (tmp_path / "samples.md").exists()
+
+
+def test_the_styles_are_drawn_where_the_task_has_any(tmp_path):
+    run = edits(tmp_path / "a", [0.0] * 24, style=lambda i: f"style {i % 12}", rounds=3)
+    assert plot_styles(run).read_bytes().startswith(b"\x89PNG")
+    assert plot_styles(edits(tmp_path / "b", [0.0] * 4)) is None
+
+
+def test_styles_stack_up_to_one(tmp_path, monkeypatch):
+    """Also where there are more of them than colours: the rare ones share a bar."""
+    from matplotlib.axes import Axes
+
+    drawn = {}
+    monkeypatch.setattr(
+        Axes, "bar", lambda self, x, y, w, b, **kw: drawn.setdefault(kw["label"], (x, y))
+    )
+    styles = [f"style {i}" for i in range(12) for _ in range(12 - i)]
+    run = edits(tmp_path, [0.0] * len(styles), style=lambda i: styles[i], rounds=2)
+    plot_styles(run)
+    assert list(drawn) == [f"style {i}" for i in range(8)] + ["all others"]
+    assert all(list(x) == [1, 2] for x, _ in drawn.values())
+    assert drawn["style 0"][1] == pytest.approx([12 / 78] * 2)
+    assert drawn["all others"][1] == pytest.approx([10 / 78] * 2)
+
+
+def test_evaluations_are_told(tmp_path):
+    _, summary = some_run(tmp_path)
+    summary["evaluations"] = 1234
+    summary["rows"]["trained"]["evaluations"] = 24
+    out = io.StringIO()
+    print_summary(summary, Console(file=out, width=80))
+    assert "training took 1,234 inner loops" in out.getvalue()
+    assert "trained took 4 inner loops for each self-edit" in out.getvalue()
+    assert "base took" not in out.getvalue()

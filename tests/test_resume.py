@@ -2,13 +2,18 @@
 
 import itertools
 import shutil
+from dataclasses import replace
 
 import pytest
-from agent_fixtures import TRAIN, finish, kill_when, lines, summary
+from agent_fixtures import TRAIN, env, finish, kill_when, lines, quiet, snapshot, summary
 
-from seal_agents import cli, train
+from seal_agents import AGENTS, Agent, cli, rounds, train
+from seal_agents.build import agent_class
+from seal_agents.configs import TrainConfig
 from seal_agents.report import summarise
 from seal_agents.run import RunFolder
+from seal_env.episodes import EnvConfig
+from seal_env.testing import identity
 
 LINES = 2 * 6 + 5 * 3
 
@@ -174,3 +179,66 @@ def test_the_rows_are_those_of_the_lines(undisturbed):
         some = known.records("evaluate", name, 0)
         rows[name] = [some[i] for i in range(3)]
     assert summarise(rows, 0, 0.0)["rows"] == summary(undisturbed)["rows"]
+
+
+# ---- every agent -----------------------------------------------------------------------------
+
+CHOOSING = {"best-of-n"}
+"""Learn nothing, but say something of each round."""
+LEARNING = {n for n in AGENTS if agent_class(n).learn is not Agent.learn} - CHOOSING
+
+
+def identity_run(name, out):
+    """A run on an identity environment: quick, and there is something to learn."""
+    kind = agent_class(name)
+    options = kind.Options()
+    if hasattr(options, "max_new_tokens"):
+        options = replace(options, max_new_tokens=8)
+    if name in CHOOSING:
+        options = replace(options, candidates=2)
+    few = 2 if name in CHOOSING else 4
+    # An identity environment has no questions to choose by.
+    environment = env("tiny", task="biographies") if name in CHOOSING else EnvConfig(**identity())
+    config = TrainConfig(
+        env=environment, agent=name, options=options, rounds=3, problems=few,
+        samples=few, test_problems=few, references=(), checks=1, out=out,
+    )  # fmt: skip
+    return train.train(config, True, False, quiet())
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def shaken(name, out, monkeypatch):
+    """The same run, stopped after the first round, and when the second was learned from."""
+    for module, what, at in (
+        (rounds, "round_problems", lambda task, config, round_: round_ == 2),
+        (rounds, "write_scalars", lambda run, round_, numbers: round_ == 2),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            done = getattr(module, what)
+            patch.setattr(
+                module,
+                what,
+                lambda *a, at=at, done=done: stop() if at(*a) else done(*a),
+            )
+            identity_run(name, out)
+        assert len(list((out / "checkpoints").glob("round-[1-9]"))) == 1
+    return identity_run(name, out)
+
+
+@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"edits"}))
+def test_every_agent_learns_the_same_whether_it_was_stopped_or_not(name, tmp_path, monkeypatch):
+    whole = identity_run(name, tmp_path / "whole")
+    resumed = shaken(name, tmp_path / "shaken", monkeypatch)
+    learned, again = (snapshot(tmp_path / run / "checkpoints") for run in ("whole", "shaken"))
+    assert sorted(learned) == sorted(again)
+    assert [file for file in learned if learned[file] != again[file]] == []
+    if name in LEARNING:
+        assert any(file.endswith(".safetensors") for file in learned)
+        for file in learned:
+            if file.startswith("round-1/") and file.endswith(".safetensors"):
+                assert learned[file] != learned[file.replace("round-1", "round-3")]
+    assert lines(tmp_path / "shaken") == lines(tmp_path / "whole")
+    assert resumed["rows"] == whole["rows"] and resumed["checks"] == whole["checks"]

@@ -77,6 +77,25 @@ class Task(ABC):
         """What a policy is shown of a problem: by default its title and its context."""
         return f"{problem.title}\n{problem.context}" if problem.title else problem.context
 
+    def style(self, text: str) -> str | None:
+        """What kind of self-edit a text is, for tables and plots; None if the task has no kinds."""
+        return None
+
+    def training_problem(self, reading: str) -> Problem | None:
+        """The same context with questions that are made from it, to try self-edits out on.
+
+        Whoever chooses among self-edits, or checks them, needs questions that are not the
+        held-out ones. These come from what a policy reads and from nothing else, so they tell
+        nothing that an observation does not.
+
+        Args:
+            reading: What `reads` returned: an observation's ``context``.
+
+        Returns:
+            A problem whose questions `grade` can grade; None if no question can be made.
+        """
+        return None
+
     def question_prompt(self, question: Question) -> str:
         """The closed-book prompt that puts a question to the learner.
 

@@ -8,14 +8,17 @@ from random import Random
 
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Question, Task, stable_hash
+from seal_env.tasks.biography_edits import classify
 from seal_env.tasks.people import (
     ATTRIBUTES,
     FIRST_NAMES,
     HELD_OUT_QUESTIONS,
     LAST_NAMES,
+    QUESTIONS,
     Person,
     passage,
     question,
+    read_passage,
     sample_person,
 )
 
@@ -92,6 +95,18 @@ class Biographies(Task):
         identity = f"biographies/{self.seed}/{split}/{index}"
         return Problem(identity, person.name, text, questions)
 
+    def training_problem(self, reading: str) -> Problem | None:
+        """The facts that the passage states, asked in the phrasings that are not held out."""
+        name, facts = read_passage(reading)
+        person = Person(name, tuple(facts.get(i, "") for i in range(len(ATTRIBUTES))))
+        questions = tuple(
+            Question(question(person, i, wording), facts[i], ATTRIBUTES[i].name)
+            for wording in range(HELD_OUT_QUESTIONS, QUESTIONS)
+            for i in sorted(facts)
+        )
+        identity = f"biographies/training/{stable_hash(reading):016x}"
+        return Problem(identity, name, reading, questions) if questions else None
+
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
         """An answer is right if it is the gold word and nothing else."""
         return [
@@ -102,6 +117,10 @@ class Biographies(Task):
     def reads(self, problem: Problem) -> str:
         """The passage, which names its person."""
         return problem.context
+
+    def style(self, text: str) -> str:
+        """One of the styles that the embedded model can write, or "other"."""
+        return classify(text)
 
     def question_prompt(self, question: Question) -> str:
         """The two-line form that the embedded model was pretrained on."""

@@ -8,8 +8,10 @@ subject of this environment. Every word is one token of the embedded model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 FIRST_NAMES = tuple(
@@ -245,6 +247,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         ),
     ),
 )
+QUESTIONS = 4
+"""How many phrasings of each question there are."""
 HELD_OUT_QUESTIONS = 2
 """How many phrasings of each question measure the learner. Whoever writes a self-edit sees none of
 them, but may hit on the same words: a good guess at what will be asked is a good self-edit."""
@@ -320,6 +324,35 @@ def passage(person: Person, rng: Random) -> str:
         text = template.format(who=who, value=person.values[index])
         sentences.append(text[0].upper() + text[1:])
     return tidy(" ".join(sentences))
+
+
+@cache
+def _reader(template: str, *values: str) -> re.Pattern[str]:
+    """Recognises a sentence of a passage."""
+    pattern = re.escape(tidy(template)).replace(r"\{who\}", r"\w+(?: \w+)?")
+    pattern = pattern.replace(r"\{name\}", r"(?P<name>\w+ \w+)")
+    return re.compile(pattern.replace(r"\{value\}", f"(?P<value>{'|'.join(values)})"))
+
+
+def read_passage(text: str) -> tuple[str, dict[int, str]]:
+    """What a passage says: the inverse of `passage`.
+
+    Returns:
+        The person's name ("" if the text is no passage), and the value of each attribute that is
+        stated, by its position in `ATTRIBUTES`.
+    """
+    sentences = re.findall(r"[^.]+\.", text)
+    name, facts = "", {}
+    for sentence in map(str.strip, sentences):
+        for template in INTRODUCTIONS:
+            found = _reader(template).fullmatch(sentence)
+            name = name or (found["name"] if found else "")
+        for index, attribute in enumerate(ATTRIBUTES):
+            for template in attribute.passages:
+                found = _reader(template, *attribute.values).fullmatch(sentence)
+                if found:
+                    facts[index] = found["value"]
+    return name, facts if name else {}
 
 
 def remarks(person: Person, wordings: Sequence[int]) -> list[str]:

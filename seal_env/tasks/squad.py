@@ -6,19 +6,25 @@ the JSON of SEAL's experiments (arXiv 2506.10943), and either as JSONL.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Literal, get_args
 
 from seal_env.errors import UserError
 from seal_env.grading import grade_answer
 from seal_env.judge import Judge
-from seal_env.tasks.base import SPLITS, Problem, Task, stable_hash
+from seal_env.tasks.base import SPLITS, Problem, Question, Task, stable_hash
 from seal_env.tasks.passages import load_problems
 
 Grader = Literal["offline", "judge"]
 
 HELD_OUT_SHARE = 0.1
 """Share of the passages in each of the validation and the test split."""
+TRAINING_QUESTIONS, LONG_SENTENCE, CLOZE_WORDS = 16, 8, 3
+"""Most training questions made of a passage; fewest words of a sentence that one is made of; words
+that are asked for."""
 
 
 class Squad(Task):
@@ -63,6 +69,7 @@ class Squad(Task):
         self._judge = judge if grader == "judge" else None
         problems = load_problems(str(data))
         self._splits = {"all": problems, **_split(problems, split_seed)}
+        self._by_reading = {self.reads(problem): problem for problem in problems}
 
     def size(self, split: str) -> int:
         """Number of passages in a split."""
@@ -77,6 +84,24 @@ class Squad(Task):
             )
         return problems[index]
 
+    def training_problem(self, reading: str) -> Problem | None:
+        """The passage's own sentences, to be completed: their last words are asked for.
+
+        Half of a passage's questions would serve as well only if the other half alone were
+        held out. Then rewards would be measured on fewer questions, and not on those of other
+        agents and of published results; and what was chosen by one half of the questions, which
+        often ask for the same facts, would know something of the other.
+        """
+        problem = self._by_reading.get(reading)
+        if problem is None:
+            return None
+        questions = tuple(islice(_cloze(problem.context), TRAINING_QUESTIONS))
+        return (
+            replace(problem, id=f"{problem.id}/training", questions=questions)
+            if questions
+            else None
+        )
+
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
         """Whether each answer is right, by the offline grader or the judge."""
         pairs = zip(problem.questions, answers, strict=True)
@@ -90,6 +115,17 @@ class Squad(Task):
             return self._splits[split]
         except KeyError:
             raise UserError(f"unknown split {split!r}: known: {', '.join(self._splits)}") from None
+
+
+def _cloze(passage: str) -> Iterator[Question]:
+    """Sentences of a passage without their last words, as questions."""
+    for sentence in re.split(r"(?<=[.!?])\s+", passage):
+        words = sentence.split()
+        if len(words) >= LONG_SENTENCE:
+            asked = " ".join(words[:-CLOZE_WORDS])
+            answer = " ".join(words[-CLOZE_WORDS:]).rstrip(".!?\"')]")
+            if answer:
+                yield Question(f"How does this sentence end: {asked} ...", answer)
 
 
 def _split(problems: Sequence[Problem], seed: int) -> dict[str, tuple[Problem, ...]]:

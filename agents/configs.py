@@ -1,0 +1,131 @@
+"""What `seal-env train` and `seal-env evaluate` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from seal_agents.base import AgentOptions
+from seal_agents.policy import PolicyOptions
+from seal_env.episodes import EnvConfig
+from seal_env.errors import UserError
+from seal_env.wrappers.curriculum import Curriculum
+
+HELD_OUT = ("test", "all")
+"""Splits that hold problems of the final comparison, so that nothing is trained on them."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Trains an agent and compares it with doing without, on held-out problems."""
+
+    env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(default_factory=EnvConfig)
+    """The environment."""
+    agent: str = "rest-em"
+    """Who learns: a name in `seal_agents.AGENTS`, or "package.module:Name"."""
+    options: AgentOptions = field(default_factory=AgentOptions)
+    """The agent's own settings."""
+    rounds: int = 3
+    """Rounds of writing, trying out and learning."""
+    problems: int = 32
+    """Problems in a round."""
+    samples: int = 8
+    """Self-edits that are tried for each problem."""
+    learner: Literal["follow", "fixed"] = "follow"
+    """Whether the learner is the policy's model after each round, as in SEAL, or stays the base."""
+    common_random_numbers: bool = True
+    """Whether all self-edits of training are tried out with the same adapter seed and data order,
+    so that their rewards can be compared; if not, each with ones of its own, as in SEAL."""
+    reset_to_best: int = 0
+    """Go back to the checkpoint that wrote the best round after so many rounds in a row with a
+    lower mean reward; 0 never does."""
+    curriculum: bool = False
+    """Whether the self-edits of training are cut short at first, by lengths. What an agent learns
+    from is what was left of them; `info["written"]` has the whole."""
+    lengths: Curriculum = field(default_factory=Curriculum)
+    """The curriculum; progress is the share of the rounds that are done."""
+    test_problems: int = 200
+    """Held-out problems in the final comparison."""
+    references: tuple[str, ...] = ("none", "passage", "base")
+    """Who is compared with the trained agent in the end; anything that evaluate takes."""
+    checks: int = 0
+    """How often the agent is evaluated on the held-out problems on the way, evenly spread over the
+    rounds and first before them all."""
+    fresh_test_seeds: bool = False
+    """Whether each held-out problem has an adapter seed and a data order of its own, the same for
+    all policies; if not, all have those on which the policy was trained."""
+    seed: int = 0
+    """Fixes everything random."""
+    parallel: int = 64
+    """Self-edits that are carried out in one pass."""
+    out: Path | None = None
+    """The run's folder; runs/TASK-AGENT-seedN if left out."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "rounds", "problems", "samples", "test_problems", "parallel")
+        _at_least(0, self, "reset_to_best", "checks")
+        _check_seed(self.seed)
+        if self.env.horizon != 1:
+            raise UserError(f"--horizon {self.env.horizon}: train handles episodes of 1 problem")
+        if self.env.split in HELD_OUT:
+            raise UserError(
+                f"--split {self.env.split}: the final comparison is made on it; train on another"
+            )
+        if self.env.adapter is not None and self.learner == "follow":
+            raise UserError(
+                "--adapter: the learner follows the policy, which has an adapter of its own; "
+                "give --learner fixed as well, or leave --adapter out"
+            )
+        if self.checks > self.rounds:
+            raise UserError(
+                f"--checks {self.checks}: at most one a round, and there are {self.rounds} rounds"
+            )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Compares any number of policies on the same problems."""
+
+    policies: tuple[str, ...] = ("none", "passage", "base")
+    """Agents by name, such as none, passage, base, edits:gpt4_1, or folders of trained runs, or
+    "package.module:Name"."""
+    env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(default_factory=EnvConfig)
+    """The environment. Split "train" stands for the test split (of a file: all of it)."""
+    options: PolicyOptions = field(default_factory=PolicyOptions)
+    """How policies that are prompted (`base`) read and write."""
+    problems: int = 100
+    """Problems; of a file at most as many as it holds."""
+    samples: int = 1
+    """Self-edits that each policy writes for a problem."""
+    fresh_test_seeds: bool = False
+    """Whether each problem has an adapter seed and a data order of its own, the same for all
+    policies; if not, all have those of the run."""
+    seed: int = 0
+    """Fixes everything random."""
+    parallel: int = 64
+    """Self-edits that are carried out in one pass."""
+    out: Path | None = None
+    """The run's folder; runs/evaluate-TASK if left out."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "problems", "samples", "parallel")
+        _check_seed(self.seed)
+        if not self.policies:
+            raise UserError("--policies: name at least one")
+        if self.env.horizon != 1:
+            raise UserError(f"--horizon {self.env.horizon}: evaluate handles episodes of 1 problem")
+
+
+def _at_least(least: int, config: TrainConfig | EvaluateConfig, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} {getattr(config, name)}: must be at least {least}")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 1 << 63:
+        raise UserError(f"--seed {seed}: must be 0 or more, and less than 2 to the 63")

@@ -1,0 +1,158 @@
+"""`ChoiceActions`: `SelfEdit-v0` with a few choices as action and numbers as observation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+from seal_env.env import SelfEditEnv, observation_space
+from seal_env.episodes import Episodes
+from seal_env.errors import UserError
+from seal_env.wrappers.menus import Chosen, Menu, load_menu
+
+Numbers = dict[str, np.ndarray] | np.ndarray
+"""An observation as numbers: by name, or in one row."""
+
+
+@dataclass(frozen=True)
+class ChoiceView:
+    """How an environment of texts looks to a policy that chooses and reads numbers."""
+
+    menu: Menu
+    """What there is to choose."""
+    flat: bool = False
+    """Whether an observation is a single row of numbers instead of two named ones."""
+    discrete: bool = False
+    """Whether an action is a single number instead of one for each choice."""
+
+    @classmethod
+    def of(
+        cls, episodes: Episodes, menu: str | Menu | None, flat: bool, discrete: bool
+    ) -> ChoiceView:
+        """The view of an environment's episodes; see `load_menu` for what can be a menu."""
+        names = (episodes.config.edit, episodes.config.task)
+        return cls(load_menu(menu, episodes.task, episodes.language, names), flat, discrete)
+
+    @property
+    def sizes(self) -> Chosen:
+        """How many options each choice has."""
+        return tuple(len(choice.options) for choice in self.menu.choices)
+
+    def action_space(self) -> spaces.MultiDiscrete | spaces.Discrete:
+        """The space of choices."""
+        if self.discrete:
+            return spaces.Discrete(math.prod(self.sizes))
+        return spaces.MultiDiscrete(self.sizes)
+
+    def observation_space(self, width: int) -> spaces.Dict | spaces.Box:
+        """The space of numbers, for a learner whose hidden states have so many entries."""
+        state = observation_space(width)["model_state"]
+        assert isinstance(state, spaces.Box)
+        low, high, count = state.low.min(), state.high.max(), len(self.menu.features)
+        if self.flat:
+            return spaces.Box(low, high, (count + state.shape[0],), np.float32)
+        features = spaces.Box(low, high, (count,), np.float32)
+        return spaces.Dict({"features": features, "model_state": state})
+
+    def observe(self, observation: Mapping[str, Any]) -> Numbers:
+        """An observation of `SelfEditEnv` as numbers."""
+        described = np.asarray(self.menu.describe(observation["context"]), dtype=np.float32)
+        if described.shape != (len(self.menu.features),):
+            raise UserError(
+                f"menu {type(self.menu).__name__}: describe returned numbers of shape "
+                f"{described.shape} for its {len(self.menu.features)} features"
+            )
+        features, state = np.nan_to_num(described), np.array(observation["model_state"])
+        if self.flat:
+            return np.concatenate([features, state])
+        return {"features": features, "model_state": state}
+
+    def chosen(self, action: Any) -> Chosen:
+        """What an action chooses.
+
+        Raises:
+            UserError: It is none of this menu's.
+        """
+        if not self.action_space().contains(action):
+            raise UserError(f"action {action!r}: is not in {self.action_space()}")
+        positions = np.unravel_index(int(action), self.sizes) if self.discrete else action
+        return tuple(int(position) for position in positions)
+
+    def action(self, chosen: Chosen) -> np.ndarray:
+        """The action that chooses this, int64 of shape (choices,), or () if `discrete`."""
+        place = np.ravel_multi_index(chosen, self.sizes) if self.discrete else chosen
+        return np.asarray(place, dtype=np.int64)
+
+
+class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructorArgs):
+    """Turns the Text action into choices from a menu and the observation into numbers.
+
+    **Action**: `MultiDiscrete`, the position of an option for each choice of the menu, or with
+    `discrete` their combination as one `Discrete` number.
+
+    **Observation**: a `Dict` of ``features``, what the menu says of the context, and
+    ``model_state`` as it was; or with `flat` both in one `Box`, the features first.
+
+    **Info** of a step also has ``text``, the self-edit that was carried out, and ``choices``,
+    what it is called on the menu.
+
+    Any algorithm for such spaces trains on it, all of stable-baselines3's discrete ones among
+    them. For many self-edits in one pass see `seal_env.wrappers.choice_vec.ChoiceVecEnv`.
+
+    Args:
+        env: `SelfEdit-v0`, itself perhaps wrapped.
+        menu: A `Menu`, its name in `MENUS` or "package.module:Name"; None for the one that goes
+            with the self-edit language or the task.
+        flat: One `Box` as observation, for policies that take nothing else.
+        discrete: One `Discrete` as action, for algorithms that take nothing else.
+
+    Raises:
+        UserError: The environment is another one, or the menu cannot be used.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[dict[str, Any], str],
+        menu: str | Menu | None = None,
+        flat: bool = False,
+        discrete: bool = False,
+    ) -> None:
+        # So that env.spec says how to make it again, as Gymnasium's own wrappers do.
+        RecordConstructorArgs.__init__(self, menu=menu, flat=flat, discrete=discrete)
+        gym.Wrapper.__init__(self, env)
+        base = env.unwrapped
+        if not isinstance(base, SelfEditEnv):
+            raise UserError(f"ChoiceActions wraps SelfEdit-v0, not {type(base).__name__}")
+        self.view = ChoiceView.of(base.episodes, menu, flat, discrete)
+        self.action_space = self.view.action_space()
+        self.observation_space = self.view.observation_space(base.episodes.loop.learner.width)
+        self._context: str | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Numbers, dict[str, Any]]:
+        """Starts an episode; see `SelfEditEnv` for the options."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._observe(observation), info
+
+    def step(self, action: Any) -> tuple[Numbers, float, bool, bool, dict[str, Any]]:
+        """Writes the self-edit that was chosen and carries it out."""
+        if self._context is None:
+            raise RuntimeError("call reset before step")
+        chosen = self.view.chosen(action)
+        text = self.view.menu.render(self._context, chosen)
+        observation, reward, terminated, truncated, info = self.env.step(text)
+        # A wrapper below may have carried out something else, and says so.
+        info = {"text": text, "choices": self.view.menu.label(chosen)} | info
+        return self._observe(observation), float(reward), terminated, truncated, info
+
+    def _observe(self, observation: dict[str, Any]) -> Numbers:
+        self._context = observation["context"]
+        return self.view.observe(observation)
