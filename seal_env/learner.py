@@ -20,7 +20,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.adapters import AdapterBank
+from seal_env.decoder import Decoder, is_supported
 from seal_env.packing import (
+    ROW_MULTIPLE,
     Blocks,
     FullPass,
     Layout,
@@ -34,8 +36,8 @@ from seal_env.packing import (
 )
 from seal_env.prompts import uses_chat
 
-HEAD_ROWS = 1024
-"""Rows that the output head takes at a time: bounds the memory of the logits."""
+LOGITS = 1 << 23
+"""Logits that are computed at a time, which bounds their memory."""
 CACHE_STEP = 32
 """The key-value cache of a decoder grows by this many tokens at a time."""
 
@@ -67,6 +69,8 @@ class Learner:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.decoder = Decoder(model) if is_supported(model) else None
+        """The model's layers as `seal_env.decoder` writes them out; None if it cannot."""
         self.device = model.device
         self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
         self.max_length = _max_length(model, tokenizer)
@@ -75,7 +79,16 @@ class Learner:
         """What a training sequence ends with."""
         self.kept: dict[str, dict[Any, Any]] = {}
         """What was measured of the untouched model and need not be measured again, by kind."""
+        vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
+        """Rows that the output head takes at a time."""
         self._newlines: Tensor | None = None
+
+    def workers(self, parts: int) -> int:
+        """How many independent parts of a job are best run at the same time."""
+        if self.device.type != "cpu" or self.decoder is None:
+            return 1
+        return max(1, min(parts, torch.get_num_threads()))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text to learn from or to read; any string is legal.
@@ -103,6 +116,8 @@ class Learner:
 
     def hidden(self, row: Row, run: Pass, bank: AdapterBank | None) -> Tensor:
         """Last hidden states of a row, shape (rows, width)."""
+        if self.decoder is not None:
+            return self.decoder.hidden(row, run, bank)
         attached: AbstractContextManager[None] = (
             bank.attached(self.model) if bank is not None else nullcontext()
         )
@@ -164,13 +179,7 @@ class Learner:
             np.resize(np.asarray(labels, dtype=np.int64), len(padded)), device=self.device
         )
         chosen = hidden.index_select(0, torch.from_numpy(padded).to(self.device))
-        parts = [
-            F.cross_entropy(
-                self.head(chosen[i : i + HEAD_ROWS]), targets[i : i + HEAD_ROWS], reduction="none"
-            )
-            for i in range(0, len(padded), HEAD_ROWS)
-        ]
-        return torch.cat(parts)[:count]
+        return _Losses.apply(chosen, targets, self.head, self.head_rows)[:count]
 
     @torch.no_grad()
     def describe(
@@ -235,6 +244,34 @@ class Learner:
             flags = ["\n" in piece for piece in pieces] + [False] * (size - len(pieces))
             self._newlines = torch.tensor(flags, device=self.device)
         return self._newlines[tokens]
+
+
+class _Losses(torch.autograd.Function):
+    """Cross-entropy of each row; the gradient is found along with it, a few rows at a time.
+
+    So the logits of a few rows are all that is ever in memory, and they are computed once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor], size: int
+    ) -> Tensor:
+        parts, grads, wanted = [], [], ctx.needs_input_grad[0]
+        for some, targets in zip(hidden.split(size), labels.split(size), strict=True):
+            with torch.set_grad_enabled(wanted):
+                x = some.detach().requires_grad_(wanted)
+                losses = F.cross_entropy(head(x), targets, reduction="none")
+                if wanted:
+                    grads += torch.autograd.grad(losses.sum(), x)
+            parts.append(losses.detach())
+        if wanted:
+            ctx.save_for_backward(torch.cat(grads))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return grad * outer[0].to(grad.dtype)[:, None], None, None, None
 
 
 class _DecodePass(Pass):

@@ -20,6 +20,7 @@ from transformers.utils import logging as hf_logging
 from seal_env.adapters import AdapterBank
 from seal_env.errors import UserError
 from seal_env.learner import Learner
+from seal_env.memory import keep_freed_memory
 from seal_env.packing import IMPLEMENTATION, FullPass, Layout, even_activations
 
 EMBEDDED = {"tiny": Path(__file__).parent / "tiny"}
@@ -51,6 +52,8 @@ def load_learner(
         UserError: There is no such model, or it cannot be used.
     """
     place = resolve_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     kind = resolve_dtype(dtype, place)
     content = _digest(adapter) if adapter else ""
     key = (model, str(kind), str(place), content, str(trust_remote_code))
