@@ -37,12 +37,10 @@ ROW_MULTIPLE = 16
 def bucket(length: int) -> int:
     """The padded length of a block that holds `length` tokens.
 
-    At most a quarter is padding beyond 128 tokens, and there are few distinct values: every one
+    At most a quarter is padding beyond 32 tokens, and there are few distinct values: every one
     costs operations of its own.
     """
-    if length <= 128:
-        return max(32, 1 << (length - 1).bit_length())
-    step = 1 << (length.bit_length() - 3)
+    step = max(8 if length <= 32 else 16, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
 
 
