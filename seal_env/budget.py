@@ -48,7 +48,7 @@ def token_budget(
         asked: What the user asked for; None to find it.
 
     Raises:
-        UserError: The longest sequence does not fit.
+        UserError: What was asked for is too small for the longest sequence.
     """
     if asked is not None:
         if asked < longest:
@@ -57,17 +57,35 @@ def token_budget(
                 f"tokens; raise it, or lower max_tokens"
             )
         return asked
-    quick = max(QUICK.get(learner.device.type, QUICK_ELSEWHERE), longest)
+    quick = QUICK.get(learner.device.type, QUICK_ELSEWHERE)
+    fitting = tokens_that_fit(learner, targets, lora)
+    return quick if fitting is None else max(1, min(quick, fitting))
+
+
+def tokens_that_fit(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -> int | None:
+    """Tokens whose activations fit into the memory that is free; None where that is unknown."""
     free = available_memory(learner.device)
-    if free is None:
-        return quick
-    fitting = int(free * SHARE / bytes_per_token(learner, tuple(targets), lora))
-    if fitting < longest:
+    return (
+        None if free is None else int(free * SHARE / bytes_per_token(learner, tuple(targets), lora))
+    )
+
+
+def check_fits(
+    learner: Learner, targets: Sequence[Target], lora: LoraConfig, budget: int, longest: int
+) -> None:
+    """Makes sure that a sequence beyond the budget, which goes through the model alone, fits.
+
+    Raises:
+        UserError: It does not.
+    """
+    if longest <= budget:
+        return
+    fitting = tokens_that_fit(learner, targets, lora)
+    if fitting is not None and fitting < longest:
         raise UserError(
-            f"{free >> 20} MB of memory are free, too few to train on a sequence of {longest} "
-            f"tokens; lower max_tokens, or free some memory"
+            f"a self-edit has a sequence of {longest} tokens, and the memory that is free allows "
+            f"{fitting}; lower max_tokens, or free some memory"
         )
-    return min(quick, fitting)
 
 
 def adapters_at_once(device: torch.device, size: int) -> int:

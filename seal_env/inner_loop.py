@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
-from seal_env.budget import adapters_at_once, token_budget
+from seal_env.budget import adapters_at_once, check_fits, token_budget
 from seal_env.edits.base import SelfEdit
 from seal_env.errors import UserError
 from seal_env.finetune import Example, FinetuneConfig, Trained, finetune
@@ -131,6 +131,9 @@ class InnerLoop:
         self.baselines([r.problem for r in requests if r.start is None], progress)
         prepared = [(request, *self.examples(request)) for request in requests]
         outcomes: list[Outcome] = []
+        longest = max((len(e.ids) for _, examples, *_ in prepared for e in examples), default=0)
+        lora, budget = self.config.lora, self.tokens_per_pass
+        check_fits(self.learner, self.targets, lora, budget, longest)
         together = adapters_at_once(self.learner.device, self.new_bank(0).size)
         for start in range(0, len(prepared), together):
             outcomes += self._run_together(prepared[start : start + together], progress)

@@ -107,14 +107,26 @@ def test_adapters_that_do_not_fit_into_memory_take_turns(llama, outcomes, monkey
     assert max(counts) == 3
 
 
-def test_a_budget_too_small_for_one_sequence_is_refused_before_anything_runs(llama, monkeypatch):
+def test_a_budget_too_small_for_one_sequence_is_refused_before_anything_runs(llama):
     wrong = dataclasses.replace(INNER, tokens_per_pass=MAX_LENGTH - 1)
     with pytest.raises(UserError, match=f"too small for one sequence, which may have {MAX_LENGTH}"):
         InnerLoop(llama, TASK, wrong)
     InnerLoop(llama, TASK, dataclasses.replace(wrong, max_tokens=MAX_LENGTH - 1))
-    monkeypatch.setattr(budget, "available_memory", lambda device: 1 << 20)
-    with pytest.raises(UserError, match="1 MB of memory are free"):
-        InnerLoop(llama, TASK, INNER)
+
+
+def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, monkeypatch):
+    task = TASK.problem("train", 0)
+    long = Request(task, SelfEdit(("goat " * 300,)), 0)
+    ample = InnerLoop(llama, TASK, INNER)
+    (expected,) = ample.run([REQUESTS[0]])
+    each = budget.bytes_per_token(llama, ample.targets, INNER.lora)
+    monkeypatch.setattr(budget, "available_memory", lambda device: int(100 * each / budget.SHARE))
+    loop = InnerLoop(llama, TASK, INNER)
+    assert loop.tokens_per_pass in (99, 100)
+    (found,) = loop.run([REQUESTS[0]])
+    assert same(found, expected)
+    with pytest.raises(UserError, match=r"sequence of 301 tokens, and the memory .* allows"):
+        loop.run([REQUESTS[0], long])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
