@@ -155,13 +155,25 @@ class Learner:
             return []
         layout = Layout(whole, owners, self.device)
         hidden = self.hidden(layout.row, FullPass(layout), bank)
-        rows, labels, counts = [], [], []
-        for start, prompt, ids in zip(layout.starts, prompts, whole, strict=True):
-            first = max(1, len(prompt))
+        return self._mean_log_probs(hidden, layout, whole, [len(prompt) for prompt in prompts])
+
+    def _mean_log_probs(
+        self,
+        hidden: Tensor,
+        layout: Layout,
+        texts: Sequence[Sequence[int]],
+        unscored: Sequence[int],
+    ) -> list[float]:
+        """Mean log-probability per token of each text after so many of its tokens."""
+        rows: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+        labels: list[int] = []
+        counts = []
+        for start, ids, skipped in zip(layout.starts, texts, unscored, strict=True):
+            first = max(1, skipped)
             rows.append(np.arange(start + first - 1, start + len(ids) - 1))
             labels += ids[first:]
             counts.append(len(ids) - first)
-        losses = self.losses(hidden, np.concatenate(rows), labels).tolist()
+        losses = self.losses(hidden, np.concatenate(rows), labels).tolist() if labels else []
         means, position = [], 0
         for count in counts:
             # fsum is exact, so the mean does not depend on the order of the sum.
@@ -196,15 +208,8 @@ class Learner:
         states = hidden.float().cpu().numpy().astype(np.float64)
         for i, (start, ids) in enumerate(zip(layout.starts, texts, strict=True)):
             means[i] = states[start : start + len(ids)].mean(axis=0)
-        scored = [i for i, ids in enumerate(texts) if len(ids) > 1]
-        losses = [0.0] * len(texts)
-        if scored:
-            empty: list[list[int]] = [[] for _ in scored]
-            values = self.score(
-                empty, [texts[i] for i in scored], [owners[i] for i in scored], bank
-            )
-            for i, value in zip(scored, values, strict=True):
-                losses[i] = -value
+        scores = self._mean_log_probs(hidden, layout, texts, [0] * len(texts))
+        losses = [-score if len(ids) > 1 else 0.0 for score, ids in zip(scores, texts, strict=True)]
         return means, losses
 
     @torch.no_grad()
