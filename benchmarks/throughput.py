@@ -76,7 +76,8 @@ class ThroughputConfig:
     sweep: Path | None = None
     """Draws time and memory against K = 1, 2, 4, ... 256 into this PNG instead."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises UserError where a setting makes no sense."""
         edits = (self.adapters, self.rounds, self.reference_edits, self.peft_edits or 1)
         if min(edits) < 1:
             raise UserError("adapters, rounds, reference_edits and peft_edits must be at least 1")
@@ -319,9 +320,9 @@ def show(figures: dict[str, Any], console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit status."""
-    config = None
     try:
         config = tyro.cli(ThroughputConfig, args=argv, prog="python -m benchmarks.throughput")
+        config.check()
         console = Console()
         if config.sweep is not None:
             from benchmarks.sweep import sweep
