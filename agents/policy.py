@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from seal_agents.base import AgentContext, AgentOptions, Observation
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
 from seal_env.finetune import Example, FinetuneConfig, finetune
-from seal_env.learner import Sampling
-from seal_env.models.loading import load_learner
+from seal_env.learner import Learner, Sampling
+from seal_env.models.loading import load_learner, merged_learner
 from seal_env.prompts import render_prompt
+from seal_env.workers import run_parts, split_evenly
 
 ADAPTER = "adapter"
 """Name of the folder in a checkpoint that holds a policy's LoRA adapter in PEFT's format."""
@@ -79,18 +81,42 @@ class Policy:
 
     def write(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str]:
         """Writes a self-edit for each observation, drawn with its seed."""
-        options = self.options
+        if not observations:
+            return []
         prompts = [self.read(observation) for observation in observations]
+        # One adapter for all texts is best made part of the weights: nothing is left to add.
+        model = self.model if self.adapter is None else merged_learner(self.model, self.adapter)
+        done: list[int] = []
+
+        def tell(new: int) -> None:
+            done.append(new)
+            self.context.progress("writing", sum(done), len(prompts))
+
+        def job(part: range) -> Callable[[Event], list[str]]:
+            return lambda stop: self._write_some(model, prompts, seeds, part, tell, stop)
+
+        parts = split_evenly([len(prompt) for prompt in prompts], model.workers(len(prompts)))
+        return [text for texts in run_parts([job(part) for part in parts]) for text in texts]
+
+    def _write_some(
+        self,
+        model: Learner,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        part: range,
+        tell: Callable[[int], None],
+        stop: Event,
+    ) -> list[str]:
+        options = self.options
         sampling = Sampling(options.max_new_tokens, options.temperature)
         texts: list[str] = []
-        for i in range(0, len(prompts), options.batch):
-            part, some = prompts[i : i + options.batch], seeds[i : i + options.batch]
-
-            def tell(done: int, before: int = i) -> None:
-                self.context.progress("writing", before + done, len(prompts))
-
-            ids = self.model.generate(part, sampling, bank=self.adapter, seeds=some, progress=tell)
-            texts += [self.model.decode(one) for one in ids]
+        for start in range(part.start, part.stop, options.batch):
+            if stop.is_set():
+                break
+            some = slice(start, min(start + options.batch, part.stop))
+            ids = model.generate(prompts[some], sampling, seeds=seeds[some])
+            texts += [model.decode(one) for one in ids]
+            tell(len(ids))
         return texts
 
     def imitate(

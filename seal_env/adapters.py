@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -169,27 +170,38 @@ class AdapterBank:
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:
         """While this lasts, the model's target modules add this bank's products."""
-        handles = []
+        modules = [model.get_submodule(target.name) for target in self.targets]
         try:
-            for target in self.targets:
-                hook = self._hook(self.matrices[target.name], self._grad_views.get(target.name))
-                handles.append(model.get_submodule(target.name).register_forward_hook(hook))
+            for target, module in zip(self.targets, modules, strict=True):
+                module.forward = self._forward(target.name, module)
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for module in modules:
+                module.__dict__.pop("forward", None)
 
-    def _hook(self, matrices: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor] | None) -> Any:
+    def adapter(self, name: str) -> Adapter | None:
+        """The adapters of one module, while this bank is attached; None if it has none."""
+        if name not in self.matrices:
+            return None
         scale = self.config.alpha / self.config.rank
+        return Adapter(*self.matrices[name], self._grad_views.get(name), scale)
 
-        def add_product(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _forward(self, name: str, module: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What a target module does while the bank is attached."""
+        adapter = self.adapter(name)
+        assert adapter is not None
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        turned = weight.t() if isinstance(module, Conv1D) else weight
+
+        def forward(x: Tensor) -> Tensor:
             run = current_pass()
             assert run is not None, "an adapted model was called outside of a pass"
-            x = inputs[0].reshape(-1, inputs[0].shape[-1])
-            product = _LowRank.apply(x.float(), *matrices, grads, scale, run)
-            return output + product.to(output.dtype).view_as(output)
+            rows = x.reshape(-1, x.shape[-1])
+            blocks = run.blocks_of(x, rows)
+            out = _Adapted.apply(rows, adapter.a, turned, module.bias, adapter, blocks, run)
+            return out.view(*x.shape[:-1], -1)
 
-        return add_product
+        return forward
 
     def copy_of(self, index: int) -> Tensor:
         """One adapter's weights, shape (size,), on the CPU."""
@@ -274,48 +286,108 @@ class AdapterBank:
             weight += (update.t() if isinstance(module, Conv1D) else update).to(weight)
 
 
-class _LowRank(torch.autograd.Function):
-    """For each row x of adapter k: scale * B_k A_k x, in one block of rows an adapter.
+class Adapter(NamedTuple):
+    """The low-rank products of one module: for each row x of adapter k, scale * B_k A_k x.
 
-    The gradients of the matrices are added to the bank's own buffers, not returned: autograd
-    would first write each as a tensor of all K adapters.
+    Each adapter's product runs in a block of its own rows. The gradients of the matrices are
+    added to the bank's own buffers, not returned: autograd would first write each as a tensor of
+    all K adapters.
     """
+
+    a: Tensor
+    """Shape (count, rank, inputs)."""
+    b: Tensor
+    """Shape (count, outputs, rank)."""
+    grads: tuple[Tensor, Tensor] | None
+    """Where gradients are added up; None while nothing is trained."""
+    scale: float
+
+    def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
+        """Adds the products to a module's output.
+
+        Args:
+            out: Shape (rows, outputs); changed.
+            blocks: The module's input as `Pass.split` returns it.
+            run: The pass.
+
+        Returns:
+            What `backward` needs.
+        """
+        hidden, parts = [], []
+        for owners, rows in zip(run.groups, blocks, strict=True):
+            hidden.append(_product(rows, self.a[owners].transpose(1, 2)).mul_(self.scale))
+            parts.append(_product(hidden[-1], self.b[owners].transpose(1, 2)))
+        out.add_(_join(parts, run))
+        return hidden
+
+    def backward(
+        self,
+        grad: Tensor,
+        blocks: Sequence[Tensor],
+        hidden: Sequence[Tensor],
+        run: Pass,
+        inner: Tensor | None,
+    ) -> None:
+        """Adds the gradients of the matrices to the bank's.
+
+        Args:
+            grad: The output's gradient, shape (rows, outputs).
+            blocks: As in `add`.
+            hidden: What `add` returned.
+            run: The pass.
+            inner: The input's gradient, shape (rows, inputs), which is added to; None if nobody
+                needs it.
+        """
+        assert self.grads is not None
+        grad_a, grad_b = self.grads
+        parts = []
+        pieces = zip(run.groups, blocks, hidden, run.split(grad), strict=True)
+        for owners, rows, low, outer in pieces:
+            grad_low = _product(outer, self.b[owners]).mul_(self.scale)
+            _add_at(grad_a, owners, _product(grad_low.transpose(1, 2), rows))
+            _add_at(grad_b, owners, _product(outer.transpose(1, 2), low))
+            if inner is not None:
+                parts.append(_product(grad_low, self.a[owners]))
+        if inner is not None:
+            inner.add_(_join(parts, run))
+
+
+class _Adapted(torch.autograd.Function):
+    """A linear layer with its adapters."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        a: Tensor,
-        b: Tensor,
-        grads: tuple[Tensor, Tensor] | None,
-        scale: float,
+        trigger: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        adapter: Adapter,
+        blocks: list[Tensor],
         run: Pass,
     ) -> Tensor:
-        ctx.save_for_backward(x, a, b)
-        ctx.grads, ctx.scale, ctx.run, ctx.hidden = grads, scale, run, []
-        parts = []
-        for owners, rows in zip(run.groups, _split(x, run), strict=True):
-            hidden = _product(rows, a[owners].transpose(1, 2))
-            if grads is not None:
-                ctx.hidden.append(hidden)
-            parts.append(_product(hidden, b[owners].transpose(1, 2)).mul_(scale))
-        return _join(parts, run)
+        out = F.linear(x, weight, bias)
+        hidden = adapter.add(out, blocks, run)
+        if adapter.grads is not None:
+            ctx.save_for_backward(weight, *blocks, *hidden)
+            ctx.adapter, ctx.run = adapter, run
+        return out
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        x, a, b = ctx.saved_tensors
-        run: Pass = ctx.run
-        grad_a, grad_b = ctx.grads
-        parts = []
-        pieces = zip(run.groups, ctx.hidden, _split(x, run), _split(outer[0], run), strict=True)
-        for owners, hidden, rows, grad in pieces:
-            scaled = grad * ctx.scale
-            grad_hidden = _product(scaled, b[owners])
-            grad_a[owners] += _product(grad_hidden.transpose(1, 2), rows)
-            grad_b[owners] += _product(scaled.transpose(1, 2), hidden)
-            if ctx.needs_input_grad[0]:
-                parts.append(_product(grad_hidden, a[owners]))
-        return (_join(parts, run) if parts else None), None, None, None, None, None
+        weight, *kept = ctx.saved_tensors
+        count = len(ctx.run.groups)
+        inner = outer[0] @ weight if ctx.needs_input_grad[0] else None
+        ctx.adapter.backward(outer[0], kept[:count], kept[count:], ctx.run, inner)
+        return inner, None, None, None, None, None, None
+
+
+def _add_at(total: Tensor, owners: slice | Tensor, products: Tensor) -> None:
+    """Adds to the matrices of some adapters, each of which is named once."""
+    if isinstance(owners, slice):
+        total[owners].add_(products)
+    else:
+        total.index_add_(0, owners, products)
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
@@ -326,15 +398,8 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
     return x @ y
 
 
-def _split(x: Tensor, run: Pass) -> list[Tensor]:
-    """Rows (rows, width) as one tensor of blocks a group, (adapters, length, width)."""
-    blocks = run.owner_blocks
-    parts = take_rows(x, blocks.gather, blocks).split(blocks.sizes)
-    return [part.view(*shape, -1) for part, shape in zip(parts, blocks.shapes, strict=True)]
-
-
 def _join(parts: list[Tensor], run: Pass) -> Tensor:
-    """The inverse of `_split`."""
+    """The inverse of `Pass.split`."""
     flat = [part.flatten(0, 1) for part in parts]
     joined = flat[0] if len(flat) == 1 else torch.cat(flat)
     return take_rows(joined, run.owner_blocks.scatter, run.owner_blocks)

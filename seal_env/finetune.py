@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Event
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from seal_env.adapters import AdapterBank
 from seal_env.errors import UserError
 from seal_env.learner import Learner
-from seal_env.packing import FullPass, Layout
-
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
+from seal_env.packing import FullPass, Layout, bucket
+from seal_env.workers import run_parts, split_evenly
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def finetune(
     config: FinetuneConfig,
     seeds: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
+    tokens_per_pass: int | None = None,
 ) -> list[Trained]:
     """Trains every adapter of a bank on its own data, in place.
 
@@ -104,29 +105,68 @@ def finetune(
         config: The optimiser's settings.
         seeds: One an adapter; fix its data order.
         progress: Called with (steps done, steps in all) of the longest adapter.
+        tokens_per_pass: Bound on the tokens that go through the model at once; no bound if left
+            out. A sequence that is longer goes alone.
 
     Returns:
         One record an adapter.
     """
-    orders = [data_order(s, len(d), config) for s, d in zip(seeds, datasets, strict=True)]
-    totals = np.array([len(order) for order in orders])
-    tokens = np.zeros(bank.count, dtype=np.int64)
-    last = np.full(bank.count, math.nan)
-    optimiser = _AdamW(bank, config, totals)
-    longest = int(totals.max(initial=0))
+    sizes = [config.epochs * sum(len(example.ids) for example in data) for data in datasets]
+    bank.require_grads()
+
+    def job(members: range, main: bool) -> Callable[[Event], list[Trained]]:
+        return lambda stop: _train_some(
+            learner,
+            bank,
+            members,
+            [datasets[k] for k in members],
+            config,
+            [seeds[k] for k in members],
+            tokens_per_pass,
+            progress if main else None,
+            stop,
+        )
+
+    parts = split_evenly(sizes, learner.workers(bank.count))
+    longest = max(range(len(parts)), key=lambda i: max(len(datasets[k]) for k in parts[i]))
     try:
-        for step in range(longest):
-            active = np.flatnonzero(totals > step)
-            batches = [[datasets[k][int(i)] for i in orders[k][step]] for k in active.tolist()]
-            losses = _accumulate(learner, bank, active, batches)
-            optimiser.step(step, active)
-            last[active] = losses
-            tokens[active] += [sum(len(e.ids) for e in batch) for batch in batches]
-            if progress is not None:
-                progress(step + 1, longest)
+        found = run_parts([job(part, i == longest) for i, part in enumerate(parts)])
+        return [record for records in found for record in records]
     finally:
         bank.drop_grads()
-    finite = torch.isfinite(bank.weights).all(dim=1).cpu().numpy()
+
+
+def _train_some(
+    learner: Learner,
+    bank: AdapterBank,
+    members: range,
+    datasets: Sequence[Sequence[Example]],
+    config: FinetuneConfig,
+    seeds: Sequence[int],
+    tokens_per_pass: int | None,
+    progress: Callable[[int, int], None] | None,
+    stop: Event,
+) -> list[Trained]:
+    """Trains some neighbouring adapters of a bank, see `finetune`."""
+    orders = [data_order(s, len(d), config) for s, d in zip(seeds, datasets, strict=True)]
+    totals = np.array([len(order) for order in orders])
+    tokens = np.zeros(len(members), dtype=np.int64)
+    last = np.full(len(members), math.nan)
+    optimiser = _AdamW(bank, members, config, totals)
+    longest = int(totals.max(initial=0))
+    for step in range(longest):
+        if stop.is_set():
+            break
+        active = np.flatnonzero(totals > step)
+        batches = [[datasets[k][int(i)] for i in orders[k][step]] for k in active.tolist()]
+        owners = active + members.start
+        last[active] = _accumulate(learner, bank, owners, batches, tokens_per_pass)
+        optimiser.step(step)
+        tokens[active] += [sum(len(e.ids) for e in batch) for batch in batches]
+        if progress is not None:
+            progress(step + 1, longest)
+    weights = bank.weights[members.start : members.stop]
+    finite = torch.isfinite(weights).all(dim=1).cpu().numpy()
     failed = ~finite | ((totals > 0) & ~np.isfinite(last))
     return [
         Trained(int(n), int(t), float(loss), bool(bad))
@@ -135,11 +175,78 @@ def finetune(
 
 
 def _accumulate(
-    learner: Learner, bank: AdapterBank, active: np.ndarray, batches: Sequence[Sequence[Example]]
+    learner: Learner,
+    bank: AdapterBank,
+    active: np.ndarray,
+    batches: Sequence[Sequence[Example]],
+    tokens_per_pass: int | None,
 ) -> np.ndarray:
     """Adds the gradient of each adapter's mean loss to the bank; returns the losses."""
-    examples = [example for batch in batches for example in batch]
-    owners = np.repeat(active, [len(batch) for batch in batches])
+    pieces = [
+        _Piece(int(owner), some, sum(len(e.ids) for e in some))
+        for owner, batch in zip(active, batches, strict=True)
+        for some in _cut(batch, tokens_per_pass)
+    ]
+    labels = np.zeros(bank.count, dtype=np.int64)
+    np.add.at(labels, [p.owner for p in pieces], [p.labels for p in pieces])
+    sums = np.zeros(bank.count)
+    for part in _passes(pieces, tokens_per_pass):
+        owners, losses = _one_pass(learner, bank, part, labels)
+        np.add.at(sums, owners, losses)
+    return sums[active]
+
+
+class _Piece(NamedTuple):
+    """Sequences of one adapter that go through the model together."""
+
+    owner: int
+    examples: Sequence[Example]
+    tokens: int
+
+    @property
+    def labels(self) -> int:
+        return sum(len(e.ids) - max(1, e.unscored) for e in self.examples)
+
+
+def _cut(batch: Sequence[Example], limit: int | None) -> list[Sequence[Example]]:
+    """Cuts an adapter's batch so that no piece exceeds a limit; by the batch alone."""
+    if limit is None:
+        return [batch]
+    pieces: list[list[Example]] = [[]]
+    used = 0
+    for example in batch:
+        if pieces[-1] and used + len(example.ids) > limit:
+            pieces.append([])
+            used = 0
+        pieces[-1].append(example)
+        used += len(example.ids)
+    return list(pieces)
+
+
+def _passes(pieces: Sequence[_Piece], limit: int | None) -> list[list[_Piece]]:
+    """Deals pieces out to passes of about equal size, those of similar length together."""
+    if limit is None:
+        return [list(pieces)]
+    total = sum(piece.tokens for piece in pieces)
+    share = total / -(-total // limit)
+    passes: list[list[_Piece]] = [[]]
+    used = 0
+    # A stable sort: pieces of one adapter keep their order, in which gradients are added up.
+    for piece in sorted(pieces, key=lambda p: bucket(p.tokens)):
+        if passes[-1] and (used + piece.tokens / 2 > share or used + piece.tokens > limit):
+            passes.append([])
+            used = 0
+        passes[-1].append(piece)
+        used += piece.tokens
+    return passes
+
+
+def _one_pass(
+    learner: Learner, bank: AdapterBank, pieces: Sequence[_Piece], labels_of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One forward and backward pass; returns each label's adapter and its part of the loss."""
+    examples = [example for piece in pieces for example in piece.examples]
+    owners = np.repeat([p.owner for p in pieces], [len(p.examples) for p in pieces])
     layout = Layout([e.ids for e in examples], owners.tolist(), learner.device)
     rows: list[np.ndarray] = []
     labels: list[int] = []
@@ -149,53 +256,48 @@ def _accumulate(
         rows.append(np.arange(start + first - 1, start + len(example.ids) - 1))
         labels += example.ids[first:]
         counts.append(len(example.ids) - first)
-    tokens = np.bincount(owners, counts, minlength=bank.count)[active]
-    owner_of_token = np.repeat(np.searchsorted(active, owners), counts)
+    owner_of_label = np.repeat(owners, counts)
     with torch.enable_grad():
         hidden = learner.hidden(layout.row, FullPass(layout), bank)
         losses = learner.losses(hidden, np.concatenate(rows), labels)
-        weights = torch.from_numpy(1.0 / tokens[owner_of_token]).to(losses)
+        weights = torch.from_numpy(1.0 / labels_of[owner_of_label]).to(losses)
         (losses * weights).sum().backward()
-    values = (losses.detach() * weights).cpu().numpy()
-    return np.bincount(owner_of_token, values, minlength=len(active))
+    return owner_of_label, (losses.detach() * weights).cpu().numpy()
 
 
 class _AdamW:
-    """AdamW over all adapters at once; every operation is element-wise or per adapter."""
+    """torch's fused AdamW, an adapter a parameter; a group of it is adapters of equal length."""
 
-    def __init__(self, bank: AdapterBank, config: FinetuneConfig, totals: np.ndarray) -> None:
-        bank.require_grads()
-        self.bank, self.config, self.totals = bank, config, totals
-        self.first = torch.zeros_like(bank.weights)
-        self.second = torch.zeros_like(bank.weights)
+    def __init__(
+        self, bank: AdapterBank, members: range, config: FinetuneConfig, totals: np.ndarray
+    ) -> None:
+        assert bank.grads is not None
+        place = slice(members.start, members.stop)
+        self.grads, self.config = bank.grads[place], config
+        parameters = [nn.Parameter(row) for row in bank.weights[place]]
+        for parameter, grad in zip(parameters, self.grads, strict=True):
+            parameter.grad = grad
+        self.lengths = [int(total) for total in np.unique(totals[totals > 0])]
+        """Steps of each group."""
+        groups = [
+            {"params": [parameters[k] for k in np.flatnonzero(totals == total)]}
+            for total in self.lengths
+        ]
+        self.inner = (
+            torch.optim.AdamW(groups, lr=0.0, weight_decay=config.weight_decay, fused=True)
+            if groups
+            else None
+        )
 
     @torch.no_grad()
-    def step(self, step: int, active: np.ndarray) -> None:
-        """One step of the active adapters; clears their gradients."""
-        config, bank = self.config, self.bank
-        rates = config.learning_rate * (1 - step / np.maximum(self.totals[active], 1))
-        everyone = len(active) == bank.count
-        index = slice(None) if everyone else torch.from_numpy(active).to(bank.weights.device)
-        assert bank.grads is not None
-        weights, grads = bank.weights[index], bank.grads[index]
-        first, second = self.first[index], self.second[index]
-        rate = torch.from_numpy(rates).to(weights)[:, None]
-        grads.mul_((config.clip / (_norms(grads) + 1e-6)).clamp(max=1.0)[:, None])
-        # No lerp_: in the middle of a vector and at its end it rounds differently, so that an
-        # adapter's weights would depend on its place in the bank.
-        second.mul_(BETAS[1]).addcmul_(grads, grads, value=1 - BETAS[1])
-        first.mul_(BETAS[0]).add_(grads.mul_(1 - BETAS[0]))
-        # The gradient's memory takes the update: no temporary of the bank's size is needed.
-        torch.sqrt(second, out=grads)
-        grads.div_(math.sqrt(1 - BETAS[1] ** (step + 1))).add_(EPSILON)
-        torch.div(first, grads, out=grads)
-        weights.mul_(1 - rate * config.weight_decay)
-        weights.sub_(grads.mul_(rate / (1 - BETAS[0] ** (step + 1))))
-        if not everyone:
-            bank.weights[index], self.first[index], self.second[index] = weights, first, second
-        bank.grads.zero_()
-
-
-def _norms(grads: Tensor) -> Tensor:
-    """Norm of each row. Summed in double precision, so that the order of the sum is no matter."""
-    return grads.double().square().sum(dim=1).sqrt().to(grads.dtype)
+    def step(self, step: int) -> None:
+        """One step of the adapters that are not done; clears the gradients."""
+        assert self.inner is not None
+        for group, total in zip(self.inner.param_groups, self.lengths, strict=True):
+            group["lr"] = self.config.learning_rate * (1 - step / total)
+        norms = torch.linalg.vector_norm(self.grads, dim=1)
+        self.grads.mul_((self.config.clip / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        self.inner.step()
+        self.grads.zero_()
+        while self.lengths and self.lengths[0] == step + 1:  # these are done
+            del self.lengths[0], self.inner.param_groups[0]

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
+from seal_env.budget import adapters_at_once, check_fits, token_budget
 from seal_env.edits.base import SelfEdit
 from seal_env.errors import UserError
 from seal_env.finetune import Example, FinetuneConfig, Trained, finetune
@@ -24,7 +26,11 @@ from seal_env.learner import Learner, Sampling
 from seal_env.prompts import render_question
 from seal_env.rewards.base import Score
 from seal_env.tasks.base import Problem, Question, Task
+from seal_env.workers import run_parts, split_evenly
 
+ASKING = 16
+"""So many times the tokens of a training pass are read at once in asking, which keeps nothing for
+a backward pass."""
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it, and how much there is."""
 
@@ -39,14 +45,15 @@ class InnerLoopConfig:
     """The optimiser."""
     max_tokens: int = 8192
     """Most tokens of one self-edit, over all its sequences; the rest is cut off."""
-    tokens_per_pass: int = 32768
-    """Bound on the tokens that are in memory at once; more self-edits take several passes."""
+    tokens_per_pass: int | None = None
+    """Bound on the tokens that go through the model at once; None for as many as are quick and
+    fit into the memory that is free (`seal_env.budget`)."""
     chat: bool | None = None
     """Whether questions are put as chat turns; None: if the tokenizer has a chat template."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 2 or self.tokens_per_pass < 2:
-            raise UserError("max_tokens and tokens_per_pass must be at least 2")
+        if self.max_tokens < 2:
+            raise UserError(f"max_tokens {self.max_tokens}: must be at least 2")
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,11 @@ class InnerLoop:
         self.learner, self.task, self.config = learner, task, config
         self.targets = find_targets(learner.model, config.lora)
         self._baselines = {} if baselines is None else baselines
+        longest = min(config.max_tokens, learner.max_length)
+        self.tokens_per_pass = token_budget(
+            learner, self.targets, config.lora, longest, config.tokens_per_pass
+        )
+        """Tokens that go through the model at once in training."""
 
     def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Outcome]:
         """Carries out any number of self-edits.
@@ -117,12 +129,14 @@ class InnerLoop:
             progress: Told about training and asking.
         """
         self.baselines([r.problem for r in requests if r.start is None], progress)
-        prepared = [(request, *self._examples(request)) for request in requests]
+        prepared = [(request, *self.examples(request)) for request in requests]
         outcomes: list[Outcome] = []
-        batch = self.config.finetune.batch_size
-        sizes = [sum(sorted(len(e.ids) for e in item[1])[-batch:]) for item in prepared]
-        for part in _within(sizes, self.config.tokens_per_pass):
-            outcomes += self._run_together(prepared[part.start : part.stop], progress)
+        longest = max((len(e.ids) for _, examples, *_ in prepared for e in examples), default=0)
+        lora, budget = self.config.lora, self.tokens_per_pass
+        check_fits(self.learner, self.targets, lora, budget, longest)
+        together = adapters_at_once(self.learner.device, self.new_bank(0).size)
+        for start in range(0, len(prepared), together):
+            outcomes += self._run_together(prepared[start : start + together], progress)
         return outcomes
 
     def baselines(
@@ -174,6 +188,7 @@ class InnerLoop:
             self.config.finetune,
             [r.seed for r in requests],
             tell,
+            self.tokens_per_pass,
         )
         good = [bool(record.steps) and not record.failed for record in records]
         after = self._after(requests, bank, good, progress)
@@ -204,7 +219,7 @@ class InnerLoop:
             )
         return outcomes
 
-    def _examples(self, request: Request) -> tuple[list[Example], bool, str | None]:
+    def examples(self, request: Request) -> tuple[list[Example], bool, str | None]:
         """A self-edit's sequences as tokens, whether a cap cut something, and any error."""
         if request.edit.error is not None:
             return [], False, request.edit.error
@@ -274,22 +289,24 @@ class InnerLoop:
     ) -> list[Score]:
         """Asks the questions of problems, each under its adapter, and grades the answers."""
         asked = [
-            self._tokens_of(question, owner)
+            self.question_tokens(question, owner)
             for problem, owner in zip(problems, owners, strict=True)
             for question in problem.questions
         ]
-        likelihoods: list[float] = []
-        texts: list[str] = []
-        for part in _within([len(a.prompt) + a.room for a in asked], self.config.tokens_per_pass):
-            some = asked[part.start : part.stop]
+        sizes = [len(a.prompt) + a.room for a in asked]
+        done: list[int] = []
 
-            def tell(done: int, before: int = part.start) -> None:
-                if progress is not None:
-                    progress("asking", before + done, len(asked))
+        def job(part: range) -> Callable[[Event], tuple[list[float], list[str]]]:
+            return lambda stop: self._ask_some(asked[part.start : part.stop], bank, tell, stop)
 
-            new_likelihoods, new_texts = self._answers(some, bank, tell)
-            likelihoods += new_likelihoods
-            texts += new_texts
+        def tell(new: int) -> None:
+            done.append(new)
+            if progress is not None:
+                progress("asking", sum(done), len(asked))
+
+        found = run_parts([job(p) for p in split_evenly(sizes, self.learner.workers(len(asked)))])
+        likelihoods = [value for part, _ in found for value in part]
+        texts = [text for _, part in found for text in part]
         scores, position = [], 0
         for problem in problems:
             stop = position + len(problem.questions)
@@ -299,34 +316,60 @@ class InnerLoop:
             position = stop
         return scores
 
-    def _tokens_of(self, question: Question, owner: int) -> _Asked:
+    def _ask_some(
+        self,
+        asked: Sequence[Asked],
+        bank: AdapterBank | None,
+        tell: Callable[[int], None],
+        stop: Event,
+    ) -> tuple[list[float], list[str]]:
+        """Some of the questions, as many at once as the token budget allows."""
+        likelihoods: list[float] = []
+        texts: list[str] = []
+        sizes = [len(a.prompt) + a.room for a in asked]
+        for part in _within(sizes, ASKING * self.tokens_per_pass):
+            if stop.is_set():
+                break
+            some = asked[part.start : part.stop]
+            new_likelihoods, new_texts = self._answers(some, bank)
+            likelihoods += new_likelihoods
+            texts += new_texts
+            tell(len(some))
+        return likelihoods, texts
+
+    def question_tokens(self, question: Question, owner: int) -> Asked:
+        """A question as the learner reads it."""
         learner, task = self.learner, self.task
         text = render_question(task.question_prompt(question), learner.tokenizer, self.config.chat)
         gold = learner.encode_answer(task.answer_prefix + question.answer) or learner.end_ids
         room = max(len(gold), task.answer_tokens)
         prompt = learner.encode_prompt(text, self.config.chat)
-        return _Asked(prompt[-max(learner.max_length - room, 1) :], gold, room, owner)
+        return Asked(prompt[-max(learner.max_length - room, 1) :], gold, room, owner)
 
     def _answers(
-        self, asked: Sequence[_Asked], bank: AdapterBank | None, tell: Callable[[int], None]
+        self, asked: Sequence[Asked], bank: AdapterBank | None
     ) -> tuple[list[float], list[str]]:
         """Log-likelihoods of the gold answers, and the learner's own answers."""
         prompts, owners = [a.prompt for a in asked], [a.owner for a in asked]
         likelihoods = self.learner.score(prompts, [a.gold for a in asked], owners, bank)
         sampling = Sampling(self.task.answer_tokens, stop_at_newline=True)
-        found = self.learner.generate(prompts, sampling, owners, bank, progress=tell)
+        found = self.learner.generate(prompts, sampling, owners, bank)
         return likelihoods, [
             self.learner.decode(ids).strip().split("\n")[0].strip() for ids in found
         ]
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """A question in tokens."""
 
     prompt: list[int]
+    """What the learner reads."""
     gold: list[int]
+    """The right answer."""
     room: int
+    """Tokens that an answer may take."""
     owner: int
+    """The adapter that answers."""
 
 
 def _within(sizes: Sequence[int], budget: int) -> Iterable[range]:

@@ -20,7 +20,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.adapters import AdapterBank
+from seal_env.decoder import Decoder, is_supported
 from seal_env.packing import (
+    ROW_MULTIPLE,
     Blocks,
     FullPass,
     Layout,
@@ -34,8 +36,8 @@ from seal_env.packing import (
 )
 from seal_env.prompts import uses_chat
 
-HEAD_ROWS = 1024
-"""Rows that the output head takes at a time: bounds the memory of the logits."""
+LOGITS = 1 << 23
+"""Logits that are computed at a time, which bounds their memory."""
 CACHE_STEP = 32
 """The key-value cache of a decoder grows by this many tokens at a time."""
 
@@ -67,6 +69,8 @@ class Learner:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.decoder = Decoder(model) if is_supported(model) else None
+        """The model's layers as `seal_env.decoder` writes them out; None if it cannot."""
         self.device = model.device
         self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
         self.max_length = _max_length(model, tokenizer)
@@ -75,7 +79,16 @@ class Learner:
         """What a training sequence ends with."""
         self.kept: dict[str, dict[Any, Any]] = {}
         """What was measured of the untouched model and need not be measured again, by kind."""
+        vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
+        """Rows that the output head takes at a time."""
         self._newlines: Tensor | None = None
+
+    def workers(self, parts: int) -> int:
+        """How many independent parts of a job are best run at the same time."""
+        if self.device.type != "cpu" or self.decoder is None:
+            return 1
+        return max(1, min(parts, torch.get_num_threads()))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text to learn from or to read; any string is legal.
@@ -103,6 +116,8 @@ class Learner:
 
     def hidden(self, row: Row, run: Pass, bank: AdapterBank | None) -> Tensor:
         """Last hidden states of a row, shape (rows, width)."""
+        if self.decoder is not None:
+            return self.decoder.hidden(row, run, bank)
         attached: AbstractContextManager[None] = (
             bank.attached(self.model) if bank is not None else nullcontext()
         )
@@ -140,13 +155,25 @@ class Learner:
             return []
         layout = Layout(whole, owners, self.device)
         hidden = self.hidden(layout.row, FullPass(layout), bank)
-        rows, labels, counts = [], [], []
-        for start, prompt, ids in zip(layout.starts, prompts, whole, strict=True):
-            first = max(1, len(prompt))
+        return self._mean_log_probs(hidden, layout, whole, [len(prompt) for prompt in prompts])
+
+    def _mean_log_probs(
+        self,
+        hidden: Tensor,
+        layout: Layout,
+        texts: Sequence[Sequence[int]],
+        unscored: Sequence[int],
+    ) -> list[float]:
+        """Mean log-probability per token of each text after so many of its tokens."""
+        rows: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+        labels: list[int] = []
+        counts = []
+        for start, ids, skipped in zip(layout.starts, texts, unscored, strict=True):
+            first = max(1, skipped)
             rows.append(np.arange(start + first - 1, start + len(ids) - 1))
             labels += ids[first:]
             counts.append(len(ids) - first)
-        losses = self.losses(hidden, np.concatenate(rows), labels).tolist()
+        losses = self.losses(hidden, np.concatenate(rows), labels).tolist() if labels else []
         means, position = [], 0
         for count in counts:
             # fsum is exact, so the mean does not depend on the order of the sum.
@@ -164,13 +191,7 @@ class Learner:
             np.resize(np.asarray(labels, dtype=np.int64), len(padded)), device=self.device
         )
         chosen = hidden.index_select(0, torch.from_numpy(padded).to(self.device))
-        parts = [
-            F.cross_entropy(
-                self.head(chosen[i : i + HEAD_ROWS]), targets[i : i + HEAD_ROWS], reduction="none"
-            )
-            for i in range(0, len(padded), HEAD_ROWS)
-        ]
-        return torch.cat(parts)[:count]
+        return _Losses.apply(chosen, targets, self.head, self.head_rows)[:count]
 
     @torch.no_grad()
     def describe(
@@ -187,15 +208,8 @@ class Learner:
         states = hidden.float().cpu().numpy().astype(np.float64)
         for i, (start, ids) in enumerate(zip(layout.starts, texts, strict=True)):
             means[i] = states[start : start + len(ids)].mean(axis=0)
-        scored = [i for i, ids in enumerate(texts) if len(ids) > 1]
-        losses = [0.0] * len(texts)
-        if scored:
-            empty: list[list[int]] = [[] for _ in scored]
-            values = self.score(
-                empty, [texts[i] for i in scored], [owners[i] for i in scored], bank
-            )
-            for i, value in zip(scored, values, strict=True):
-                losses[i] = -value
+        scores = self._mean_log_probs(hidden, layout, texts, [0] * len(texts))
+        losses = [-score if len(ids) > 1 else 0.0 for score, ids in zip(scores, texts, strict=True)]
         return means, losses
 
     @torch.no_grad()
@@ -235,6 +249,34 @@ class Learner:
             flags = ["\n" in piece for piece in pieces] + [False] * (size - len(pieces))
             self._newlines = torch.tensor(flags, device=self.device)
         return self._newlines[tokens]
+
+
+class _Losses(torch.autograd.Function):
+    """Cross-entropy of each row; the gradient is found along with it, a few rows at a time.
+
+    So the logits of a few rows are all that is ever in memory, and they are computed once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor], size: int
+    ) -> Tensor:
+        parts, grads, wanted = [], [], ctx.needs_input_grad[0]
+        for some, targets in zip(hidden.split(size), labels.split(size), strict=True):
+            with torch.set_grad_enabled(wanted):
+                x = some.detach().requires_grad_(wanted)
+                losses = F.cross_entropy(head(x), targets, reduction="none")
+                if wanted:
+                    grads += torch.autograd.grad(losses.sum(), x)
+            parts.append(losses.detach())
+        if wanted:
+            ctx.save_for_backward(torch.cat(grads))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return grad * outer[0].to(grad.dtype)[:, None], None, None, None
 
 
 class _DecodePass(Pass):

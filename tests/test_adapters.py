@@ -177,6 +177,8 @@ def test_the_wrong_base_is_one_line(llama, models, saved, tmp_path):
 def test_an_adapted_model_is_not_called_outside_of_a_pass(llama):
     bank = new_bank(llama, [1])
     with bank.attached(llama.model):
-        hooked = [m for m in llama.model.modules() if m._forward_hooks]
-        assert len(hooked) == len(bank.targets)
-    assert not any(m._forward_hooks for m in llama.model.modules())
+        adapted = [m for m in llama.model.modules() if "forward" in vars(m)]
+        assert len(adapted) == len(bank.targets)
+        with pytest.raises(AssertionError, match="outside of a pass"):
+            adapted[0](torch.zeros(1, 1, adapted[0].in_features))
+    assert not any("forward" in vars(m) for m in llama.model.modules())

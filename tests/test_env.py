@@ -157,11 +157,11 @@ def test_weights_are_the_bases_after_anything(make, monkeypatch):
     assert weights_hash(model) == before
     real = inner_loop.finetune
 
-    def fails(learner, bank, datasets, config, seeds, progress=None):
+    def fails(learner, bank, datasets, config, seeds, progress=None, tokens_per_pass=None):
         def stop(done, total):
             raise MemoryError
 
-        return real(learner, bank, datasets, config, seeds, stop)
+        return real(learner, bank, datasets, config, seeds, stop, tokens_per_pass)
 
     monkeypatch.setattr(inner_loop, "finetune", fails)
     env.reset(seed=3)

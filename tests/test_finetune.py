@@ -214,3 +214,19 @@ def test_data_order_is_a_fresh_permutation_every_epoch():
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         FinetuneConfig(**wrong)
+
+
+@pytest.mark.parametrize("limit", [40, 90])
+def test_a_step_in_several_passes_is_the_step_in_one(learner, limit):
+    config = FinetuneConfig(1e-3, epochs=2, batch_size=3)
+    data = [dataset([30, 8, 25, 40], 1), dataset([12], 2), dataset([33, 33, 33, 33, 5], 3)]
+    weights = []
+    for bound in (None, limit):
+        bank = new_bank(learner, [0, 1, 2])
+        finetune(learner, bank, data, config, [0, 1, 2], tokens_per_pass=bound)
+        weights.append(bank.weights)
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-5)
+    # How an adapter's batch is cut depends on that batch alone.
+    alone = new_bank(learner, [2])
+    finetune(learner, alone, data[2:], config, [2], tokens_per_pass=limit)
+    assert torch.equal(alone.weights[0], weights[1][2])

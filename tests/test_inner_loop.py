@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
-from helpers import INNER, weights_hash
+from helpers import INNER, MAX_LENGTH, weights_hash
 
-from seal_env import inner_loop
+from seal_env import budget, inner_loop
 from seal_env.edits.base import SelfEdit
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
@@ -81,9 +81,63 @@ def test_a_group_on_one_problem_shares_its_seed(loop):
 
 
 def test_many_passes_give_what_one_gives(llama, outcomes):
-    small = InnerLoop(llama, TASK, dataclasses.replace(INNER, tokens_per_pass=64))
+    longest = MAX_LENGTH  # of one self-edit, and so the smallest budget there may be
+    small = InnerLoop(llama, TASK, dataclasses.replace(INNER, tokens_per_pass=longest))
+    assert sum(o.trained.tokens for o in outcomes if o.trained) > longest
     for outcome, expected in zip(small.run(REQUESTS), outcomes, strict=True):
         assert same(outcome, expected)
+
+
+def test_adapters_that_do_not_fit_into_memory_take_turns(llama, outcomes, monkeypatch):
+    size = InnerLoop(llama, TASK, INNER).new_bank(0).size
+    rooms = []
+
+    def room(device):
+        rooms.append(3 * 16 * size / budget.SHARE)
+        return int(rooms[-1])
+
+    loop = InnerLoop(llama, TASK, INNER)
+    monkeypatch.setattr(budget, "available_memory", room)
+    counts = []
+    real = InnerLoop.new_bank
+    monkeypatch.setattr(InnerLoop, "new_bank", lambda self, n: counts.append(n) or real(self, n))
+    for outcome, expected in zip(loop.run(REQUESTS), outcomes, strict=True):
+        assert same(outcome, expected)
+    assert rooms
+    assert max(counts) == 3
+
+
+def test_a_budget_too_small_for_one_sequence_is_refused_before_anything_runs(llama):
+    wrong = dataclasses.replace(INNER, tokens_per_pass=MAX_LENGTH - 1)
+    with pytest.raises(UserError, match=f"too small for one sequence, which may have {MAX_LENGTH}"):
+        InnerLoop(llama, TASK, wrong)
+    InnerLoop(llama, TASK, dataclasses.replace(wrong, max_tokens=MAX_LENGTH - 1))
+
+
+def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, monkeypatch):
+    task = TASK.problem("train", 0)
+    long = Request(task, SelfEdit(("goat " * 300,)), 0)
+    ample = InnerLoop(llama, TASK, INNER)
+    (expected,) = ample.run([REQUESTS[0]])
+    each = budget.bytes_per_token(llama, ample.targets, INNER.lora)
+    monkeypatch.setattr(budget, "available_memory", lambda device: int(100 * each / budget.SHARE))
+    loop = InnerLoop(llama, TASK, INNER)
+    assert loop.tokens_per_pass in (99, 100)
+    (found,) = loop.run([REQUESTS[0]])
+    assert same(found, expected)
+    with pytest.raises(UserError, match=r"sequence of 301 tokens, and the memory .* allows"):
+        loop.run([REQUESTS[0], long])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_no_bit(llama, outcomes, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = InnerLoop(llama, TASK, INNER).run(REQUESTS)
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(same, found, outcomes))
 
 
 def test_another_process_gives_the_same_bits(models, outcomes):
@@ -265,7 +319,28 @@ def test_questions_longer_than_the_model_reads_are_cut(models):
     assert math.isfinite(outcome.after.log_likelihood)
 
 
-@pytest.mark.parametrize("wrong", [{"max_tokens": 1}, {"tokens_per_pass": 0}])
+@pytest.mark.parametrize("wrong", [{"max_tokens": 1}, {"max_tokens": -3}])
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         InnerLoopConfig(**wrong)
+
+
+def test_one_self_edit_much_longer_than_the_others_changes_none_of_them(loop):
+    short = [SelfEdit(("goat.",)), SelfEdit(("a flute and a goat.",)), SelfEdit(("pasta.",))]
+    long = SelfEdit(tuple(f"Ada Cho has {n} goats and a flute in Oslo." for n in range(50)))
+    requests = [Request(TASK.problem("train", i), edit, i) for i, edit in enumerate(short)]
+    alone = loop.run(requests)
+    beside = loop.run([*requests[:2], Request(TASK.problem("train", 5), long, 9), requests[2]])
+    tokens = [outcome.trained.tokens for outcome in beside]
+    assert tokens[2] > 50 * max(tokens[0], tokens[3])
+    assert all(map(same, [beside[0], beside[1], beside[3]], alone))
+
+
+def test_an_empty_self_edit_among_63_full_ones(loop):
+    full = [request(i) for i in range(63)]
+    empty = Request(TASK.problem("train", 1), SelfEdit(()), 5)
+    mixed = loop.run([*full[:30], empty, *full[30:]])
+    assert mixed[30].error
+    assert mixed[30].trained is None
+    assert mixed[30].after == mixed[30].before
+    assert all(map(same, mixed[:30] + mixed[31:], loop.run(full)))

@@ -67,7 +67,7 @@ def test_rows_to_blocks_and_back():
     blocks = Blocks.build(lengths, rows, CPU)
     x = torch.randn(rows, 4, requires_grad=True)
     parts = to_blocks(x, blocks)
-    assert {tuple(part.shape[:2]) for part in parts} == {(3, 16), (1, 32), (1, 96)}
+    assert {tuple(part.shape[:2]) for part in parts} == {(2, 8), (1, 24), (1, 16), (1, 96)}
     back = to_rows(parts, blocks)
     assert torch.equal(back[:130], x[:130])
     assert not back[130:].any()
@@ -94,8 +94,8 @@ def test_a_nan_stays_in_its_own_rows_forward_and_backward():
 def test_buckets_waste_little():
     for length in range(1, 5000):
         assert length <= bucket(length)
-        assert bucket(length) % 16 == 0
-        assert bucket(length) < length + max(16, length // 4)
+        assert bucket(length) % 8 == 0
+        assert bucket(length) < length + max(8 if length <= 32 else 16, length // 4)
     assert len({bucket(n) for n in range(1, 5000)}) < 35
 
 

@@ -20,6 +20,7 @@ from transformers.utils import logging as hf_logging
 from seal_env.adapters import AdapterBank
 from seal_env.errors import UserError
 from seal_env.learner import Learner
+from seal_env.memory import keep_freed_memory
 from seal_env.packing import IMPLEMENTATION, FullPass, Layout, even_activations
 
 EMBEDDED = {"tiny": Path(__file__).parent / "tiny"}
@@ -51,6 +52,8 @@ def load_learner(
         UserError: There is no such model, or it cannot be used.
     """
     place = resolve_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     kind = resolve_dtype(dtype, place)
     content = _digest(adapter) if adapter else ""
     key = (model, str(kind), str(place), content, str(trust_remote_code))
@@ -59,7 +62,8 @@ def load_learner(
             _pool[key] = _load(model, kind, place, trust_remote_code)
         else:
             base = load_learner(model, dtype, device, None, trust_remote_code)
-            _pool[key] = _merged(base, Path(adapter))
+            bank = AdapterBank.load_peft(Path(adapter), base.model, base.device)
+            _pool[key] = merged_learner(base, bank)
             merged = [k for k in _pool if k[3]]
             for old in merged[:-MERGED_KEPT]:
                 del _pool[old]
@@ -200,11 +204,11 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _merged(base: Learner, adapter: Path) -> Learner:
-    """A copy of a learner with an adapter merged into its weights."""
+def merged_learner(base: Learner, bank: AdapterBank) -> Learner:
+    """A copy of a learner with the (single) adapter of a bank merged into its weights."""
     network = copy.deepcopy(base.model)
     with torch.no_grad():
-        AdapterBank.load_peft(adapter, network, base.device).merge_into(network)
+        bank.merge_into(network)
     return Learner(network, base.tokenizer, base.name)
 
 

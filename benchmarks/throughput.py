@@ -1,0 +1,351 @@
+"""How fast self-edits are carried out: SEAL's way, a careful PEFT loop, and this package.
+
+``python -m benchmarks.throughput --model tiny --adapters 64 --json OUT.json``
+
+All train the same adapters on the same self-edits of the same problems with the same settings,
+in interleaved rounds of one process (the reference in the first alone); the tables hold medians.
+See `benchmarks.loops` for what ``reference`` and ``peft`` do; ``ours`` is `seal_env.inner_loop`,
+all adapters side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from benchmarks.loops import PeftLoop, ReferenceLoop, Workload
+from seal_env.edits.training_data import TrainingData
+from seal_env.errors import UserError
+from seal_env.finetune import finetune
+from seal_env.inner_loop import InnerLoop, Request
+from seal_env.learner import Learner
+from seal_env.memory import PeakMemory
+from seal_env.models.loading import load_learner
+from seal_env.recipes import recipe
+from seal_env.tasks.base import Problem, Task
+from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biography_edits import STYLES, write
+from seal_env.tasks.squad import Squad
+
+
+@dataclass(frozen=True)
+class ThroughputConfig:
+    """Times the inner loop against two others."""
+
+    model: str = "tiny"
+    """The learner."""
+    adapters: int = 64
+    """K: self-edits, each with an adapter of its own."""
+    rounds: int = 3
+    """Interleaved rounds; medians are reported."""
+    data: str | None = None
+    """SEAL-format file whose first self-edits are used; biographies if left out."""
+    pad_to: int | None = None
+    """Length that the reference pads to; the model's own maximum, at most 2,048, if left out."""
+    epochs: int | None = None
+    """Epochs; the model's recipe if left out."""
+    dtype: str = "auto"
+    """Precision of all three."""
+    device: str = "auto"
+    """Where all three run."""
+    reference_edits: int = 2
+    """Self-edits that the reference is timed on, in the first round alone: it is slow."""
+    peft_edits: int | None = None
+    """Self-edits that the PEFT loop is timed on in each round; all if left out."""
+    peft_float32: bool = False
+    """Whether a PEFT loop in float32 is timed as well (for a run in bfloat16)."""
+    evaluation: bool = True
+    """Whether whole evaluations (training and answering) are timed as well."""
+    json: Path | None = None
+    """Where the figures are written."""
+    sweep: Path | None = None
+    """Draws time and memory against K = 1, 2, 4, ... 256 into this PNG instead."""
+
+    def check(self) -> None:
+        """Raises UserError where a setting makes no sense."""
+        edits = (self.adapters, self.rounds, self.reference_edits, self.peft_edits or 1)
+        if min(edits) < 1:
+            raise UserError("adapters, rounds, reference_edits and peft_edits must be at least 1")
+
+
+def make_workload(config: ThroughputConfig, learner: Learner) -> Workload:
+    """The self-edits and the settings."""
+    inner = recipe(config.model)
+    if config.epochs is not None:
+        inner = replace(inner, finetune=replace(inner.finetune, epochs=config.epochs))
+    task, pairs = _passages(config) if config.data else _people(config)
+    loop, language = InnerLoop(learner, task, inner), TrainingData()
+    requests = tuple(
+        Request(problem, language.parse(text, problem), seed=index)
+        for index, (problem, text) in enumerate(pairs)
+    )
+    datasets = tuple(tuple(loop.examples(request)[0]) for request in requests)
+    return Workload(loop, requests, datasets)
+
+
+def _people(config: ThroughputConfig) -> tuple[Task, list[tuple[Problem, str]]]:
+    world, styles, random = Biographies(), list(STYLES), Random(0)
+    return world, [
+        (world.problem("train", i), write(random.choice(styles), world.person("train", i), random))
+        for i in range(config.adapters)
+    ]
+
+
+def _passages(config: ThroughputConfig) -> tuple[Task, list[tuple[Problem, str]]]:
+    task = Squad(config.data)
+    problems = [task.problem("all", i) for i in range(task.size("all") or 0)]
+    edits = [next((text for text in p.edits.values() if text), None) for p in problems]
+    pairs = [(p, text) for p, text in zip(problems, edits, strict=True) if text is not None]
+    if len(pairs) < config.adapters:
+        raise UserError(f"{config.data}: holds {len(pairs)} self-edits, not {config.adapters}")
+    return task, pairs[: config.adapters]
+
+
+def train_ours(work: Workload) -> None:
+    """Trains all adapters side by side."""
+    bank = work.loop.new_bank(len(work.datasets))
+    seeds = [request.seed for request in work.requests]
+    bank.initialise(seeds)
+    finetune(
+        work.loop.learner, bank, work.datasets, work.loop.config.finetune, seeds,
+        tokens_per_pass=work.loop.tokens_per_pass,
+    )  # fmt: skip
+
+
+def evaluate_ours(work: Workload) -> None:
+    """Trains all adapters and answers all questions, the baseline included."""
+    loop = InnerLoop(work.loop.learner, work.loop.task, work.loop.config)
+    loop.run(work.requests)
+
+
+def training_flops(work: Workload) -> float:
+    """Useful floating-point operations of training: those of real tokens alone.
+
+    A token costs 2P forward and 2P for the gradient of activations in the frozen linear layers
+    (P: their weights; the head's only where there is a label), 2p forward and 4p backward in the
+    adapters, and causal attention 2LW forward and 4LW backward in each layer (L: length, W: width
+    of all heads).
+    """
+    learner, epochs = work.loop.learner, work.loop.config.finetune.epochs
+    model = learner.model
+    head = model.get_output_embeddings()
+    linear = sum(
+        m.weight.numel()
+        for m in model.modules()
+        if isinstance(m, nn.Linear | Conv1D) and m is not head
+    )
+    adapter = sum((t.inputs + t.outputs) * work.loop.config.lora.rank for t in work.loop.targets)
+    shape = model.config
+    heads = int(shape.num_attention_heads)
+    width = heads * int(getattr(shape, "head_dim", None) or shape.hidden_size // heads)
+    total = 0.0
+    for data in work.datasets:
+        for example in data:
+            length = len(example.ids)
+            total += length * (4 * linear + 6 * adapter)
+            total += (length - 1) * 4 * head.weight.numel()
+            total += 6 * length * length * width * int(shape.num_hidden_layers)
+    return total * epochs
+
+
+def matmul_rate(learner: Learner, seconds: float = 0.4) -> float:
+    """Floating-point operations a second of matrix products at the model's precision.
+
+    The fastest of the model's own linear layers and a square of 2,048, at 1,024 rows.
+    """
+    shapes = {
+        tuple(m.weight.shape) for m in learner.model.modules() if isinstance(m, nn.Linear | Conv1D)
+    }
+    best = 0.0
+    for rows, columns in sorted(shapes | {(2048, 2048)}):
+        weight = torch.randn(rows, columns, device=learner.device, dtype=learner.model.dtype)
+        x = torch.randn(1024, columns, device=learner.device, dtype=learner.model.dtype)
+        F.linear(x, weight)
+        times: list[float] = []
+        started = time.perf_counter()
+        while len(times) < 3 or time.perf_counter() - started < seconds:
+            times.append(timed(lambda x=x, w=weight: F.linear(x, w), learner.device))  # type: ignore[misc]
+        best = max(best, 2.0 * 1024 * rows * columns / statistics.median(times))
+    return best
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds that something takes, the device's queue included."""
+    _wait(device)
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def measure(config: ThroughputConfig, console: Console) -> dict[str, Any]:
+    """Times all loops; returns the figures."""
+    learner = load_learner(config.model, config.dtype, config.device)
+    work = make_workload(config, learner)
+    pad_to = config.pad_to or min(learner.max_length, 2048)
+    peft, reference = PeftLoop(work), ReferenceLoop(work, pad_to)
+    loops: dict[str, tuple[PeftLoop, int]] = {
+        "reference": (reference, min(config.reference_edits, config.adapters)),
+        "peft": (peft, min(config.peft_edits or config.adapters, config.adapters)),
+    }
+    if config.peft_float32:
+        wide = make_workload(config, load_learner(config.model, "float32", config.device))
+        loops["peft_float32"] = (PeftLoop(wide), loops["peft"][1])
+    rates: dict[str, list[float]] = {"matmul": []}
+    device = learner.device
+    with console.status("warming up") as status:
+        with PeakMemory(device) as peak:
+            train_ours(work)
+        peft.train(0)
+        for round_ in range(config.rounds):
+            status.update(f"round {round_ + 1} of {config.rounds}: matrix products")
+            rates["matmul"].append(matmul_rate(learner))
+            status.update(f"round {round_ + 1} of {config.rounds}: ours")
+            seconds = timed(lambda: train_ours(work), device)
+            rates.setdefault("ours", []).append(config.adapters / seconds)
+            if config.evaluation:
+                seconds = timed(lambda: evaluate_ours(work), device)
+                rates.setdefault("ours, evaluation", []).append(config.adapters / seconds)
+            for name, (loop, count) in loops.items():
+                if name == "reference" and round_ > 0:
+                    continue  # so slow that noise is no matter
+                status.update(f"round {round_ + 1} of {config.rounds}: {name}")
+                trained = answered = 0.0
+                for index in range(count):
+                    trained += timed(lambda i=index, p=loop: p.train(i), device)  # type: ignore[misc]
+                    if config.evaluation:
+                        answered += timed(lambda i=index, p=loop: p.answer(i), device)  # type: ignore[misc]
+                # The first self-edits may be longer or shorter than all: compare by tokens.
+                share = sum(work.tokens[:count]) / sum(work.tokens)
+                rates.setdefault(name, []).append(config.adapters * share / trained)
+                if config.evaluation:
+                    both = trained + answered
+                    rates.setdefault(f"{name}, evaluation", []).append(
+                        config.adapters * share / both
+                    )
+    return _figures(config, work, rates, peak.megabytes)
+
+
+def _figures(
+    config: ThroughputConfig, work: Workload, rates: dict[str, list[float]], memory: float
+) -> dict[str, Any]:
+    found = {name: statistics.median(values) for name, values in rates.items()}
+    learner = work.loop.learner
+    seconds = config.adapters / found["ours"]
+    figures: dict[str, Any] = {
+        "reference": found["reference"],
+        "peft": found["peft"],
+        "ours": found["ours"],
+        "ratio_reference": found["ours"] / found["reference"],
+        "ratio_peft": found["ours"] / found["peft"],
+        "tokens_per_second": sum(work.tokens) / seconds,
+        "fraction_of_peak": training_flops(work) / seconds / found["matmul"],
+        "matmul_gflops": found["matmul"] / 1e9,
+        "peak_memory_mb": memory,
+        "adapters": config.adapters,
+        "model": model_name(config.model),
+        "precision": str(learner.model.dtype).removeprefix("torch."),
+        "device": _device_name(learner.device),
+        "threads": torch.get_num_threads(),
+        "rounds": config.rounds,
+    }
+    if "peft_float32" in found:
+        figures["peft_float32"] = found["peft_float32"]
+        figures["ratio_peft_float32"] = found["ours"] / found["peft_float32"]
+    if config.evaluation:
+        names = ("reference", "peft", "peft_float32", "ours")
+        whole = {n: found[f"{n}, evaluation"] for n in names if f"{n}, evaluation" in found}
+        for name in list(whole)[:-1]:
+            whole[f"ratio_{name}"] = whole["ours"] / whole[name]
+        figures["evaluation"] = whole
+    return figures
+
+
+def model_name(model: str) -> str:
+    """A model's name without the folder it lies in."""
+    return Path(model).name
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def show(figures: dict[str, Any], console: Console) -> None:
+    """Prints the figures."""
+    title = f"{figures['model']}, {figures['adapters']} adapters, {figures['precision']} on "
+    kinds = [("training", figures)]
+    if "evaluation" in figures:
+        kinds.append(("training and answering", figures["evaluation"]))
+    for kind, rates in kinds:
+        table = Table(title=f"{title}{figures['device']}: {kind}")
+        table.add_column("loop")
+        for heading in ("self-edits/s", "s/self-edit", "ours is faster by"):
+            table.add_column(heading, justify="right")
+        for name in ("reference", "peft", "peft_float32", "ours"):
+            if name in rates:
+                ratio = rates["ours"] / rates[name]
+                table.add_row(
+                    name.replace("_", ", "), f"{rates[name]:.3g}", f"{1 / rates[name]:.3g}",
+                    "" if name == "ours" else f"{ratio:.1f}",
+                )  # fmt: skip
+        console.print(table)
+    console.print(
+        f"ours: {figures['tokens_per_second']:,.0f} tokens/s, "
+        f"{figures['fraction_of_peak']:.2f} of {figures['matmul_gflops']:,.0f} GFLOP/s, "
+        f"peak memory {figures['peak_memory_mb']:,.0f} MB above the start"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status."""
+    try:
+        config = tyro.cli(ThroughputConfig, args=argv, prog="python -m benchmarks.throughput")
+        config.check()
+        console = Console()
+        if config.sweep is not None:
+            from benchmarks.sweep import sweep
+
+            figures = sweep(config, console)
+        else:
+            figures = measure(config, console)
+            show(figures, console)
+        if config.json is not None:
+            _write(config.json, figures)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--json {path}: cannot be written ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""How many tokens and how many adapters go through the model at once.
+
+Found before anything is allocated, from the model's own figures and the memory that is free,
+so that no size has to be found by a crash. What comes of a self-edit does not depend on it:
+only what runs beside it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seal_env.adapters import AdapterBank, LoraConfig, Target
+from seal_env.errors import UserError
+from seal_env.learner import Learner
+from seal_env.memory import available_memory
+from seal_env.packing import FullPass, Layout
+
+QUICK = {"cpu": 2048}
+"""Tokens beyond which a pass gets no quicker per token, by kind of device: on a CPU, once the
+matrix products are large enough, smaller passes stay in its caches."""
+QUICK_ELSEWHERE = 32768
+SHARE = 0.5
+"""Share of the free memory that may be used."""
+STATES = 4
+"""Numbers kept for each weight of an adapter: itself, its gradient and Adam's two moments."""
+_PROBE = 64
+
+
+def token_budget(
+    learner: Learner,
+    targets: Sequence[Target],
+    lora: LoraConfig,
+    longest: int,
+    asked: int | None,
+) -> int:
+    """Tokens that may go through the model at once in training.
+
+    Args:
+        learner: The model.
+        targets: The adapted modules.
+        lora: The adapters' shape.
+        longest: Tokens of the longest sequence that may come.
+        asked: What the user asked for; None to find it.
+
+    Raises:
+        UserError: What was asked for is too small for the longest sequence.
+    """
+    if asked is not None:
+        if asked < longest:
+            raise UserError(
+                f"tokens_per_pass {asked}: too small for one sequence, which may have {longest} "
+                f"tokens; raise it, or lower max_tokens"
+            )
+        return asked
+    quick = QUICK.get(learner.device.type, QUICK_ELSEWHERE)
+    fitting = tokens_that_fit(learner, targets, lora)
+    return quick if fitting is None else max(1, min(quick, fitting))
+
+
+def tokens_that_fit(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -> int | None:
+    """Tokens whose activations fit into the memory that is free; None where that is unknown."""
+    free = available_memory(learner.device)
+    return (
+        None if free is None else int(free * SHARE / bytes_per_token(learner, tuple(targets), lora))
+    )
+
+
+def check_fits(
+    learner: Learner, targets: Sequence[Target], lora: LoraConfig, budget: int, longest: int
+) -> None:
+    """Makes sure that a sequence beyond the budget, which goes through the model alone, fits.
+
+    Raises:
+        UserError: It does not.
+    """
+    if longest <= budget:
+        return
+    fitting = tokens_that_fit(learner, targets, lora)
+    if fitting is not None and fitting < longest:
+        raise UserError(
+            f"a self-edit has a sequence of {longest} tokens, and the memory that is free allows "
+            f"{fitting}; lower max_tokens, or free some memory"
+        )
+
+
+def adapters_at_once(device: torch.device, size: int) -> int:
+    """Adapters of so many weights that may be trained side by side."""
+    free = available_memory(device)
+    return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * STATES * size))))
+
+
+@lru_cache
+def bytes_per_token(learner: Learner, targets: tuple[Target, ...], lora: LoraConfig) -> float:
+    """Memory that a token takes from its forward to its backward pass, measured on a few.
+
+    All that autograd keeps is counted, and as much again for what lives for a moment.
+    """
+    bank = AdapterBank(targets, lora, 1, learner.device)
+    bank.require_grads()
+    layout = Layout([list(range(_PROBE))], [0], learner.device)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Any:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    frozen = {p.untyped_storage().data_ptr() for p in learner.model.parameters()}
+    frozen.add(bank.weights.untyped_storage().data_ptr())
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        hidden = learner.hidden(layout.row, FullPass(layout), bank)
+    bank.drop_grads()
+    total = sum(size for place, size in kept.items() if place not in frozen)
+    del hidden
+    return 2.0 * total / _PROBE
