@@ -59,7 +59,7 @@ class TrainConfig:
     all policies; if not, all have those on which the policy was trained."""
     seed: int = 0
     """Fixes everything random."""
-    parallel: int = 64
+    parallel: int = 256
     """Self-edits that are carried out in one pass."""
     out: Path | None = None
     """The run's folder; runs/TASK-AGENT-seedN if left out."""
@@ -105,7 +105,7 @@ class EvaluateConfig:
     policies; if not, all have those of the run."""
     seed: int = 0
     """Fixes everything random."""
-    parallel: int = 64
+    parallel: int = 256
     """Self-edits that are carried out in one pass."""
     out: Path | None = None
     """The run's folder; runs/evaluate-TASK if left out."""

@@ -259,7 +259,7 @@ def groups(experiences: Sequence[Experience]) -> list[list[Experience]]:
     return list(found.values())
 
 
-def seal_reward(seed: int = 0, **settings: Any) -> Callable[..., list[float]]:
+def seal_reward(seed: int = 0, **settings: Any) -> Callable[..., list[float | None]]:
     """A reward function for TRL's own loop: a batch of self-edits in one pass of the inner loop.
 
     The trainer's data set needs the columns ``prompt`` and ``problem``: an index into the split.
@@ -269,7 +269,7 @@ def seal_reward(seed: int = 0, **settings: Any) -> Callable[..., list[float]]:
         **settings: Fields of `seal_env.episodes.EnvConfig`.
     """
 
-    def reward(completions: Sequence[Any], problem: Sequence[int], **_: Any) -> list[float]:
+    def reward(completions: Sequence[Any], problem: Sequence[int], **_: Any) -> list[float | None]:
         # In a chat, a completion is a list of messages.
         texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
         envs = SelfEditVectorEnv(len(texts), **settings)

@@ -163,7 +163,7 @@ class Round:
             "logprobs": None,
         }
 
-    def reward(self, prompts: Sequence[str], **_: Any) -> list[float]:
+    def reward(self, prompts: Sequence[str], **_: Any) -> list[float | None]:
         """What they were worth, where a trainer asks for rewards."""
         assert len(prompts) == self.count, "a round is one batch of generations"
         return [experience.reward for experience in self.flat]

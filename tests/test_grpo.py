@@ -107,6 +107,23 @@ def test_a_resumed_agent_does_as_one_that_was_not_stopped(models, kind, tmp_path
     assert agent.training.steps == again.training.steps == 2 * 2 * 2
 
 
+def test_adam_goes_on_where_the_round_before_ended(models):
+    """With nothing to learn in the second round, its momentum alone moves the weights."""
+    agent = make(models, iterations=1, minibatches=1, kl=0.0, learning_rate=1e-2)
+    agent.learn(write(agent))
+    agent.learn(write(agent, seed=1))
+    before, moments = state(agent)
+    name = next(iter(agent.policy.adapter.matrices))
+    matrix = agent.policy.adapter.matrices[name][1][0].clone()  # B, the larger changes
+    first = 0.9 * moments[f"{name}.lora_B.exp_avg"] / (1 - 0.9**3)
+    second = 0.999 * moments[f"{name}.lora_B.exp_avg_sq"] / (1 - 0.999**3)
+    agent.learn(write(agent, seed=2, worth=lambda _: 0.5))
+    moved = agent.policy.adapter.matrices[name][1][0]
+    expected = matrix - 1e-2 * first / (second.sqrt() + 1e-8)
+    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-7)
+    assert (agent.policy.adapter.weights != before).any()
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_resumed_run_equals_one_that_was_left_alone(models, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -155,16 +155,16 @@ def test_one_self_edit_is_neither_best_nor_worst(tmp_path):
 
 
 def test_samples_md_shows_three_a_round_whatever_was_written(tmp_path):
-    texts = ["plain", "``` \n# not a heading\n`````", "x" * 5000, "\ud800"]
-    run = edits(tmp_path, [3.0, 2.0, 1.5, 1.0], text=lambda i: texts[i], rounds=2)
+    texts = ["x" * 5000, "``` \n# not a heading\n`````", "\ud800"]
+    run = edits(tmp_path, [3.0, 2.0, 1.0], text=lambda i: texts[i], rounds=2)
     assert write_samples(run) == tmp_path / "samples.md"
     shown = (tmp_path / "samples.md").read_text()
     assert shown.count("## ppo, round") == 2
     assert shown.count("**best, ") == shown.count("**median, ") == shown.count("**worst, ") == 2
     assert r"Ada \[x\], reward 3.00, accuracy 0.50" in shown
     fenced = "``````text\n``` \n# not a heading\n`````\n``````"
-    assert (fenced in shown) != (f"```text\n{'x' * 600} [...]\n```" in shown)
-    assert "x" * 601 not in shown
+    assert shown.count(fenced) == shown.count("```text\n?\n```\n") == 2
+    assert shown.count(f"```text\n{'x' * 600} [...]\n```\n") == 2
 
 
 def test_without_self_edits_there_are_no_samples(tmp_path):
