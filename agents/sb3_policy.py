@@ -22,7 +22,7 @@ from torch.nn.utils import skip_init
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
 from seal_env.errors import UserError
-from seal_env.learner import HEAD_ROWS, Learner, Sampling
+from seal_env.learner import Learner, Sampling
 from seal_env.models.loading import load_learner
 from seal_env.packing import FullPass, Layout
 from seal_env.tasks.base import stable_hash
@@ -270,8 +270,9 @@ class LanguageModelPolicy(ActorCriticPolicy):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability, entropy and divergence at each row, shape (rows,) each."""
         parts = []
-        for i in range(0, len(rows), HEAD_ROWS):
-            some, wanted = rows[i : i + HEAD_ROWS], labels[i : i + HEAD_ROWS]
+        for some, wanted in zip(
+            *(x.split(self.learner.head_rows) for x in (rows, labels)), strict=True
+        ):
             logs = self._log_softmax(hidden[some])
             found = logs.gather(1, wanted.clamp(min=0)[:, None])[:, 0]
             if len(self.learner.stop_ids):  # any of the end tokens would have ended the text

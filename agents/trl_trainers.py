@@ -96,7 +96,8 @@ class RoundRLOO(_Trimmed, RLOOTrainer):
     def _generate(self, prompts: list[str]) -> tuple[list[Any], list[Any], list[str]]:
         """Prompt ids, completion ids and completions, as the overridden method returns them."""
         given = self.rollout(prompts, self)
-        texts = self.processing_class.batch_decode(given["completion_ids"])
+        tokenizer: Any = self.processing_class
+        texts = tokenizer.batch_decode(given["completion_ids"])
         return given["prompt_ids"], given["completion_ids"], texts
 
 

@@ -11,6 +11,7 @@ from agent_fixtures import INNER
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sb3_contrib import TRPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.env_checker import check_env
 
@@ -395,6 +396,8 @@ def test_a_curriculum_goes_below_the_vector_form(models):
             {"flat": True, "discrete": True},
             {"learning_starts": 4, "batch_size": 8, "buffer_size": 64},
         ),
+        (TRPO, "MultiInputPolicy", {}, {"n_steps": 4, "batch_size": 4}),
+        (RecurrentPPO, "MultiInputLstmPolicy", {}, {"n_steps": 4, "batch_size": 4}),
     ],
 )
 @pytest.mark.parametrize("many", [False, True])

@@ -85,11 +85,11 @@ def test_the_agent_comes_to_write_what_is_rewarded(kind):
     agent = real(kind)
     means = []
     for round_ in range(2):
-        given = write(agent, 3, 8, round_, asks)
+        given = write(agent, 2, 8, round_, asks)
         means.append(mean(given))
         numbers = agent.learn(given)
         assert numbers["entropy"] > 0 and 0 <= numbers["clipped"] <= 1
-    assert 0.0 < means[0] < 0.6 and mean(write(agent, 3, 8, 99, asks)) > means[0] + 0.3
+    assert 0.0 < means[0] < 0.6 and mean(write(agent, 2, 8, 99, asks)) > means[0] + 0.3
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -147,6 +147,7 @@ def test_a_resumed_run_equals_one_that_was_left_alone(models, kind, tmp_path, mo
     assert {p.relative_to(last): p.read_bytes() for p in last.rglob("*") if p.is_file()} == whole
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 def test_the_gradient_is_that_of_the_formula(models, model):
     """One step without clipping: advantages by hand, log-probabilities by another model."""
@@ -165,7 +166,11 @@ def test_the_gradient_is_that_of_the_formula(models, model):
     for advantage, e in zip(advantages, given, strict=True):
         prompt, completion = tokens(agent.policy, e)
         ids = torch.tensor([prompt + completion])
-        logits = network(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        logits = (
+            network(input_ids=ids, attention_mask=torch.ones_like(ids))
+            .logits[0, len(prompt) - 1 : -1]
+            .log_softmax(-1)
+        )
         total = total - advantage * logits[range(len(completion)), completion].sum()
         count += len(completion)
     (total / count).backward()
@@ -192,12 +197,12 @@ def test_the_penalty_holds_the_policy_to_the_base():
     """Not to where the round began: with nothing to gain, it goes back."""
     agent = real(kl=0.0)
     for round_ in range(2):
-        agent.learn(write(agent, 3, 8, round_, asks))
+        agent.learn(write(agent, 2, 8, round_, asks))
     free = real(kl=1.0, learning_rate=1e-3)
     free.policy.adapter.weights.copy_(agent.policy.adapter.weights)
     divergences = []
     for round_ in range(2):
-        divergences.append(free.learn(write(free, 3, 8, round_, lambda _: 0.0))["kl"])
+        divergences.append(free.learn(write(free, 2, 8, round_, lambda _: 0.0))["kl"])
     assert divergences[0] > 0.01 and divergences[-1] < 0.7 * divergences[0]
 
 
