@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from agent_fixtures import QUICK, context, env, lines, summary
 
@@ -17,7 +18,9 @@ from seal_agents.train import agent_class
 from seal_env.errors import UserError
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "example_agent.py"
-SEEN = [{"context": text, "model_state": None} for text in ("Ada is a vet.", "Bo has a cat.")]
+STATE = np.zeros(64 + 4, dtype=np.float32)
+"""A learner's state in the shape that the small models have."""
+SEEN = [{"context": text, "model_state": STATE} for text in ("Ada is a vet.", "Bo has a cat.")]
 
 
 def make(name, models, argument=""):

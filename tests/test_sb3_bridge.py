@@ -55,7 +55,7 @@ def test_the_policy_reads_the_prompt_and_padding_is_no_token(models, llama):
     options = PolicyOptions(max_new_tokens=LENGTH)
     policy = Policy(context(models["llama"], options=options), trainable=False)
     tokens = TextTokens(llama, "notes", LENGTH)
-    texts = ["Ada is a vet.", "", "Ada is a vet. " * 200]
+    texts = ["Ada is a zzz.", "", "Ada is a vet. " * 200]
     observed = tokens.observe(texts)
     assert observed.shape == (3, 512 - LENGTH)
     assert tokens.observation_space.contains(observed[0])
