@@ -116,7 +116,7 @@ class PPOChoices(Agent):
         if not observations:
             return []
         with torch.no_grad():
-            parts = self.model.policy.get_distribution(self.read(observations)).distribution
+            parts: Any = self.model.policy.get_distribution(self.read(observations)).distribution
         assert isinstance(parts, list)  # one Categorical for each choice
         shares = [part.probs.double().cumsum(dim=1).numpy() for part in parts]
         chosen = []

@@ -49,7 +49,7 @@ class ChoiceView:
         """The space of choices."""
         if self.discrete:
             return spaces.Discrete(math.prod(self.sizes))
-        return spaces.MultiDiscrete(self.sizes)
+        return spaces.MultiDiscrete(list(self.sizes))
 
     def observation_space(self, width: int) -> spaces.Dict | spaces.Box:
         """The space of numbers, for a learner whose hidden states have so many entries."""
