@@ -10,10 +10,7 @@ from gymnasium import spaces
 
 from seal_env.episodes import STATE_EXTRAS, EnvConfig, Episodes
 from seal_env.errors import UserError
-from seal_env.spaces import AnyText
-
-LONGEST_TEXT = 1 << 30
-"""Longest text, in characters, that the spaces contain."""
+from seal_env.spaces import LONGEST_TEXT, AnyText
 
 
 def make_config(settings: dict[str, Any]) -> EnvConfig:
@@ -82,7 +79,7 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
         self.config = make_config(settings)
         self.episodes = Episodes(self.config, 1)
         self.observation_space = observation_space(self.episodes.loop.learner.width)
-        self.action_space = AnyText(LONGEST_TEXT)
+        self.action_space = self.episodes.language.action_space()
         self._inner_seed: int | None = None
 
     def reset(

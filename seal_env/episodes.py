@@ -147,6 +147,7 @@ class Episodes:
         learner = load_learner(
             config.model, config.dtype, config.device, adapter, config.trust_remote_code
         )
+        self.language.bind(learner)
         inner = config.inner or recipe(config.model)
         asked = (config.task, config.data, sorted(config.task_options.items()), inner.chat)
         self.loop = InnerLoop(learner, self.task, inner, learner.kept.setdefault(repr(asked), {}))

@@ -6,6 +6,8 @@ from typing import Any
 
 from gymnasium.spaces import Text
 
+LONGEST_TEXT = 1 << 30
+"""Longest text, in characters, that the environment's spaces contain."""
 PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
 
 

@@ -9,11 +9,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from seal_env.env import LONGEST_TEXT, make_config, observation_space
+from seal_env.env import make_config, observation_space
 from seal_env.episodes import Episodes
 from seal_env.errors import UserError
 from seal_env.inner_loop import Progress
-from seal_env.spaces import AnyText
 
 
 class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
@@ -46,7 +45,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         self.num_envs = num_envs
         self.episodes = Episodes(self.config, num_envs)
         self.single_observation_space = observation_space(self.episodes.loop.learner.width)
-        self.single_action_space = AnyText(LONGEST_TEXT)
+        self.single_action_space = self.episodes.language.action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._inner_seeds: list[int] | None = None

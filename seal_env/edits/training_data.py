@@ -75,11 +75,11 @@ class TrainingData(EditLanguage):
     def __init__(self, config: TrainingDataConfig = TrainingDataConfig()) -> None:
         self.config = config
 
-    def parse(self, text: str, problem: Problem) -> SelfEdit:
+    def parse(self, action: str, problem: Problem) -> SelfEdit:
         """Reads a text as training sequences. Any string is legal; see `EditLanguage.parse`."""
         config = self.config
-        pieces = _split(_clean(text[: config.max_characters]))
-        truncated = len(text) > config.max_characters or len(pieces) > config.max_sequences
+        pieces = _split(_clean(action[: config.max_characters]))
+        truncated = len(action) > config.max_characters or len(pieces) > config.max_sequences
         pieces = pieces[: config.max_sequences]
 
         passage = _clean(problem.context).strip()
@@ -93,7 +93,7 @@ class TrainingData(EditLanguage):
 
         title = _clean(problem.title).strip()
         prefix = f"{title}\n" if title else ""
-        return SelfEdit(tuple(prefix + piece for piece in pieces), truncated)
+        return SelfEdit(tuple(prefix + piece for piece in pieces), truncated=truncated)
 
 
 def _clean(text: str) -> str:

@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 SPLITS = ("train", "validation", "test")
 """The splits that every task has."""
@@ -26,6 +27,9 @@ class Question:
     """The gold answer, as it should be written."""
     subject: str = ""
     """What the question is about (an attribute, a topic), for tables; may be empty."""
+    choices: tuple[str, ...] = ()
+    """What can be answered, the gold answer among it; the learner's answer is the likeliest of
+    these. Empty if it may write what it likes."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,18 @@ class Problem:
     """Held out: never part of an observation or of a policy's prompt."""
     edits: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Self-edits that came with the data, by the name of who wrote them; usually empty."""
+    examples: tuple[Any, ...] = field(default=(), compare=False)
+    """Solved examples of the context, as the task's own tools read them; usually empty."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A training example that a task's tools made."""
+
+    prompt: str
+    """What is read."""
+    answer: str
+    """What is to be learned; the tokenizer sees prompt and answer one after the other."""
 
 
 class Task(ABC):
@@ -53,6 +69,8 @@ class Task(ABC):
     """Longest answer that the learner may give, in its own tokens."""
     answer_prefix: str = ""
     """What stands between `question_prompt` and an answer when a gold answer is scored."""
+    tools: tuple[str, ...] = ()
+    """Names of the data-generation tools that a self-edit can ask for; see `generate`."""
 
     @abstractmethod
     def size(self, split: str) -> int | None:
@@ -95,6 +113,19 @@ class Task(ABC):
             A problem whose questions `grade` can grade; None if no question can be made.
         """
         return None
+
+    def generate(self, problem: Problem, tools: Sequence[str], seed: int) -> list[Generated]:
+        """Training examples made from what the context shows, with some of `tools`.
+
+        Args:
+            problem: Its held-out questions are not looked at.
+            tools: Names from `tools`; none of them for the plain examples.
+            seed: Fixes whatever is drawn.
+
+        Returns:
+            Nothing, for a task that has no tools.
+        """
+        return []
 
     def question_prompt(self, question: Question) -> str:
         """The closed-book prompt that puts a question to the learner.
