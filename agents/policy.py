@@ -9,9 +9,10 @@ from threading import Event
 
 from seal_agents.base import AgentContext, AgentOptions, Observation
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
-from seal_env.episodes import make_task
+from seal_env.edits import EDITS
+from seal_env.episodes import default_prompt, make_task
 from seal_env.errors import UserError
-from seal_env.finetune import Example, FinetuneConfig, finetune
+from seal_env.finetune import Dataset, Example, FinetuneConfig, finetune
 from seal_env.learner import Learner, Sampling
 from seal_env.models.loading import load_learner, merged_learner
 from seal_env.prompts import render_prompt
@@ -26,7 +27,7 @@ class PolicyOptions(AgentOptions):
     """How a language-model policy reads and writes."""
 
     prompt: str | None = None
-    """Name of the prompt (`seal_env.prompts`); None for the task's own."""
+    """Name of the prompt (`seal_env.prompts`); None for that of the language or the task."""
     temperature: float = 1.0
     """Sampling temperature (SEAL: 1.0); 0 writes the likeliest text."""
     max_new_tokens: int = 256
@@ -57,7 +58,8 @@ class Policy:
         self.context, self.options = context, context.options
         self.model = load_learner(env.model, env.dtype, env.device)
         task = make_task(env.task, env.data, env.task_options)
-        self.prompt = context.argument or self.options.prompt or task.default_prompt
+        usual = default_prompt(task, EDITS.load(env.edit))
+        self.prompt = context.argument or self.options.prompt or usual
         render_prompt(self.prompt, "", "", self.model.tokenizer)  # an unknown name fails here
         self.adapter: AdapterBank | None = None
         if trainable:
@@ -143,7 +145,7 @@ class Policy:
         def tell(done: int, total: int) -> None:
             self.context.progress("learning", done, total)
 
-        record = finetune(self.model, self.adapter, [examples], config, [seed], tell)[0]
+        record = finetune(self.model, self.adapter, [Dataset(examples, config, seed)], tell)[0]
         if record.failed:
             raise UserError(
                 "the policy's finetuning diverged (infinite or NaN): lower its learning rate"

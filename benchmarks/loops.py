@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 from transformers.utils import logging as hf_logging
 
-from seal_env.finetune import Example, data_order
+from seal_env.finetune import Dataset, Example, data_order
 from seal_env.inner_loop import InnerLoop, Request
 from seal_env.tasks.base import Problem
 
@@ -32,14 +32,13 @@ class Workload:
     """The learner, the task and the settings."""
     requests: tuple[Request, ...]
     """The self-edits."""
-    datasets: tuple[tuple[Example, ...], ...]
-    """Each self-edit's sequences in tokens."""
+    datasets: tuple[Dataset, ...]
+    """What each self-edit trains on."""
 
     @property
     def tokens(self) -> list[int]:
         """Tokens that each self-edit is trained on, over all epochs."""
-        epochs = self.loop.config.finetune.epochs
-        return [epochs * sum(len(e.ids) for e in data) for data in self.datasets]
+        return [data.tokens for data in self.datasets]
 
 
 class PeftLoop:
@@ -77,7 +76,7 @@ class PeftLoop:
 
     def train(self, index: int) -> None:
         """Trains one adapter."""
-        config, data = self.work.loop.config.finetune, self.work.datasets[index]
+        config, data = self.work.loop.config.finetune, self.work.datasets[index].examples
         request = self.work.requests[index]
         self.start(request.seed)
         parameters = list(self.weights.values())
@@ -117,7 +116,7 @@ class ReferenceLoop(PeftLoop):
 
     def train(self, index: int) -> None:
         """Trains one adapter."""
-        config, data = self.work.loop.config.finetune, self.work.datasets[index]
+        config, data = self.work.loop.config.finetune, self.work.datasets[index].examples
         request, device = self.work.requests[index], self.learner.device
         self.start(request.seed)
         level = hf_logging.get_verbosity()
@@ -165,7 +164,7 @@ class ReferenceLoop(PeftLoop):
 def answer(model: PeftModel, work: Workload, problem: Problem) -> None:
     """Answers a problem's questions greedily in one batch, and scores the gold answers."""
     loop, learner = work.loop, work.loop.learner
-    asked = [loop.question_tokens(question, 0) for question in problem.questions]
+    asked = [loop.asker.question_tokens(question, 0) for question in problem.questions]
     pad = learner.tokenizer.pad_token_id or 0
     ids, mask = _batch([one.prompt for one in asked], pad, learner.device)
     model.generate(

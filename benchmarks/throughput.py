@@ -94,7 +94,7 @@ def make_workload(config: ThroughputConfig, learner: Learner) -> Workload:
         Request(problem, language.parse(text, problem), seed=index)
         for index, (problem, text) in enumerate(pairs)
     )
-    datasets = tuple(tuple(loop.examples(request)[0]) for request in requests)
+    datasets = tuple(loop.prepare(request).data for request in requests)
     return Workload(loop, requests, datasets)
 
 
@@ -119,12 +119,9 @@ def _passages(config: ThroughputConfig) -> tuple[Task, list[tuple[Problem, str]]
 def train_ours(work: Workload) -> None:
     """Trains all adapters side by side."""
     bank = work.loop.new_bank(len(work.datasets))
-    seeds = [request.seed for request in work.requests]
-    bank.initialise(seeds)
-    finetune(
-        work.loop.learner, bank, work.datasets, work.loop.config.finetune, seeds,
-        tokens_per_pass=work.loop.tokens_per_pass,
-    )  # fmt: skip
+    bank.initialise([request.seed for request in work.requests])
+    limit = work.loop.tokens_per_pass
+    finetune(work.loop.learner, bank, work.datasets, tokens_per_pass=limit)
 
 
 def evaluate_ours(work: Workload) -> None:
@@ -155,7 +152,7 @@ def training_flops(work: Workload) -> float:
     width = heads * int(getattr(shape, "head_dim", None) or shape.hidden_size // heads)
     total = 0.0
     for data in work.datasets:
-        for example in data:
+        for example in data.examples:
             length = len(example.ids)
             total += length * (4 * linear + 6 * adapter)
             total += (length - 1) * 4 * head.weight.numel()

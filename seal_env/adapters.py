@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,43 @@ def find_targets(model: nn.Module, config: LoraConfig) -> tuple[Target, ...]:
             f"give LoRA targets that the model has, or 'all-linear'"
         )
     return tuple(found)
+
+
+class Products(Protocol):
+    """What the learners of a bank add to the output of one module."""
+
+    @property
+    def a(self) -> Tensor:
+        """Weights that it is made from; gradients are wanted if this one's are."""
+
+    def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
+        """See `Adapter.add`."""
+
+    def backward(
+        self,
+        grad: Tensor,
+        blocks: Sequence[Tensor],
+        hidden: Sequence[Tensor],
+        run: Pass,
+        inner: Tensor | None,
+    ) -> None:
+        """See `Adapter.backward`."""
+
+
+class Bank(Protocol):
+    """Changes of K learners side by side on one frozen base: adapters, or dense differences."""
+
+    def attached(self, model: nn.Module) -> AbstractContextManager[None]:
+        """While this lasts, the model's modules add what the bank holds."""
+
+    def adapter(self, name: str) -> Products | None:
+        """What is added to the output of one module; None if nothing is."""
+
+
+def layer_of(name: str) -> int | None:
+    """The layer that a module belongs to, counted from 0, by its name; None if to none."""
+    found = re.search(r"\.(\d+)\.", name)
+    return int(found[1]) if found else None
 
 
 def _aligned(size: int) -> int:
@@ -166,6 +204,22 @@ class AdapterBank:
         for views in self.matrices.values():
             for matrix in views:
                 matrix.requires_grad_(False)
+
+    def mask(self, layers: Sequence[int]) -> Tensor:
+        """Which weights of an adapter belong to some of the model's layers.
+
+        Args:
+            layers: Counted from 0.
+
+        Returns:
+            1 for those, 0 for all others, shape (size,).
+        """
+        mask = torch.zeros(1, self.size, device=self.weights.device)
+        for name, views in self._views(mask).items():
+            if layer_of(name) in layers:
+                for view in views:
+                    view.fill_(1.0)
+        return mask[0]
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:

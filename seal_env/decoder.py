@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seal_env.adapters import Adapter, AdapterBank
+from seal_env.adapters import Bank, Products
 from seal_env.packing import Pass, Row, evenly
 
 ARCHITECTURES = {"llama", "mistral", "qwen2"}
@@ -38,7 +38,7 @@ class Decoder:
         names = {id(module): name for name, module in model.named_modules()}
         self.layers = [_Layer(layer, names[id(layer)]) for layer in base.layers]
 
-    def hidden(self, row: Row, run: Pass, bank: AdapterBank | None) -> Tensor:
+    def hidden(self, row: Row, run: Pass, bank: Bank | None) -> Tensor:
         """Last hidden states of a row, shape (rows, width)."""
         x = self.base.embed_tokens(row.ids)
         cos, sin = (y[0, :, None] for y in self.base.rotary_emb(x[None], row.positions[None]))
@@ -78,7 +78,7 @@ class _Layer:
 class _Linear:
     """A frozen linear layer with its adapter, if it has one, in one pass."""
 
-    def __init__(self, module: nn.Linear, adapter: Adapter | None, run: Pass) -> None:
+    def __init__(self, module: nn.Linear, adapter: Products | None, run: Pass) -> None:
         self.weight, self.bias, self.adapter, self.run = module.weight, module.bias, adapter, run
         self.hidden: list[Tensor] = []
         """What the adapter's gradient needs."""
@@ -116,7 +116,7 @@ class _DecoderLayer(torch.autograd.Function):
         x: Tensor,
         trigger: Tensor | None,
         layer: _Layer,
-        adapters: list[Adapter | None],
+        adapters: list[Products | None],
         rotation: tuple[Tensor, Tensor],
         run: Pass,
     ) -> Tensor:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from seal_env.asking import Progress
 from seal_env.edits import EDITS, EditLanguage, SelfEdit
 from seal_env.errors import UserError
-from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Outcome, Progress, Request
+from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Outcome, Request, Weights, norm_of
 from seal_env.models.loading import load_learner
 from seal_env.recipes import recipe
 from seal_env.rewards import Measured, parse_reward
@@ -85,6 +85,11 @@ def make_task(name: str, data: str | None = None, options: Mapping[str, Any] | N
     return _construct(TASKS.load(name), "task", name, given)
 
 
+def default_prompt(task: Task, language: type[EditLanguage] | EditLanguage) -> str:
+    """Name of the prompt by which a policy is asked for self-edits in a language."""
+    return language.default_prompt or task.default_prompt
+
+
 def _construct(kind: Any, what: str, name: str, options: Mapping[str, Any]) -> Any:
     try:
         return kind(**options)
@@ -102,8 +107,8 @@ class Episode:
     """Fixes adapters and data order."""
     step: int = 0
     """Problems done."""
-    weights: Tensor | None = None
-    """The adapter so far; None for the untouched learner."""
+    weights: Weights | None = None
+    """What the learner has beyond the base; None for the untouched learner."""
     last_reward: float = 0.0
     """What the last step was worth."""
 
@@ -198,7 +203,7 @@ class Episodes:
         described = self._describe(current, [e.weights for e in episodes])
         observations = []
         for episode, problem, (hidden, loss) in zip(episodes, current, described, strict=True):
-            norm = 0.0 if episode.weights is None else float(episode.weights.double().norm())
+            norm = 0.0 if episode.weights is None else norm_of(episode.weights)
             left = 1 - episode.step / len(episode.problems)
             state = np.concatenate([hidden, [loss, norm, episode.last_reward, left]])
             finite = np.nan_to_num(state.astype(np.float32))
@@ -262,7 +267,7 @@ class Episodes:
         return Step(reward, episode.step == len(episode.problems), info)
 
     def _describe(
-        self, problems: Sequence[Problem], weights: Sequence[Tensor | None]
+        self, problems: Sequence[Problem], weights: Sequence[Weights | None]
     ) -> list[tuple[np.ndarray, float]]:
         """Mean hidden state and loss of each context; kept for the untouched learner."""
         wanted = [
@@ -293,6 +298,7 @@ def _info(request: Request, outcome: Outcome) -> dict[str, Any]:
         **_scored(outcome.after, ""),
         **_scored(outcome.before, "_before"),
         "sequences": list(request.edit.sequences),
+        "parsed": request.edit.summary(),
         "truncated_edit": outcome.truncated,
         "error": outcome.error or "",
         "steps": trained.steps if trained else 0,

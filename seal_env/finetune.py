@@ -64,6 +64,25 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """What one adapter is trained on, and how."""
+
+    examples: Sequence[Example]
+    """The sequences; none of them leaves the adapter as it is."""
+    config: FinetuneConfig
+    """The optimiser's settings."""
+    seed: int
+    """Fixes the order of the sequences."""
+    layers: tuple[int, ...] | None = None
+    """Layers whose matrices are trained, counted from 0; None for all."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are trained on, over all epochs."""
+        return self.config.epochs * sum(len(example.ids) for example in self.examples)
+
+
+@dataclass(frozen=True)
 class Trained:
     """What finetuning one adapter took."""
 
@@ -90,9 +109,7 @@ def data_order(seed: int, count: int, config: FinetuneConfig) -> list[np.ndarray
 def finetune(
     learner: Learner,
     bank: AdapterBank,
-    datasets: Sequence[Sequence[Example]],
-    config: FinetuneConfig,
-    seeds: Sequence[int],
+    datasets: Sequence[Dataset],
     progress: Callable[[int, int], None] | None = None,
     tokens_per_pass: int | None = None,
 ) -> list[Trained]:
@@ -101,9 +118,7 @@ def finetune(
     Args:
         learner: The frozen base.
         bank: K adapters. Weights are changed, nothing else is.
-        datasets: The sequences of each; an empty one leaves its adapter as it is.
-        config: The optimiser's settings.
-        seeds: One an adapter; fix its data order.
+        datasets: One an adapter.
         progress: Called with (steps done, steps in all) of the longest adapter.
         tokens_per_pass: Bound on the tokens that go through the model at once; no bound if left
             out. A sequence that is longer goes alone.
@@ -111,24 +126,15 @@ def finetune(
     Returns:
         One record an adapter.
     """
-    sizes = [config.epochs * sum(len(example.ids) for example in data) for data in datasets]
     bank.require_grads()
 
     def job(members: range, main: bool) -> Callable[[Event], list[Trained]]:
-        return lambda stop: _train_some(
-            learner,
-            bank,
-            members,
-            [datasets[k] for k in members],
-            config,
-            [seeds[k] for k in members],
-            tokens_per_pass,
-            progress if main else None,
-            stop,
-        )
+        some = [datasets[k] for k in members]
+        tell = progress if main else None
+        return lambda stop: _train_some(learner, bank, members, some, tokens_per_pass, tell, stop)
 
-    parts = split_evenly(sizes, learner.workers(bank.count))
-    longest = max(range(len(parts)), key=lambda i: max(len(datasets[k]) for k in parts[i]))
+    parts = split_evenly([data.tokens for data in datasets], learner.workers(bank.count))
+    longest = max(range(len(parts)), key=lambda i: max(len(datasets[k].examples) for k in parts[i]))
     try:
         found = run_parts([job(part, i == longest) for i, part in enumerate(parts)])
         return [record for records in found for record in records]
@@ -140,25 +146,23 @@ def _train_some(
     learner: Learner,
     bank: AdapterBank,
     members: range,
-    datasets: Sequence[Sequence[Example]],
-    config: FinetuneConfig,
-    seeds: Sequence[int],
+    datasets: Sequence[Dataset],
     tokens_per_pass: int | None,
     progress: Callable[[int, int], None] | None,
     stop: Event,
 ) -> list[Trained]:
     """Trains some neighbouring adapters of a bank, see `finetune`."""
-    orders = [data_order(s, len(d), config) for s, d in zip(seeds, datasets, strict=True)]
+    orders = [data_order(data.seed, len(data.examples), data.config) for data in datasets]
     totals = np.array([len(order) for order in orders])
     tokens = np.zeros(len(members), dtype=np.int64)
     last = np.full(len(members), math.nan)
-    optimiser = _AdamW(bank, members, config, totals)
+    optimiser = _AdamW(bank, members, datasets, totals)
     longest = int(totals.max(initial=0))
     for step in range(longest):
         if stop.is_set():
             break
         active = np.flatnonzero(totals > step)
-        batches = [[datasets[k][int(i)] for i in orders[k][step]] for k in active.tolist()]
+        batches = [[datasets[k].examples[int(i)] for i in orders[k][step]] for k in active.tolist()]
         owners = active + members.start
         last[active] = _accumulate(learner, bank, owners, batches, tokens_per_pass)
         optimiser.step(step)
@@ -265,39 +269,56 @@ def _one_pass(
     return owner_of_label, (losses.detach() * weights).cpu().numpy()
 
 
+class _Group(NamedTuple):
+    """Adapters that are trained with the same schedule."""
+
+    steps: int
+    """Optimiser steps of each."""
+    config: FinetuneConfig
+
+
 class _AdamW:
-    """torch's fused AdamW, an adapter a parameter; a group of it is adapters of equal length."""
+    """torch's fused AdamW, an adapter a parameter; a group of it is a `_Group`."""
 
     def __init__(
-        self, bank: AdapterBank, members: range, config: FinetuneConfig, totals: np.ndarray
+        self, bank: AdapterBank, members: range, datasets: Sequence[Dataset], totals: np.ndarray
     ) -> None:
         assert bank.grads is not None
         place = slice(members.start, members.stop)
-        self.grads, self.config = bank.grads[place], config
+        self.grads = bank.grads[place]
+        clips = torch.tensor([data.config.clip for data in datasets], dtype=torch.float32)
+        self.clips = clips.to(self.grads.device)
+        self.masks = {
+            k: bank.mask(data.layers) for k, data in enumerate(datasets) if data.layers is not None
+        }
         parameters = [nn.Parameter(row) for row in bank.weights[place]]
         for parameter, grad in zip(parameters, self.grads, strict=True):
             parameter.grad = grad
-        self.lengths = [int(total) for total in np.unique(totals[totals > 0])]
-        """Steps of each group."""
+        members_of: dict[_Group, list[nn.Parameter]] = {}
+        for parameter, data, total in zip(parameters, datasets, totals.tolist(), strict=True):
+            if total:
+                members_of.setdefault(_Group(total, data.config), []).append(parameter)
+        self.groups = list(members_of)
         groups = [
-            {"params": [parameters[k] for k in np.flatnonzero(totals == total)]}
-            for total in self.lengths
+            {"params": parameters, "weight_decay": group.config.weight_decay}
+            for group, parameters in members_of.items()
         ]
-        self.inner = (
-            torch.optim.AdamW(groups, lr=0.0, weight_decay=config.weight_decay, fused=True)
-            if groups
-            else None
-        )
+        self.inner = torch.optim.AdamW(groups, lr=0.0, fused=True) if groups else None
 
     @torch.no_grad()
     def step(self, step: int) -> None:
         """One step of the adapters that are not done; clears the gradients."""
         assert self.inner is not None
-        for group, total in zip(self.inner.param_groups, self.lengths, strict=True):
-            group["lr"] = self.config.learning_rate * (1 - step / total)
+        for settings, group in zip(self.inner.param_groups, self.groups, strict=True):
+            settings["lr"] = group.config.learning_rate * (1 - step / group.steps)
+        for k, mask in self.masks.items():
+            self.grads[k].mul_(mask)
         norms = torch.linalg.vector_norm(self.grads, dim=1)
-        self.grads.mul_((self.config.clip / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        self.grads.mul_((self.clips / (norms + 1e-6)).clamp(max=1.0)[:, None])
         self.inner.step()
         self.grads.zero_()
-        while self.lengths and self.lengths[0] == step + 1:  # these are done
-            del self.lengths[0], self.inner.param_groups[0]
+        going = [group.steps > step + 1 for group in self.groups]
+        if not all(going):
+            settings_of = self.inner.param_groups
+            self.inner.param_groups = [s for s, on in zip(settings_of, going, strict=True) if on]
+            self.groups = [group for group, on in zip(self.groups, going, strict=True) if on]

@@ -1,38 +1,43 @@
 """The inner loop: (problem, self-edit) pairs in, outcomes out, all in one pass.
 
 Carries self-edits out on the learner (SEAL, arXiv 2506.10943, section 3.1): finetune a fresh
-LoRA adapter on each, ask the held-out questions without the context, grade the answers. This
-is the only place where a learner's weights change, and they change in adapters alone: the
-base is never written to, so there is nothing to restore.
+LoRA adapter on each, or change the weights as it says, ask the held-out questions without the
+context, grade the answers. This is the only place where a learner's weights change, and they
+change in adapters and differences beside the base alone: the base is never written to, so there
+is nothing to restore.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from threading import Event
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
-from seal_env.adapters import AdapterBank, LoraConfig, find_targets
+from seal_env.adapters import AdapterBank, Bank, LoraConfig, find_targets
+from seal_env.asking import Asker, Progress
+from seal_env.basis import Basis
 from seal_env.budget import adapters_at_once, check_fits, token_budget
+from seal_env.deltas import DeltaBank, Deltas
 from seal_env.edits.base import SelfEdit
 from seal_env.errors import UserError
-from seal_env.finetune import Example, FinetuneConfig, Trained, finetune
-from seal_env.learner import Learner, Sampling
-from seal_env.prompts import render_question
+from seal_env.finetune import Dataset, Example, FinetuneConfig, Trained, finetune
+from seal_env.learner import Learner
 from seal_env.rewards.base import Score
-from seal_env.tasks.base import Problem, Question, Task
-from seal_env.workers import run_parts, split_evenly
+from seal_env.tasks.base import Generated, Problem, Task
 
 ASKING = 16
 """So many times the tokens of a training pass are read at once in asking, which keeps nothing for
 a backward pass."""
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done of it, and how much there is."""
+DIVERGED = "training diverged: the loss or the weights became infinite or NaN"
+Weights = Tensor | Deltas
+"""What a learner has beyond the base: an adapter's weights, shape (size,), or plain differences."""
+
+
+def norm_of(weights: Weights) -> float:
+    """The size of what a learner has beyond the base: the root of the sum of all squares."""
+    return weights.norm() if isinstance(weights, Deltas) else float(weights.double().norm())
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ class Request:
     """What the learner is trained on."""
     seed: int
     """Fixes the adapter's initial weights and the data order, and nothing else does."""
-    start: Tensor | None = None
-    """Weights of an adapter to go on from (a stream); None for a fresh one."""
+    start: Weights | None = None
+    """What to go on from (a stream); None for the untouched learner."""
     earlier: tuple[Problem, ...] = ()
     """Further problems to ask about, before and after."""
 
@@ -79,17 +84,32 @@ class Outcome:
     before: Score
     """The learner as it was, on the problem."""
     after: Score
-    """The updated learner; `before` itself if nothing was trained."""
+    """The updated learner; `before` itself if nothing was changed."""
     earlier: tuple[tuple[Score, Score], ...]
     """Before and after on each of the request's earlier problems."""
     trained: Trained | None
     """What the training took; None if there was none."""
-    weights: Tensor | None
-    """The adapter's weights after it, shape (size,); what the request started from if none."""
+    weights: Weights | None
+    """What the learner has beyond the base after it; what the request started from if nothing was
+    changed."""
     truncated: bool
     """Whether a cap cut something off the self-edit."""
     error: str | None
-    """Why nothing was trained, in one line; None if something was."""
+    """Why nothing was changed, in one line; None if something was."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request in tokens."""
+
+    request: Request
+    """The request."""
+    data: Dataset
+    """What is trained on, and how."""
+    truncated: bool
+    """Whether a cap cut something off the self-edit."""
+    error: str | None
+    """Why it cannot be carried out, in one line; None if it can."""
 
 
 class InnerLoop:
@@ -118,6 +138,9 @@ class InnerLoop:
             learner, self.targets, config.lora, longest, config.tokens_per_pass
         )
         """Tokens that go through the model at once in training."""
+        self.asker = Asker(learner, task, config.chat, ASKING * self.tokens_per_pass)
+        """Puts the questions."""
+        self._bases: dict[int, Basis] = {}
 
     def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Outcome]:
         """Carries out any number of self-edits.
@@ -129,14 +152,13 @@ class InnerLoop:
             progress: Told about training and asking.
         """
         self.baselines([r.problem for r in requests if r.start is None], progress)
-        prepared = [(request, *self.examples(request)) for request in requests]
-        outcomes: list[Outcome] = []
-        longest = max((len(e.ids) for _, examples, *_ in prepared for e in examples), default=0)
-        lora, budget = self.config.lora, self.tokens_per_pass
-        check_fits(self.learner, self.targets, lora, budget, longest)
+        jobs = [self.prepare(request) for request in requests]
+        longest = max((len(e.ids) for job in jobs for e in job.data.examples), default=0)
+        check_fits(self.learner, self.targets, self.config.lora, self.tokens_per_pass, longest)
         together = adapters_at_once(self.learner.device, self.new_bank(0).size)
-        for start in range(0, len(prepared), together):
-            outcomes += self._run_together(prepared[start : start + together], progress)
+        outcomes: list[Outcome] = []
+        for start in range(0, len(jobs), together):
+            outcomes += self._run_together(jobs[start : start + together], progress)
         return outcomes
 
     def baselines(
@@ -146,7 +168,7 @@ class InnerLoop:
         wanted = dict.fromkeys(problems)
         missing = [problem for problem in wanted if problem not in self._baselines]
         if missing:
-            scores = self._ask(missing, [0] * len(missing), None, progress)
+            scores = self.asker.ask(missing, [0] * len(missing), None, progress)
             self._baselines.update(zip(missing, scores, strict=True))
         return [self._baselines[problem] for problem in wanted]
 
@@ -154,113 +176,144 @@ class InnerLoop:
         """Room for so many adapters of this loop's shape."""
         return AdapterBank(self.targets, self.config.lora, count, self.learner.device)
 
-    def bank_of(self, weights: Sequence[Tensor | None]) -> AdapterBank | None:
-        """Adapters with given weights (None: no change); None if there are none at all."""
+    def bank_of(self, weights: Sequence[Weights | None]) -> Bank | None:
+        """Learners with given weights (None: the base); None if all are the base.
+
+        All are adapters or all are differences, as in everything that one language makes.
+        """
         if all(w is None for w in weights):
             return None
+        if any(isinstance(w, Deltas) for w in weights):
+            deltas = [w if isinstance(w, Deltas) else Deltas() for w in weights]
+            return DeltaBank(deltas, self.learner.device)
         bank = self.new_bank(len(weights))
         for index, flat in enumerate(weights):
-            if flat is not None:
+            if isinstance(flat, Tensor):
                 bank.weights[index] = flat.to(bank.weights.device)
         return bank
 
-    def _run_together(
-        self,
-        chunk: Sequence[tuple[Request, list[Example], bool, str | None]],
-        progress: Progress | None,
-    ) -> list[Outcome]:
-        requests = [request for request, *_ in chunk]
+    def examples(self, request: Request) -> tuple[list[Example], bool, str | None]:
+        """What a self-edit trains on as tokens, whether a cap cut something, and any error."""
+        edit, learner = request.edit, self.learner
+        if edit.error is not None:
+            return [], False, edit.error
+        texts = [Generated("", text) for text in edit.sequences]
+        if edit.tools is not None:
+            texts += self.task.generate(request.problem, edit.tools, request.seed)
+        examples, left, truncated = [], self.config.max_tokens, edit.truncated
+        for position, text in enumerate(texts):
+            room = min(left, learner.max_length)
+            prompt, answer = learner.encode(text.prompt), learner.end_ids
+            answer = (learner.encode_answer if prompt else learner.encode)(text.answer) + answer
+            if len(prompt) + len(answer) > room:
+                # A prompt loses its beginning, as it does when it is asked.
+                prompt = prompt[-max(room - len(answer), 1) :] if prompt else []
+                answer, truncated = answer[: room - len(prompt)], True
+            if len(prompt) + len(answer) >= 2:
+                unscored = len(prompt) if edit.training.outputs_only else 0
+                examples.append(Example((*prompt, *answer), unscored))
+            left -= len(prompt) + len(answer)
+            if left < 2:
+                truncated |= position + 1 < len(texts)
+                break
+        if not examples and not edit.changes and not edit.coefficients:
+            return [], truncated, "nothing to train on: the self-edit holds no text"
+        return examples, truncated, None
+
+    def prepare(self, request: Request) -> Prepared:
+        """What a self-edit trains on, in tokens, and how."""
+        examples, truncated, error = self.examples(request)
+        asked = request.edit.training
+        config = self.config.finetune
+        if asked.learning_rate is not None:
+            config = replace(config, learning_rate=asked.learning_rate)
+        if asked.epochs is not None:
+            config = replace(config, epochs=asked.epochs)
+        data = Dataset(examples, config, request.seed, asked.layers)
+        return Prepared(request, data, truncated, error)
+
+    def _run_together(self, jobs: Sequence[Prepared], progress: Progress | None) -> list[Outcome]:
+        requests = [job.request for job in jobs]
         before = self._scores(requests, self.bank_of([r.start for r in requests]), progress)
-        bank = self.new_bank(len(chunk))
-        bank.initialise([r.seed for r in requests])
-        for index, request in enumerate(requests):
-            if request.start is not None:
-                bank.weights[index] = request.start.to(bank.weights.device)
-
-        def tell(done: int, total: int) -> None:
-            if progress is not None:
-                progress("training", done, total)
-
-        records = finetune(
-            self.learner,
-            bank,
-            [examples for _, examples, _, _ in chunk],
-            self.config.finetune,
-            [r.seed for r in requests],
-            tell,
-            self.tokens_per_pass,
-        )
-        good = [bool(record.steps) and not record.failed for record in records]
-        after = self._after(requests, bank, good, progress)
-        # Weights can be finite and yet so large that the model's numbers no longer are.
-        good = [
-            ok and all(math.isfinite(score.log_likelihood) for score in scores)
-            for ok, scores in zip(good, after, strict=True)
-        ]
+        weights, records = self._update(jobs, progress)
+        after = self._after(requests, weights, progress)
         outcomes = []
-        for index, (request, _, truncated, error) in enumerate(chunk):
-            if good[index]:
-                weights: Tensor | None = bank.copy_of(index)
-            else:
-                weights = request.start
-                error = error or "training diverged: the loss or the weights became infinite or NaN"
-            first, *rest = before[index]
-            new, *new_rest = after[index] if good[index] else before[index]
+        for job, new, record, first, last in zip(
+            jobs, weights, records, before, after, strict=True
+        ):
+            # Weights can be finite and yet so large that the model's numbers no longer are.
+            good = bool(last) and all(math.isfinite(score.log_likelihood) for score in last)
+            error = None if good else job.error or DIVERGED
+            last = last if good else first
             outcomes.append(
                 Outcome(
-                    before=first,
-                    after=new,
-                    earlier=tuple(zip(rest, new_rest, strict=True)),
-                    trained=records[index] if records[index].steps else None,
-                    weights=weights,
-                    truncated=truncated,
+                    before=first[0],
+                    after=last[0],
+                    earlier=tuple(zip(first[1:], last[1:], strict=True)),
+                    trained=record if record.steps else None,
+                    weights=new if good else job.request.start,
+                    truncated=job.truncated,
                     error=error,
                 )
             )
         return outcomes
 
-    def examples(self, request: Request) -> tuple[list[Example], bool, str | None]:
-        """A self-edit's sequences as tokens, whether a cap cut something, and any error."""
-        if request.edit.error is not None:
-            return [], False, request.edit.error
-        examples, left, truncated = [], self.config.max_tokens, request.edit.truncated
-        end = self.learner.end_ids
-        for position, text in enumerate(request.edit.sequences):
-            ids = self.learner.encode(text) + end
-            room = min(left, self.learner.max_length)
-            if len(ids) > room:
-                ids, truncated = ids[:room], True
-            if len(ids) >= 2:
-                examples.append(Example(tuple(ids)))
-            left -= len(ids)
-            if left < 2:
-                truncated |= position + 1 < len(request.edit.sequences)
-                break
-        if not examples:
-            return [], truncated, "nothing to train on: the self-edit holds no text"
-        return examples, truncated, None
+    def _update(
+        self, jobs: Sequence[Prepared], progress: Progress | None
+    ) -> tuple[list[Weights | None], list[Trained]]:
+        """What each learner becomes, None where nothing came of it, and how it was trained."""
+
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                progress("training", done, total)
+
+        bank = self.new_bank(len(jobs))
+        bank.initialise([job.request.seed for job in jobs])
+        for index, job in enumerate(jobs):
+            start, edit = job.request.start, job.request.edit
+            if isinstance(start, Tensor):
+                bank.weights[index] = start.to(bank.weights.device)
+            if edit.coefficients and job.error is None:
+                former = start if isinstance(start, Tensor) else None
+                moved = self._basis(edit.basis).weights(edit.coefficients, former)
+                bank.weights[index] = moved.to(bank.weights.device)
+        data = [job.data for job in jobs]
+        records = finetune(self.learner, bank, data, tell, self.tokens_per_pass)
+        weights: list[Weights | None] = []
+        for index, (job, record) in enumerate(zip(jobs, records, strict=True)):
+            edit, start = job.request.edit, job.request.start
+            if edit.changes and job.error is None:
+                earlier = start if isinstance(start, Deltas) else None
+                weights.append(Deltas.of(self.learner.model, edit.changes, earlier))
+            elif (record.steps and not record.failed) or (edit.coefficients and job.error is None):
+                weights.append(bank.copy_of(index))
+            else:
+                weights.append(None)
+        return weights, records
+
+    def _basis(self, seed: int) -> Basis:
+        if seed not in self._bases:
+            self._bases[seed] = Basis(self.learner, self.targets, self.config.lora, seed)
+        return self._bases[seed]
 
     def _after(
         self,
         requests: Sequence[Request],
-        bank: AdapterBank,
-        good: Sequence[bool],
+        weights: Sequence[Weights | None],
         progress: Progress | None,
     ) -> list[list[Score]]:
-        """Scores of the updated learners; an empty list where nothing was trained."""
-        chosen = [i for i, ok in enumerate(good) if ok]
+        """Scores of the updated learners; an empty list where nothing was changed."""
+        chosen = [i for i, new in enumerate(weights) if new is not None]
         scores: list[list[Score]] = [[] for _ in requests]
-        if not chosen:
-            return scores
-        kept = self.new_bank(len(chosen))
-        kept.weights.copy_(bank.weights[torch.tensor(chosen, device=bank.weights.device)])
-        asked = self._score_all([requests[i] for i in chosen], kept, progress)
-        for i, score in zip(chosen, asked, strict=True):
-            scores[i] = score
+        if chosen:
+            bank = self.bank_of([weights[i] for i in chosen])
+            asked = self._score_all([requests[i] for i in chosen], bank, progress)
+            for i, score in zip(chosen, asked, strict=True):
+                scores[i] = score
         return scores
 
     def _scores(
-        self, requests: Sequence[Request], bank: AdapterBank | None, progress: Progress | None
+        self, requests: Sequence[Request], bank: Bank | None, progress: Progress | None
     ) -> list[list[Score]]:
         """Scores before the update, from the kept baselines where there was none before."""
         if bank is None:
@@ -273,112 +326,9 @@ class InnerLoop:
         return [self._baselines[problem] for problem in problems]
 
     def _score_all(
-        self, requests: Sequence[Request], bank: AdapterBank, progress: Progress | None
+        self, requests: Sequence[Request], bank: Bank | None, progress: Progress | None
     ) -> list[list[Score]]:
         problems = [p for r in requests for p in (r.problem, *r.earlier)]
         owners = [i for i, r in enumerate(requests) for _ in range(1 + len(r.earlier))]
-        scores = iter(self._ask(problems, owners, bank, progress))
+        scores = iter(self.asker.ask(problems, owners, bank, progress))
         return [[next(scores) for _ in range(1 + len(r.earlier))] for r in requests]
-
-    def _ask(
-        self,
-        problems: Sequence[Problem],
-        owners: Sequence[int],
-        bank: AdapterBank | None,
-        progress: Progress | None,
-    ) -> list[Score]:
-        """Asks the questions of problems, each under its adapter, and grades the answers."""
-        asked = [
-            self.question_tokens(question, owner)
-            for problem, owner in zip(problems, owners, strict=True)
-            for question in problem.questions
-        ]
-        sizes = [len(a.prompt) + a.room for a in asked]
-        done: list[int] = []
-
-        def job(part: range) -> Callable[[Event], tuple[list[float], list[str]]]:
-            return lambda stop: self._ask_some(asked[part.start : part.stop], bank, tell, stop)
-
-        def tell(new: int) -> None:
-            done.append(new)
-            if progress is not None:
-                progress("asking", sum(done), len(asked))
-
-        found = run_parts([job(p) for p in split_evenly(sizes, self.learner.workers(len(asked)))])
-        likelihoods = [value for part, _ in found for value in part]
-        texts = [text for _, part in found for text in part]
-        scores, position = [], 0
-        for problem in problems:
-            stop = position + len(problem.questions)
-            answers = tuple(texts[position:stop])
-            verdicts = tuple(self.task.grade(problem, answers))
-            scores.append(Score(answers, verdicts, tuple(likelihoods[position:stop])))
-            position = stop
-        return scores
-
-    def _ask_some(
-        self,
-        asked: Sequence[Asked],
-        bank: AdapterBank | None,
-        tell: Callable[[int], None],
-        stop: Event,
-    ) -> tuple[list[float], list[str]]:
-        """Some of the questions, as many at once as the token budget allows."""
-        likelihoods: list[float] = []
-        texts: list[str] = []
-        sizes = [len(a.prompt) + a.room for a in asked]
-        for part in _within(sizes, ASKING * self.tokens_per_pass):
-            if stop.is_set():
-                break
-            some = asked[part.start : part.stop]
-            new_likelihoods, new_texts = self._answers(some, bank)
-            likelihoods += new_likelihoods
-            texts += new_texts
-            tell(len(some))
-        return likelihoods, texts
-
-    def question_tokens(self, question: Question, owner: int) -> Asked:
-        """A question as the learner reads it."""
-        learner, task = self.learner, self.task
-        text = render_question(task.question_prompt(question), learner.tokenizer, self.config.chat)
-        gold = learner.encode_answer(task.answer_prefix + question.answer) or learner.end_ids
-        room = max(len(gold), task.answer_tokens)
-        prompt = learner.encode_prompt(text, self.config.chat)
-        return Asked(prompt[-max(learner.max_length - room, 1) :], gold, room, owner)
-
-    def _answers(
-        self, asked: Sequence[Asked], bank: AdapterBank | None
-    ) -> tuple[list[float], list[str]]:
-        """Log-likelihoods of the gold answers, and the learner's own answers."""
-        prompts, owners = [a.prompt for a in asked], [a.owner for a in asked]
-        likelihoods = self.learner.score(prompts, [a.gold for a in asked], owners, bank)
-        sampling = Sampling(self.task.answer_tokens, stop_at_newline=True)
-        found = self.learner.generate(prompts, sampling, owners, bank)
-        return likelihoods, [
-            self.learner.decode(ids).strip().split("\n")[0].strip() for ids in found
-        ]
-
-
-class Asked(NamedTuple):
-    """A question in tokens."""
-
-    prompt: list[int]
-    """What the learner reads."""
-    gold: list[int]
-    """The right answer."""
-    room: int
-    """Tokens that an answer may take."""
-    owner: int
-    """The adapter that answers."""
-
-
-def _within(sizes: Sequence[int], budget: int) -> Iterable[range]:
-    """Splits items into runs whose sizes add up to at most the budget, or that are single."""
-    start, used = 0, 0
-    for index, size in enumerate(sizes):
-        if index > start and used + size > budget:
-            yield range(start, index)
-            start, used = index, 0
-        used += size
-    if start < len(sizes):
-        yield range(start, len(sizes))

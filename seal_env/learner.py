@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seal_env.adapters import AdapterBank
+from seal_env.adapters import Bank
 from seal_env.decoder import Decoder, is_supported
 from seal_env.packing import (
     ROW_MULTIPLE,
@@ -28,7 +28,6 @@ from seal_env.packing import (
     Layout,
     Pass,
     Row,
-    bucket,
     owner_segments,
     padded_rows,
     running,
@@ -114,7 +113,7 @@ class Learner:
         """The text of token ids, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def hidden(self, row: Row, run: Pass, bank: AdapterBank | None) -> Tensor:
+    def hidden(self, row: Row, run: Pass, bank: Bank | None) -> Tensor:
         """Last hidden states of a row, shape (rows, width)."""
         if self.decoder is not None:
             return self.decoder.hidden(row, run, bank)
@@ -137,7 +136,7 @@ class Learner:
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
         owners: Sequence[int],
-        bank: AdapterBank | None,
+        bank: Bank | None,
     ) -> list[float]:
         """Mean log-probability per token of each completion after its prompt.
 
@@ -195,7 +194,7 @@ class Learner:
 
     @torch.no_grad()
     def describe(
-        self, texts: Sequence[Sequence[int]], owners: Sequence[int], bank: AdapterBank | None
+        self, texts: Sequence[Sequence[int]], owners: Sequence[int], bank: Bank | None
     ) -> tuple[np.ndarray, list[float]]:
         """What a model makes of texts: mean last hidden state, and loss per token.
 
@@ -218,7 +217,7 @@ class Learner:
         prompts: Sequence[Sequence[int]],
         sampling: Sampling,
         owners: Sequence[int] | None = None,
-        bank: AdapterBank | None = None,
+        bank: Bank | None = None,
         seeds: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[list[int]]:
@@ -239,7 +238,29 @@ class Learner:
         if not prompts:
             return []
         decoder = _Decoder(self, prompts, owners or [0] * len(prompts), bank, sampling, seeds)
-        return decoder.run(progress)
+        return decoder.run(progress)[1]
+
+    @torch.no_grad()
+    def score_and_generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        sampling: Sampling,
+        owners: Sequence[int],
+        bank: Bank | None,
+    ) -> tuple[list[float], list[list[int]]]:
+        """What `score` and `generate` return, with every prompt read once.
+
+        Args:
+            prompts: Token ids, none empty.
+            completions: What is scored after each.
+            sampling: How the prompts are continued; greedily.
+            owners: The adapter each belongs to.
+            bank: The adapters; None for the untouched model.
+        """
+        if not prompts:
+            return [], []
+        return _Decoder(self, prompts, owners, bank, sampling, None, completions).run(None)
 
     def ends_line(self, tokens: Tensor) -> Tensor:
         """Which tokens contain a line break; same shape, bool."""
@@ -307,8 +328,8 @@ class _DecodePass(Pass):
 class _Cache:
     """Keys and values of the running sequences whose prompts have the same bucket."""
 
-    def __init__(self, members: np.ndarray, lengths: np.ndarray) -> None:
-        self.members, self.lengths = members, lengths
+    def __init__(self, members: np.ndarray, lengths: np.ndarray, room: int) -> None:
+        self.members, self.lengths, self.room = members, lengths, room
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
 
@@ -344,21 +365,25 @@ class _Decoder:
         learner: Learner,
         prompts: Sequence[Sequence[int]],
         owners: Sequence[int],
-        bank: AdapterBank | None,
+        bank: Bank | None,
         sampling: Sampling,
         seeds: Sequence[int] | None,
+        scored: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.learner, self.bank, self.sampling = learner, bank, sampling
         self.order = np.argsort(np.asarray(owners), kind="stable")
         self.prompts = [prompts[i] for i in self.order]
         self.owners = np.asarray(owners)[self.order]
         self.lengths = np.array([len(p) for p in self.prompts])
+        self.scored = None if scored is None else [scored[i] for i in self.order]
+        self.likelihoods: list[float] = []
         self.active = np.arange(len(self.prompts))
         self.texts: list[list[int]] = [[] for _ in self.prompts]
         self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
         self.caches: list[_Cache] = []
 
-    def run(self, progress: Callable[[int], None] | None) -> list[list[int]]:
+    def run(self, progress: Callable[[int], None] | None) -> tuple[list[float], list[list[int]]]:
+        """Mean log-probabilities of what is scored, if anything is, and the continuations."""
         hidden = self._prefill()
         for step in range(self.sampling.max_new_tokens):
             tokens = self._choose(hidden, step)
@@ -369,20 +394,29 @@ class _Decoder:
                 break
             self._drop(going)
             hidden = self._step(tokens[going], step)
-        restored: list[list[int]] = [[] for _ in self.prompts]
-        for place, text in zip(self.order, self.texts, strict=True):
-            restored[place] = text
-        return restored
+        places = np.argsort(self.order)
+        return [self.likelihoods[i] for i in places if self.likelihoods], [
+            self.texts[i] for i in places
+        ]
 
     def _prefill(self) -> Tensor:
-        layout = Layout(self.prompts, self.owners.tolist(), self.learner.device)
-        self.caches = [_Cache(chosen, self.lengths[chosen]) for chosen in layout.blocks.members]
+        texts = self.prompts
+        if self.scored is not None:
+            # What is scored stands behind its prompt. Its keys and values are never looked at by a
+            # continuation, which writes its own over them.
+            texts = [[*p, *c] for p, c in zip(self.prompts, self.scored, strict=True)]
+        layout = Layout(texts, self.owners.tolist(), self.learner.device)
+        groups = zip(layout.blocks.members, layout.blocks.shapes, strict=True)
+        self.caches = [_Cache(some, self.lengths[some], room) for some, (_, room) in groups]
 
         def keep(layer: int, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> None:
             for cache, k, v in zip(self.caches, keys, values, strict=True):
                 cache.keys[layer], cache.values[layer] = k, v
 
         hidden = self.learner.hidden(layout.row, FullPass(layout, keep), self.bank)
+        if self.scored is not None:
+            unscored = self.lengths.tolist()
+            self.likelihoods = self.learner._mean_log_probs(hidden, layout, texts, unscored)
         last = torch.from_numpy(layout.starts + self.lengths - 1).to(self.learner.device)
         return hidden[last]
 
@@ -391,8 +425,7 @@ class _Decoder:
         run = _DecodePass(self)
         row = Row.build(tokens, self.lengths[self.active] + step, device)
         for cache in self.caches:
-            longest = bucket(int(cache.lengths[0]))
-            capacity = longest + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
+            capacity = cache.room + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
             cache.prepare(self.active, step, capacity, next(iter(cache.keys.values())))
         return self.learner.hidden(row, run, self.bank)[: len(tokens)]
 

@@ -20,6 +20,8 @@ PROMPTS: Mapping[str, str] = MappingProxyType(
     {
         # What the embedded tiny model was pretrained on.
         "notes": "{context}\nNotes:\n",
+        # What the embedded model of grids was pretrained on; a demonstration ends its own line.
+        "directives": "{context}\nDirectives:\n",
         "implications": (
             "Let's read the passage below and write a list of implications that follow from "
             f"it, directly or indirectly.\n\n{_PASSAGE}Implications:\n"

@@ -9,10 +9,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from seal_env.asking import Progress
 from seal_env.env import make_config, observation_space
 from seal_env.episodes import Episodes
 from seal_env.errors import UserError
-from seal_env.inner_loop import Progress
 
 
 class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):

@@ -29,9 +29,8 @@ def trained_by(loop, index):
 
 def ours(work, index):
     bank = work.loop.new_bank(len(work.datasets))
-    seeds = [request.seed for request in work.requests]
-    bank.initialise(seeds)
-    finetune(work.loop.learner, bank, work.datasets, work.loop.config.finetune, seeds)
+    bank.initialise([request.seed for request in work.requests])
+    finetune(work.loop.learner, bank, work.datasets)
     return {
         f"base_model.model.{target.name}.lora_{letter}.default.weight": matrix[index]
         for target in bank.targets
@@ -51,7 +50,7 @@ def test_the_reference_trains_on_padding_too(work):
     expected = ours(work, 1)
     differences = [(found[name] - expected[name]).abs().max() for name in found]
     assert max(differences) > 1e-3  # the padding is in its loss
-    padded = ReferenceLoop(work, 96)._padded(work.datasets[1])
+    padded = ReferenceLoop(work, 96)._padded(work.datasets[1].examples)
     assert {len(row["input_ids"]) for row in padded} == {96}
     assert (padded[0]["labels"] == padded[0]["input_ids"]).all()
 

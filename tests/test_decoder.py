@@ -6,7 +6,7 @@ from helpers import LORA, dataset, new_bank, random_ids, save_model, scrambled_b
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
 from seal_env.decoder import is_supported
-from seal_env.finetune import FinetuneConfig, finetune
+from seal_env.finetune import Dataset, FinetuneConfig, finetune
 from seal_env.models.loading import load_learner
 from seal_env.packing import FullPass, Layout
 
@@ -85,7 +85,8 @@ def test_adapters_in_the_last_layer_alone_learn(both):
         bank = AdapterBank(targets, LORA, 2, learner.device)
         bank.initialise([0, 1])
         before = bank.weights.clone()
-        finetune(learner, bank, [dataset([9, 30], 1), dataset([12], 2)], config, [0, 1])
+        data = [Dataset(dataset([9, 30], 1), config, 0), Dataset(dataset([12], 2), config, 1)]
+        finetune(learner, bank, data)
         assert not torch.equal(before, bank.weights)
         weights.append(bank.weights)
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-5)

@@ -157,11 +157,11 @@ def test_weights_are_the_bases_after_anything(make, monkeypatch):
     assert weights_hash(model) == before
     real = inner_loop.finetune
 
-    def fails(learner, bank, datasets, config, seeds, progress=None, tokens_per_pass=None):
+    def fails(learner, bank, datasets, progress=None, tokens_per_pass=None):
         def stop(done, total):
             raise MemoryError
 
-        return real(learner, bank, datasets, config, seeds, stop, tokens_per_pass)
+        return real(learner, bank, datasets, stop, tokens_per_pass)
 
     monkeypatch.setattr(inner_loop, "finetune", fails)
     env.reset(seed=3)
@@ -210,7 +210,7 @@ def test_a_stream_keeps_its_weights_and_its_rewards_add_up(make):
     assert any(forgotten)
     episode = env.episodes.running[0]
     loop = env.episodes.loop
-    final = loop._ask(episode.problems, [0, 0, 0], loop.bank_of([episode.weights]), None)
+    final = loop.asker.ask(episode.problems, [0, 0, 0], loop.bank_of([episode.weights]))
     assert total == pytest.approx(sum(score.accuracy for score in final), abs=1e-12)
     assert len({score.accuracy for score in final}) > 1
 

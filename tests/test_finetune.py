@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from seal_env.adapters import LoraConfig
 from seal_env.errors import UserError
-from seal_env.finetune import Example, FinetuneConfig, data_order, finetune
+from seal_env.finetune import Dataset, Example, FinetuneConfig, data_order, finetune
 
 CONFIG = FinetuneConfig(learning_rate=5e-3, epochs=2)
 LENGTHS = ([9, 30], [5], [40, 3, 17, 22], [16, 16, 16], [2, 64], [33])
@@ -22,7 +22,7 @@ def train(learner, chosen, data=DATA, config=CONFIG, lora=LORA, poisoned=()):
     for place, i in enumerate(chosen):
         if i in poisoned:
             bank.weights[place, :50] = torch.nan
-    records = finetune(learner, bank, [data[i] for i in chosen], config, [7 + i for i in chosen])
+    records = finetune(learner, bank, [Dataset(data[i], config, 7 + i) for i in chosen])
     return bank, records
 
 
@@ -159,9 +159,9 @@ def test_the_loss_goes_down_and_is_the_one_that_is_reported(llama):
     bank = new_bank(llama, [1])
     ids = list(example[0].ids)
     before = -llama.score([[]], [ids], [0], bank)[0]
-    (first,) = finetune(llama, bank, [example], FinetuneConfig(1e-2, epochs=1), [0])
+    (first,) = finetune(llama, bank, [Dataset(example, FinetuneConfig(1e-2, epochs=1), 0)])
     assert first.loss == pytest.approx(before, abs=1e-5)
-    (last,) = finetune(llama, bank, [example], FinetuneConfig(1e-2, epochs=30), [0])
+    (last,) = finetune(llama, bank, [Dataset(example, FinetuneConfig(1e-2, epochs=30), 0)])
     assert last.loss < before - 1
 
 
@@ -183,7 +183,7 @@ def test_an_exception_leaves_no_trace_on_the_model(llama):
     before = weights_hash(llama.model)
     bank = new_bank(llama, [1])
     with pytest.raises(StopHere):
-        finetune(llama, bank, DATA[:1], CONFIG, [0], stop)
+        finetune(llama, bank, [Dataset(DATA[0], CONFIG, 0)], stop)
     assert bank.grads is None
     assert weights_hash(llama.model) == before
     assert not any(m._forward_hooks for m in llama.model.modules())
@@ -219,14 +219,15 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 @pytest.mark.parametrize("limit", [40, 90])
 def test_a_step_in_several_passes_is_the_step_in_one(learner, limit):
     config = FinetuneConfig(1e-3, epochs=2, batch_size=3)
-    data = [dataset([30, 8, 25, 40], 1), dataset([12], 2), dataset([33, 33, 33, 33, 5], 3)]
+    lengths = [30, 8, 25, 40], [12], [33, 33, 33, 33, 5]
+    data = [Dataset(dataset(some, i + 1), config, i) for i, some in enumerate(lengths)]
     weights = []
     for bound in (None, limit):
         bank = new_bank(learner, [0, 1, 2])
-        finetune(learner, bank, data, config, [0, 1, 2], tokens_per_pass=bound)
+        finetune(learner, bank, data, tokens_per_pass=bound)
         weights.append(bank.weights)
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-5)
     # How an adapter's batch is cut depends on that batch alone.
     alone = new_bank(learner, [2])
-    finetune(learner, alone, data[2:], config, [2], tokens_per_pass=limit)
+    finetune(learner, alone, data[2:], tokens_per_pass=limit)
     assert torch.equal(alone.weights[0], weights[1][2])

@@ -246,13 +246,13 @@ def test_answers_that_are_no_numbers_fail_the_outcome(loop, outcomes, monkeypatc
 
 def test_baselines_are_asked_once(llama, loop, monkeypatch):
     asked = []
-    real = InnerLoop._ask
+    real = loop.asker.ask
 
-    def counting(self, problems, owners, bank, progress):
+    def counting(problems, owners, bank, progress):
         asked.append((len(problems), bank is None))
-        return real(self, problems, owners, bank, progress)
+        return real(problems, owners, bank, progress)
 
-    monkeypatch.setattr(InnerLoop, "_ask", counting)
+    monkeypatch.setattr(loop.asker, "ask", counting)
     loop.run(REQUESTS)
     assert asked == [(3, True), (8, False)]
     loop.run(REQUESTS[:2])

@@ -39,9 +39,9 @@ def test_only_the_completion_is_learned(models, monkeypatch):
     writer = policy(models)
     seen = []
 
-    def spy(learner, bank, datasets, config, seeds, progress):
-        seen.extend(datasets[0])
-        return real(learner, bank, datasets, config, seeds, progress)
+    def spy(learner, bank, datasets, progress):
+        seen.extend(datasets[0].examples)
+        return real(learner, bank, datasets, progress)
 
     import seal_agents.policy as module
 

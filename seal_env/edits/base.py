@@ -44,6 +44,11 @@ class Change:
     amount: float
     """What is added, or the factor."""
 
+    def __str__(self) -> str:
+        """The change as one reads it."""
+        place = ", ".join(":" if i is None else str(i) for i in (self.row, self.column))
+        return f"{self.operation} {self.name}[{place}] by {self.amount:g}"
+
 
 @dataclass(frozen=True)
 class SelfEdit:
@@ -51,22 +56,41 @@ class SelfEdit:
 
     sequences: tuple[str, ...] = ()
     """Texts to finetune on, in order, as the tokenizer will see them."""
-    tools: tuple[str, ...] = ()
-    """Names of the task's data-generation tools (`Task.tools`) whose examples are trained on."""
+    tools: tuple[str, ...] | None = None
+    """Names of the task's data-generation tools (`Task.tools`) whose examples are trained on, none
+    of them for the plain ones; None for no examples."""
     training: Training = Training()
     """How to train."""
     changes: tuple[Change, ...] = ()
     """Changes of named weights, in order."""
     coefficients: tuple[float, ...] = ()
     """How far to go along each vector of a fixed basis (`seal_env.basis`)."""
+    basis: int = 0
+    """Seed of that basis."""
     truncated: bool = False
     """Whether a cap cut something off."""
     error: str | None = None
     """Why the text is no self-edit, in one line; None if it is one."""
 
+    def summary(self) -> str:
+        """What it says beside sequences, in one line; empty if that is nothing."""
+        said = [] if self.tools is None else [" + ".join(("examples", *self.tools))]
+        training = self.training
+        said += [] if training.learning_rate is None else [f"rate {training.learning_rate:g}"]
+        said += [] if training.epochs is None else [f"{training.epochs} epochs"]
+        said += ["on outputs"] if training.outputs_only else []
+        said += [] if training.layers is None else [f"layers {list(training.layers)}"]
+        said += [str(change) for change in self.changes]
+        said += [f"{value:g}" for value in self.coefficients]
+        return ", ".join(said)
+
 
 class EditLanguage(ABC):
     """A way of writing self-edits: any action in, plain data out."""
+
+    default_prompt: str | None = None
+    """Name of the prompt (see `seal_env.prompts`) that a policy uses unless told otherwise; None
+    for the task's."""
 
     @abstractmethod
     def parse(self, action: Any, problem: Problem) -> SelfEdit:
@@ -75,7 +99,7 @@ class EditLanguage(ABC):
         Never raises: an action that is no self-edit comes back with `SelfEdit.error` set.
         """
 
-    def bind(self, learner: Learner) -> None:
+    def bind(self, learner: Learner) -> None:  # noqa: B027 (most languages need not know)
         """Tells the language which model will be changed, before anything is parsed.
 
         For languages that name parts of the model; the others do not care.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from seal_env.episodes import default_prompt
 from seal_env.wrappers.text_vec import TextVecEnv, inner_of
 from seal_env.wrappers.tokens import TextTokens
 
@@ -40,7 +41,7 @@ class SelfEditVecEnv(TextVecEnv):
         episodes = inner_of(envs).episodes
         self.tokens = TextTokens(
             episodes.loop.learner,
-            prompt or episodes.task.default_prompt,
+            prompt or default_prompt(episodes.task, episodes.language),
             max_new_tokens,
             max_prompt_tokens,
         )
