@@ -111,7 +111,7 @@ def test_rows_are_grouped_by_context(load):
 def test_hugging_face_data_sets(monkeypatch):
     asked = []
     module = types.ModuleType("datasets")
-    module.load_dataset = lambda name, split: asked.append((name, split)) or ROWS
+    module.load_dataset = lambda name, config, split: asked.append((name, split)) or ROWS
     monkeypatch.setitem(sys.modules, "datasets", module)
     task = Squad("hf:someone/rows")
     check_rows([task.problem("all", index) for index in range(task.size("all"))])

@@ -6,6 +6,7 @@ from seal_env.tasks.base import SPLITS, Problem, Question, Task
 TASKS = Registry(
     "task",
     {
+        "multiple-choice": "seal_env.tasks.multiple_choice:MultipleChoice",
         "biographies": "seal_env.tasks.biographies:Biographies",
         "squad": "seal_env.tasks.squad:Squad",
     },

@@ -15,27 +15,21 @@ from typing import Literal, get_args
 from seal_env.errors import UserError
 from seal_env.grading import grade_answer
 from seal_env.judge import Judge
-from seal_env.tasks.base import SPLITS, Problem, Question, Task, stable_hash
+from seal_env.tasks.base import Problem, Question
+from seal_env.tasks.finite import FiniteTask
 from seal_env.tasks.passages import load_problems
 
 Grader = Literal["offline", "judge"]
 
-HELD_OUT_SHARE = 0.1
-"""Share of the passages in each of the validation and the test split."""
 TRAINING_QUESTIONS, LONG_SENTENCE, CLOZE_WORDS = 16, 8, 3
 """Most training questions made of a passage; fewest words of a sentence that one is made of; words
 that are asked for."""
 
 
-class Squad(Task):
+class Squad(FiniteTask):
     """Passages with closed-book questions.
 
-    **Splits.** `all` is every passage, in the file's order; it is what a file of evaluation
-    passages is for. `train`, `validation` and `test` are disjoint parts of it: the passages
-    are ordered by a hash of their text and `split_seed`, the first tenth is `test`, the
-    second `validation`, the rest `train` (at least one passage in each where there are three).
-    So they do not depend on the file's order, and a passage that occurs twice falls in one.
-    Within a split, too, the file's order is kept.
+    See `FiniteTask` for the splits.
 
     Args:
         data: A file, or ``hf:NAME`` or ``hf:NAME:SPLIT`` for a data set read by the optional
@@ -68,21 +62,8 @@ class Squad(Task):
             )
         self._judge = judge if grader == "judge" else None
         problems = load_problems(str(data))
-        self._splits = {"all": problems, **_split(problems, split_seed)}
+        super().__init__(problems, "passages", split_seed)
         self._by_reading = {self.reads(problem): problem for problem in problems}
-
-    def size(self, split: str) -> int:
-        """Number of passages in a split."""
-        return len(self._problems(split))
-
-    def problem(self, split: str, index: int) -> Problem:
-        """The passage at a position of a split."""
-        problems = self._problems(split)
-        if not 0 <= index < len(problems):
-            raise UserError(
-                f"split {split!r} has {len(problems)} passages; there is none at {index}"
-            )
-        return problems[index]
 
     def training_problem(self, reading: str) -> Problem | None:
         """The passage's own sentences, to be completed: their last words are asked for.
@@ -110,12 +91,6 @@ class Squad(Task):
             return self._judge.grade(batch)
         return [grade_answer(gold, answer, question) for question, gold, answer in batch]
 
-    def _problems(self, split: str) -> tuple[Problem, ...]:
-        try:
-            return self._splits[split]
-        except KeyError:
-            raise UserError(f"unknown split {split!r}: known: {', '.join(self._splits)}") from None
-
 
 def _cloze(passage: str) -> Iterator[Question]:
     """Sentences of a passage without their last words, as questions."""
@@ -126,14 +101,3 @@ def _cloze(passage: str) -> Iterator[Question]:
             answer = " ".join(words[-CLOZE_WORDS:]).rstrip(".!?\"')]")
             if answer:
                 yield Question(f"How does this sentence end: {asked} ...", answer)
-
-
-def _split(problems: Sequence[Problem], seed: int) -> dict[str, tuple[Problem, ...]]:
-    contexts = sorted({problem.context for problem in problems}, key=lambda c: stable_hash(seed, c))
-    held_out = max(1, round(HELD_OUT_SHARE * len(contexts))) if len(contexts) >= 3 else 0
-    names = ["test"] * held_out + ["validation"] * held_out
-    split_of = dict(zip(contexts, names, strict=False))  # the rest is for training
-    return {
-        name: tuple(p for p in problems if split_of.get(p.context, "train") == name)
-        for name in SPLITS
-    }
