@@ -17,9 +17,7 @@ ROWS = [
     {"question": "Who eats pasta?", "choices": ["Ada", "Bo", "Cy", "Di"], "answer": "Di"},
 ]
 CSV = "Who plays the flute?,Ada,Bo,Cy,B\n\nWho has a goat?,Ada,Bo,Cy,A\n"
-HEADED = (
-    "question,A,B,C,answer,subject\nWho sings?,Ada,Bo,Cy,C,high_school_music\nWho?,Ada,Bo,,A,x\n"
-)
+HEADED = "question,A,B,C,answer,subject\nWho sings?,Ada,Bo,Cy,C,school_music\nWho?,Ada,Bo,,A,x\n"
 
 
 def written(tmp_path, content, name="questions.json"):

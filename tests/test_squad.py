@@ -111,14 +111,16 @@ def test_rows_are_grouped_by_context(load):
 def test_hugging_face_data_sets(monkeypatch):
     asked = []
     module = types.ModuleType("datasets")
-    module.load_dataset = lambda name, config, split: asked.append((name, split)) or ROWS
+    module.load_dataset = lambda name, config, split: asked.append((name, config, split)) or ROWS
     monkeypatch.setitem(sys.modules, "datasets", module)
     task = Squad("hf:someone/rows")
     check_rows([task.problem("all", index) for index in range(task.size("all"))])
     Squad("hf:someone/rows:validation")
-    assert asked == [("someone/rows", "train"), ("someone/rows", "validation")]
+    Squad("hf:someone/rows/part:test")
+    names = ("someone/rows", None, "train"), ("someone/rows", None, "validation")
+    assert asked == [*names, ("someone/rows", "part", "test")]
 
-    def fail(name, split):
+    def fail(name, config, split):
         raise RuntimeError("no such\ndata set")
 
     module.load_dataset = fail
