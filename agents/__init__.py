@@ -8,6 +8,7 @@ AGENTS = Registry(
     {
         "none": "seal_agents.fixed:Nothing",
         "passage": "seal_agents.fixed:Passage",
+        "always": "seal_agents.fixed:Always",
         "edits": "seal_agents.fixed:Edits",
         "base": "seal_agents.prompted:Prompted",
         "rest-em": "seal_agents.rest_em:RestEM",

@@ -49,8 +49,9 @@ class TrainConfig:
     """The curriculum; progress is the share of the rounds that are done."""
     test_problems: int = 200
     """Held-out problems in the final comparison."""
-    references: tuple[str, ...] = ("none", "passage", "base")
-    """Who is compared with the trained agent in the end; anything that evaluate takes."""
+    references: tuple[str, ...] | None = None
+    """Who is compared with the trained agent in the end; anything that evaluate takes. None for
+    none and base, and passage where an empty self-edit means to train on the passage."""
     checks: int = 0
     """How often the agent is evaluated on the held-out problems on the way, evenly spread over the
     rounds and first before them all."""
@@ -89,9 +90,10 @@ class TrainConfig:
 class EvaluateConfig:
     """Compares any number of policies on the same problems."""
 
-    policies: tuple[str, ...] = ("none", "passage", "base")
-    """Agents by name, such as none, passage, base, edits:gpt4_1, or folders of trained runs, or
-    "package.module:Name"."""
+    policies: tuple[str, ...] | None = None
+    """Agents by name, such as none, passage, base, edits:gpt4_1, always:FILE, or folders of trained
+    runs, or "package.module:Name". None for none and base, and passage where an empty self-edit
+    means to train on the passage."""
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(default_factory=EnvConfig)
     """The environment. Split "train" stands for the test split (of a file: all of it)."""
     options: PolicyOptions = field(default_factory=PolicyOptions)
@@ -113,7 +115,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _at_least(1, self, "problems", "samples", "parallel")
         _check_seed(self.seed)
-        if not self.policies:
+        if self.policies == ():
             raise UserError("--policies: name at least one")
         if self.env.horizon != 1:
             raise UserError(f"--horizon {self.env.horizon}: evaluate handles episodes of 1 problem")

@@ -27,6 +27,24 @@ class Passage(Agent):
         return [""] * len(observations)
 
 
+class Always(Agent):
+    """`always:FILE`: the same self-edit for every problem, the text of a file."""
+
+    def __init__(self, context: AgentContext) -> None:
+        super().__init__(context)
+        if not context.argument:
+            raise UserError("policy 'always': say what, as in always:FILE")
+        try:
+            self._text = Path(context.argument).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            name = f"always:{context.argument}"
+            raise UserError(f"policy {name!r}: cannot read the file ({error})") from error
+
+    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
+        """The text, for every observation."""
+        return [self._text] * len(observations)
+
+
 class Edits(Agent):
     """`edits:NAME`: self-edits that came with the data, written by whoever is called NAME.
 

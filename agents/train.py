@@ -28,7 +28,7 @@ from seal_agents.rounds import (
 )
 from seal_agents.run import Record, RunFolder
 from seal_agents.samples import plot_styles, write_samples
-from seal_env.episodes import EnvConfig, make_task
+from seal_env.episodes import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
 from seal_env.models.loading import load_learner
 from seal_env.recipes import recipe
@@ -55,7 +55,8 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     bars = Bars(console)
     agent = make(config.agent, "", config.env, config.seed, bars.stage, asdict(config.options))
     env = replace(config.env, split="test")
-    policies = _policies(config.references, env, config, bars)
+    names = _usual(env, test[0]) if config.references is None else config.references
+    policies = _policies(names, env, config, bars)
     run = RunFolder.open(out, _described("train", config), resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
@@ -103,7 +104,8 @@ def evaluate(
     problems = _problems(task, split, config.problems)
     env = replace(_resolved(config.env), split=split)
     bars = Bars(console)
-    policies = _policies(config.policies, env, config, bars)
+    names = _usual(env, problems[0]) if config.policies is None else config.policies
+    policies = _policies(names, env, config, bars)
     run = RunFolder.open(out, _described("evaluate", replace(config, env=env)), resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
@@ -135,6 +137,12 @@ def _checks(
         }
         found.append({"round": round_, "evaluations": evaluations(run, round_)} | means)
     return found
+
+
+def _usual(env: EnvConfig, problem: Problem) -> tuple[str, ...]:
+    """Who agents are compared with unless the user says otherwise."""
+    with_passage = make_language(env).parse("", problem).error is None
+    return ("none", "passage", "base") if with_passage else ("none", "base")
 
 
 def _policies(

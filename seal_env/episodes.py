@@ -85,6 +85,19 @@ def make_task(name: str, data: str | None = None, options: Mapping[str, Any] | N
     return _construct(TASKS.load(name), "task", name, given)
 
 
+def make_language(config: EnvConfig) -> EditLanguage:
+    """Constructs the self-edit language that a config names; it is not bound to a model yet.
+
+    Raises:
+        UserError: There is no such language, or it does not take these options.
+    """
+    kind = EDITS.load(config.edit)
+    language: EditLanguage = _construct(
+        kind, "self-edit language", config.edit, config.edit_options
+    )
+    return language
+
+
 def default_prompt(task: Task, language: type[EditLanguage] | EditLanguage) -> str:
     """Name of the prompt by which a policy is asked for self-edits in a language."""
     return language.default_prompt or task.default_prompt
@@ -136,9 +149,7 @@ class Episodes:
     def __init__(self, config: EnvConfig, count: int) -> None:
         self.config = config
         self.task = make_task(config.task, config.data, config.task_options)
-        self.language: EditLanguage = _construct(
-            EDITS.load(config.edit), "self-edit language", config.edit, config.edit_options
-        )
+        self.language = make_language(config)
         self.reward = parse_reward(config.reward)
         if config.horizon > 1 and "retention" not in self.reward.names:
             # In a stream a step's reward takes in what it made the learner forget.
@@ -152,7 +163,7 @@ class Episodes:
         learner = load_learner(
             config.model, config.dtype, config.device, adapter, config.trust_remote_code
         )
-        self.language.bind(learner)
+        self.language.bind(learner, self.task)
         inner = config.inner or recipe(config.model)
         asked = (config.task, config.data, sorted(config.task_options.items()), inner.chat)
         self.loop = InnerLoop(learner, self.task, inner, learner.kept.setdefault(repr(asked), {}))

@@ -31,7 +31,7 @@ def make(name, models, argument=""):
     return kind(AgentContext(env(models["llama"]), 0, argument, options))
 
 
-@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"edits"}))
+@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"always", "edits"}))
 def test_every_agent_keeps_the_interface(name, models, tmp_path):
     agent = make(name, models)
     texts = agent.act(SEEN * 2, [1, 2, 3, 4])
@@ -50,6 +50,16 @@ def test_every_agent_keeps_the_interface(name, models, tmp_path):
 def test_the_fixed_ones_write_what_they_should(models):
     assert Nothing(context(models["llama"])).act(SEEN, [1, 2]) == [None, None]
     assert Passage(context(models["llama"])).act(SEEN, [1, 2]) == ["", ""]
+
+
+def test_always_writes_what_a_file_says(models, tmp_path):
+    file = tmp_path / "edit.txt"
+    file.write_text("Ada plays the flute.\nBo, too.\n")
+    agent = make("always", models, str(file))
+    assert agent.act(SEEN, [1, 2]) == ["Ada plays the flute.\nBo, too.\n"] * 2
+    for argument, said in [("", "always:FILE"), (str(tmp_path), "cannot read the file")]:
+        with pytest.raises(UserError, match=said):
+            make("always", models, argument)
 
 
 def test_options_of_another_agent_are_refused(models):

@@ -20,7 +20,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "self-rewarding": {"learning_rate": 2e-3},
 }
 """Options of single agents, for budgets of seconds."""
-ARGUMENTS = {"edits": "edits.jsonl"}
+ARGUMENTS = {"always": "edits.jsonl", "edits": "edits.jsonl"}
 
 
 def learns(kind):

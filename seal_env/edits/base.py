@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gymnasium import spaces
 
 from seal_env.spaces import LONGEST_TEXT, AnyText
-from seal_env.tasks.base import Problem
+from seal_env.tasks.base import Problem, Task
 
 if TYPE_CHECKING:
     from seal_env.learner import Learner
@@ -99,10 +99,17 @@ class EditLanguage(ABC):
         Never raises: an action that is no self-edit comes back with `SelfEdit.error` set.
         """
 
-    def bind(self, learner: Learner) -> None:  # noqa: B027 (most languages need not know)
-        """Tells the language which model will be changed, before anything is parsed.
+    def bind(self, learner: Learner, task: Task) -> None:  # noqa: B027 (most need not know)
+        """Tells the language what it is used for, before anything is parsed.
 
-        For languages that name parts of the model; the others do not care.
+        For languages that name parts of the model or tools of the task.
+
+        Args:
+            learner: The model that will be changed.
+            task: Where problems come from.
+
+        Raises:
+            UserError: The language's settings do not go with these.
         """
 
     def action_space(self) -> spaces.Space[Any]:
