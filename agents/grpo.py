@@ -49,6 +49,11 @@ class GroupOptions(PolicyOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.constrained:
+            raise UserError(
+                "constrained: what is written must be as likely as the policy's own numbers say, "
+                "by which this agent learns; leave it out"
+            )
         positive = {n: getattr(self, n) for n in ("learning_rate", "clip", "clip_norm")}
         for name, value in positive.items():
             if not 0 < value < math.inf:

@@ -9,8 +9,8 @@ from threading import Event
 
 from seal_agents.base import AgentContext, AgentOptions, Observation
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
-from seal_env.edits import EDITS
-from seal_env.episodes import default_prompt, make_task
+from seal_env.constrained import Constraint
+from seal_env.episodes import default_prompt, make_language, make_task
 from seal_env.errors import UserError
 from seal_env.finetune import Dataset, Example, FinetuneConfig, finetune
 from seal_env.learner import Learner, Sampling
@@ -37,6 +37,10 @@ class PolicyOptions(AgentOptions):
     rank: int = 16
     """Rank of the policy's LoRA adapter, on all linear layers."""
 
+    constrained: bool = False
+    """Whether the policy can write nothing but what the self-edit language understands, where the
+    language says what that is (`directives` does); needs the extra `constrained`."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise UserError(f"temperature {self.temperature}: must be finite and not < 0")
@@ -58,9 +62,10 @@ class Policy:
         self.context, self.options = context, context.options
         self.model = load_learner(env.model, env.dtype, env.device)
         task = make_task(env.task, env.data, env.task_options)
-        usual = default_prompt(task, EDITS.load(env.edit))
+        usual = default_prompt(task, make_language(env))
         self.prompt = context.argument or self.options.prompt or usual
         render_prompt(self.prompt, "", "", self.model.tokenizer)  # an unknown name fails here
+        self.constraint = self._constraint() if self.options.constrained else None
         self.adapter: AdapterBank | None = None
         if trainable:
             rank = self.options.rank
@@ -68,6 +73,21 @@ class Policy:
             targets = find_targets(self.model.model, lora)
             self.adapter = AdapterBank(targets, lora, 1, self.model.device)
             self.adapter.initialise([context.seed])
+
+    def _constraint(self) -> Constraint:
+        """What the language lets the policy write.
+
+        Raises:
+            UserError: It does not say.
+        """
+        env, model = self.context.env, self.model
+        language = make_language(env)
+        language.bind(model, make_task(env.task, env.data, env.task_options))
+        pattern = language.pattern()
+        if pattern is None:
+            raise UserError(f"constrained: the language {env.edit!r} does not say what is right")
+        vocabulary = int(model.model.get_output_embeddings().weight.shape[0])
+        return Constraint(model.tokenizer, pattern, vocabulary, model.stop_ids.tolist())
 
     def read(self, observation: Observation) -> list[int]:
         """The prompt for an observation, in tokens, cut to what the model can take."""
@@ -116,7 +136,9 @@ class Policy:
             if stop.is_set():
                 break
             some = slice(start, min(start + options.batch, part.stop))
-            ids = model.generate(prompts[some], sampling, seeds=seeds[some])
+            ids = model.generate(
+                prompts[some], sampling, seeds=seeds[some], constraint=self.constraint
+            )
             texts += [model.decode(one) for one in ids]
             tell(len(ids))
         return texts

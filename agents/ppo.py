@@ -81,6 +81,11 @@ class PPOOptions(PolicyOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.constrained:
+            raise UserError(
+                "constrained: what is written must be as likely as the policy's own numbers say, "
+                "by which this agent learns; leave it out"
+            )
         if self.epochs < 1 or self.minibatch < 2:
             raise UserError(
                 f"epochs {self.epochs}, minibatch {self.minibatch}: epochs must be at least 1, "

@@ -82,7 +82,7 @@ class Deltas:
 def matrix_of(model: nn.Module, name: str) -> Tensor:
     """A module's matrix as float32 of shape (outputs, inputs) on the CPU; not to be written to."""
     module = model.get_submodule(name)
-    weight: Tensor = module.weight.detach()  # type: ignore[operator,union-attr]
+    weight: Tensor = module.weight.detach()  # type: ignore[operator]
     return (weight.t() if isinstance(module, Conv1D) else weight).cpu().float().contiguous()
 
 
@@ -175,13 +175,13 @@ class DenseAdapter(NamedTuple):
         return []
 
     def _products(self, rows: Tensor, places: list[int]) -> Tensor:
-        """Blocks times deltas; consecutive deltas are not copied."""
+        """Blocks times deltas, which are not copied: not neighbours, they are taken one by one."""
+        turned = self.a.transpose(1, 2)
         first, last = places[0], places[-1]
         if last - first + 1 == len(places):
-            chosen = self.a[first : last + 1]
-        else:
-            chosen = _stack([self.a[i] for i in places], rows.device)
-        return _product(rows, chosen.transpose(1, 2))
+            return _product(rows, turned[first : last + 1])
+        pairs = ((rows[i : i + 1], turned[p : p + 1]) for i, p in enumerate(places))
+        return torch.cat([_product(*pair) for pair in pairs])
 
     def backward(self, *_: object) -> None:
         """Deltas are not trained."""

@@ -98,7 +98,7 @@ def make_language(config: EnvConfig) -> EditLanguage:
     return language
 
 
-def default_prompt(task: Task, language: type[EditLanguage] | EditLanguage) -> str:
+def default_prompt(task: Task, language: EditLanguage) -> str:
     """Name of the prompt by which a policy is asked for self-edits in a language."""
     return language.default_prompt or task.default_prompt
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.adapters import Bank
+from seal_env.constrained import Constraint, Guide
 from seal_env.decoder import Decoder, is_supported
 from seal_env.packing import (
     ROW_MULTIPLE,
@@ -220,6 +221,7 @@ class Learner:
         bank: Bank | None = None,
         seeds: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
+        constraint: Constraint | None = None,
     ) -> list[list[int]]:
         """Continues prompts, each under its adapter, until an end token or the limit.
 
@@ -230,6 +232,7 @@ class Learner:
             bank: The adapters; None for the untouched model.
             seeds: One a prompt; fix what is drawn at a temperature above 0.
             progress: Called with the number of prompts done.
+            constraint: What may be written; anything if left out.
 
         Returns:
             The new token ids of each prompt, without the end token. They end where the model's
@@ -238,6 +241,8 @@ class Learner:
         if not prompts:
             return []
         decoder = _Decoder(self, prompts, owners or [0] * len(prompts), bank, sampling, seeds)
+        if constraint is not None:
+            decoder.guides = [constraint.start() for _ in prompts]
         return decoder.run(progress)[1]
 
     @torch.no_grad()
@@ -381,6 +386,7 @@ class _Decoder:
         self.texts: list[list[int]] = [[] for _ in self.prompts]
         self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
         self.caches: list[_Cache] = []
+        self.guides: list[Guide] = []
 
     def run(self, progress: Callable[[int], None] | None) -> tuple[list[float], list[list[int]]]:
         """Mean log-probabilities of what is scored, if anything is, and the continuations."""
@@ -432,6 +438,10 @@ class _Decoder:
     def _choose(self, hidden: Tensor, step: int) -> np.ndarray:
         rows = padded_rows(len(hidden))
         logits = self.learner.head(F.pad(hidden, (0, 0, 0, rows - len(hidden))))[: len(hidden)]
+        if self.guides:
+            allowed = np.stack([self.guides[i].allowed() for i in self.active])
+            forbidden = torch.from_numpy(~allowed).to(logits.device)
+            logits = logits.masked_fill(forbidden, -math.inf)
         if self.noise is None:
             return logits.argmax(-1).cpu().numpy()
         scaled = (logits.double() / self.sampling.temperature).softmax(-1).cumsum(-1)
@@ -448,6 +458,8 @@ class _Decoder:
         for i, token, goes in zip(self.active, tokens, going, strict=True):
             if goes:
                 self.texts[i].append(int(token))
+                if self.guides:
+                    self.guides[i].take(token)
         written = np.array([len(self.texts[i]) for i in self.active])
         going &= self.lengths[self.active] + written <= self.learner.max_length
         return going

@@ -89,7 +89,8 @@ def test_menus_are_given_the_context_and_nothing_else():
         kind = MENUS.load(name)
         assert list(inspect.signature(kind.render).parameters) == ["self", "context", "chosen"]
         assert list(inspect.signature(kind.describe).parameters) == ["self", "context"]
-        assert not inspect.signature(kind).parameters
+        parameters = inspect.signature(kind).parameters.values()
+        assert all(parameter.default is not parameter.empty for parameter in parameters)
 
 
 # What menus write

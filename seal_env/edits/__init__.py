@@ -5,7 +5,12 @@ from seal_env.registry import Registry
 
 EDITS = Registry(
     "self-edit language",
-    {"training-data": "seal_env.edits.training_data:TrainingData"},
+    {
+        "training-data": "seal_env.edits.training_data:TrainingData",
+        "directives": "seal_env.edits.directives:Directives",
+        "weights": "seal_env.edits.weights:Weights",
+        "gradient": "seal_env.edits.gradient:Gradient",
+    },
 )
 
 __all__ = ["EDITS", "EditLanguage", "SelfEdit"]

@@ -99,18 +99,35 @@ class EditLanguage(ABC):
         Never raises: an action that is no self-edit comes back with `SelfEdit.error` set.
         """
 
-    def bind(self, learner: Learner, task: Task) -> None:  # noqa: B027 (most need not know)
+    def bind(  # noqa: B027 (most languages need not know)
+        self, learner: Learner, task: Task | None = None
+    ) -> None:
         """Tells the language what it is used for, before anything is parsed.
 
         For languages that name parts of the model or tools of the task.
 
         Args:
             learner: The model that will be changed.
-            task: Where problems come from.
+            task: Where problems come from, if that is known.
 
         Raises:
             UserError: The language's settings do not go with these.
         """
+
+    def example(self, problem: Problem) -> str | None:
+        """An action that is right for a problem, for tests and for readers; None if none is made.
+
+        Args:
+            problem: Its held-out questions are not looked at.
+        """
+        return None
+
+    def pattern(self) -> str | None:
+        """A regular expression of right self-edits, None if there is none.
+
+        By it a policy can be held to write nothing else, see `seal_env.constrained`.
+        """
+        return None
 
     def action_space(self) -> spaces.Space[Any]:
         """The space of actions: by default any text."""

@@ -78,11 +78,11 @@ class TrainingData(EditLanguage):
     def parse(self, action: str, problem: Problem) -> SelfEdit:
         """Reads a text as training sequences. Any string is legal; see `EditLanguage.parse`."""
         config = self.config
-        pieces = _split(_clean(action[: config.max_characters]))
+        pieces = _split(clean(action[: config.max_characters]))
         truncated = len(action) > config.max_characters or len(pieces) > config.max_sequences
         pieces = pieces[: config.max_sequences]
 
-        passage = _clean(problem.context).strip()
+        passage = clean(problem.context).strip()
         if passage and config.passage == "first":
             pieces.insert(0, passage)
         elif passage and config.passage == "last":
@@ -91,12 +91,12 @@ class TrainingData(EditLanguage):
             reason = "nothing to train on: the self-edit holds no text and the passage is not used"
             return SelfEdit(truncated=truncated, error=reason)
 
-        title = _clean(problem.title).strip()
+        title = clean(problem.title).strip()
         prefix = f"{title}\n" if title else ""
         return SelfEdit(tuple(prefix + piece for piece in pieces), truncated=truncated)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Makes a text safe for any tokenizer: one kind of line break, only text."""
     return _UNUSABLE.sub("", _LINE_BREAK.sub("\n", text))
 

@@ -23,6 +23,7 @@ MENUS = Registry(
     "menu",
     {
         "biographies": "seal_env.wrappers.biography_menu:BiographyMenu",
+        "directives": "seal_env.wrappers.directive_menu:DirectiveMenu",
         "passage": "seal_env.wrappers.passage_menu:PassageMenu",
     },
 )
