@@ -22,7 +22,7 @@ def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
     Args:
         flag: The flag that they were given with, for messages.
         pairs: The texts. A value is read as JSON if it can be, unless text is wanted.
-        kind: The class; its annotations say what is wanted.
+        kind: The class, or a function that makes one; its annotations say what is wanted.
 
     Raises:
         UserError: A text is no pair, or a value does not fit.
@@ -46,7 +46,8 @@ def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
 
 
 def _arguments(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind if is_dataclass(kind) else kind.__init__)
+    is_plain_class = isinstance(kind, type) and not is_dataclass(kind)
+    hints = get_type_hints(kind.__init__ if is_plain_class else kind)
     return {name: _value(hints.get(name, Any), value) for name, value in given.items()}
 
 

@@ -96,11 +96,16 @@ class Asker:
     def question_tokens(self, question: Question, owner: int) -> Asked:
         """A question as the learner reads it."""
         learner, task = self.learner, self.task
-        text = render_question(task.question_prompt(question), learner.tokenizer, self.chat)
         gold = self._answer_tokens(question.answer)
         room = max(len(gold), task.answer_tokens)
-        prompt = learner.encode_prompt(text, self.chat)[-max(learner.max_length - room, 1) :]
+        prompt = self.prompt_tokens(task.question_prompt(question))
+        prompt = prompt[-max(learner.max_length - room, 1) :]
         return Asked(prompt, gold, room, owner, question.choices)
+
+    def prompt_tokens(self, text: str) -> list[int]:
+        """A prompt as the learner reads it, a chat turn or not."""
+        rendered = render_question(text, self.learner.tokenizer, self.chat)
+        return self.learner.encode_prompt(rendered, self.chat)
 
     def _answer_tokens(self, answer: str) -> list[int]:
         return self.learner.encode_answer(self.task.answer_prefix + answer) or self.learner.end_ids

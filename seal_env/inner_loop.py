@@ -200,11 +200,15 @@ class InnerLoop:
         texts = [Generated("", text) for text in edit.sequences]
         if edit.tools is not None:
             texts += self.task.generate(request.problem, edit.tools, request.seed)
-        examples, left, truncated = [], self.config.max_tokens, edit.truncated
+        examples: list[Example] = []
+        left, truncated = self.config.max_tokens, edit.truncated
         for position, text in enumerate(texts):
+            prompt, answer = self._tokens(text)
+            if len(prompt) + len(answer) > left:
+                truncated = True
+                if prompt and examples:  # less of it would be another example
+                    break
             room = min(left, learner.max_length)
-            prompt, answer = learner.encode(text.prompt), learner.end_ids
-            answer = (learner.encode_answer if prompt else learner.encode)(text.answer) + answer
             if len(prompt) + len(answer) > room:
                 # A prompt loses its beginning, as it does when it is asked.
                 prompt = prompt[-max(room - len(answer), 1) :] if prompt else []
@@ -219,6 +223,13 @@ class InnerLoop:
         if not examples and not edit.changes and not edit.coefficients:
             return [], truncated, "nothing to train on: the self-edit holds no text"
         return examples, truncated, None
+
+    def _tokens(self, text: Generated) -> tuple[list[int], list[int]]:
+        """What is read and what is learned; prompts as they are put when they are asked."""
+        if not text.prompt:
+            return [], self.learner.encode(text.answer) + self.learner.end_ids
+        answer = self.learner.encode_answer(text.answer) + self.learner.end_ids
+        return self.asker.prompt_tokens(text.prompt), answer
 
     def prepare(self, request: Request) -> Prepared:
         """What a self-edit trains on, in tokens, and how."""

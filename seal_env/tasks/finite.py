@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 from seal_env.errors import UserError
 from seal_env.tasks.base import SPLITS, Problem, Task, stable_hash
 
+T = TypeVar("T")
 HELD_OUT_SHARE = 0.1
 """Share of the problems in each of the validation and the test split."""
+
+
+def splits(
+    items: Sequence[T], about: Callable[[T], Hashable], seed: int
+) -> dict[str, tuple[T, ...]]:
+    """Divides items among train, validation and test; see `FiniteTask`."""
+    keys = sorted({about(item) for item in items}, key=lambda key: stable_hash(seed, key))
+    held_out = max(1, round(HELD_OUT_SHARE * len(keys))) if len(keys) >= 3 else 0
+    names = ["test"] * held_out + ["validation"] * held_out
+    split_of = dict(zip(keys, names, strict=False))  # the rest is for training
+    return {
+        name: tuple(item for item in items if split_of.get(about(item), "train") == name)
+        for name in SPLITS
+    }
 
 
 class FiniteTask(Task):
@@ -36,14 +52,7 @@ class FiniteTask(Task):
         about: Callable[[Problem], Hashable] = lambda problem: problem.context,
     ) -> None:
         self.noun = noun
-        keys = sorted({about(p) for p in problems}, key=lambda key: stable_hash(split_seed, key))
-        held_out = max(1, round(HELD_OUT_SHARE * len(keys))) if len(keys) >= 3 else 0
-        names = ["test"] * held_out + ["validation"] * held_out
-        split_of = dict(zip(keys, names, strict=False))  # the rest is for training
-        self._splits = {"all": tuple(problems)} | {
-            name: tuple(p for p in problems if split_of.get(about(p), "train") == name)
-            for name in SPLITS
-        }
+        self._splits = {"all": tuple(problems), **splits(problems, about, split_seed)}
 
     def size(self, split: str) -> int:
         """Number of problems in a split."""
