@@ -46,11 +46,11 @@ class Args:
     """Variants of each of the learning agents that are run beside them."""
     seeds: int = 5
     """Runs of each arm; they are numbered from 0."""
-    budget: int = 2000
+    budget: int = 400
     """Inner-loop evaluations that each run may spend on training."""
-    test_problems: int = 100
+    test_problems: int = 50
     """Held-out problems, the same for all."""
-    checks: int = 4
+    checks: int = 2
     """Times that an agent is evaluated on them before the end, the untrained one included."""
     learner: Literal["fixed", "follow"] = "fixed"
     """Whether self-edits are tried out on the base, or on what the policy has become."""

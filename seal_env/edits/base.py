@@ -40,14 +40,15 @@ class Change:
     column: int | None
     """Which input; None for all."""
     operation: str
-    """"add" or "scale"."""
+    """`add`, `scale` or `set`."""
     amount: float
-    """What is added, or the factor."""
+    """What is added, the factor, or the new value."""
 
     def __str__(self) -> str:
         """The change as one reads it."""
         place = ", ".join(":" if i is None else str(i) for i in (self.row, self.column))
-        return f"{self.operation} {self.name}[{place}] by {self.amount:g}"
+        word = "to" if self.operation == "set" else "by"
+        return f"{self.operation} {self.name}[{place}] {word} {self.amount:g}"
 
 
 @dataclass(frozen=True)
