@@ -162,7 +162,7 @@ class AdapterBank:
         return self.weights.shape[1]
 
     def _views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        views, start, rank, count = {}, 0, self.config.rank, self.count
+        views, start, rank, count = {}, 0, self.config.rank, len(flat)
         for target in self.targets:
             size_a, size_b = rank * target.inputs, rank * target.outputs
             middle = start + _aligned(size_a)

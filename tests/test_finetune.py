@@ -7,7 +7,7 @@ import torch
 from helpers import LORA, dataset, new_bank, weights_hash
 from transformers import AutoModelForCausalLM
 
-from seal_env.adapters import LoraConfig
+from seal_env.adapters import LoraConfig, layer_of
 from seal_env.errors import UserError
 from seal_env.finetune import Dataset, Example, FinetuneConfig, data_order, finetune
 
@@ -66,6 +66,41 @@ def test_together_equals_alone_for_other_shapes(llama, lora):
 def test_together_equals_alone_in_batches_with_weight_decay(llama):
     config = FinetuneConfig(5e-3, epochs=3, batch_size=2, weight_decay=0.1, clip=0.5)
     assert_each_equals_alone(llama, config=config)
+
+
+MIXED = [
+    Dataset(DATA[0], FinetuneConfig(5e-3, epochs=2), 1),
+    Dataset(DATA[1], FinetuneConfig(1e-3, epochs=7), 2),
+    Dataset(DATA[2], FinetuneConfig(2e-2, epochs=1, batch_size=3, clip=0.1), 3),
+    Dataset(DATA[3], FinetuneConfig(5e-3, epochs=3, weight_decay=0.2), 4, layers=(1,)),
+    Dataset(DATA[5], FinetuneConfig(5e-3, epochs=2), 5, layers=()),
+    Dataset((), FinetuneConfig(), 6),
+]
+
+
+def test_everyone_is_trained_by_settings_of_its_own(learner):
+    bank = new_bank(learner, list(range(len(MIXED))))
+    records = finetune(learner, bank, MIXED)
+    assert [record.steps for record in records] == [4, 7, 2, 9, 2, 0]
+    for i, data in enumerate(MIXED):
+        alone = new_bank(learner, [i])
+        (record,) = finetune(learner, alone, [data])
+        assert torch.equal(bank.weights[i], alone.weights[0]), i
+        assert repr(record) == repr(records[i])
+
+
+def test_only_the_chosen_layers_learn(learner):
+    start = new_bank(learner, [3, 4])
+    bank = new_bank(learner, [3, 4])
+    finetune(learner, bank, [MIXED[3], MIXED[4]])
+    assert torch.equal(bank.weights[1], start.weights[1])
+    changed = {
+        target.name
+        for target in bank.targets
+        if not torch.equal(bank.matrices[target.name][1][0], start.matrices[target.name][1][0])
+    }
+    assert changed == {target.name for target in bank.targets if layer_of(target.name) == 1}
+    assert 0 < len(changed) < len(bank.targets)
 
 
 def test_one_dataset_much_longer_and_one_empty(llama):
@@ -152,6 +187,24 @@ def test_equals_a_plain_peft_loop(learner, batch_size):
                 )
                 moved = max(moved, float((matrix[i] - first[i]).abs().max()))
         assert moved > 5e-4
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+def test_mixed_rates_and_lengths_equal_plain_peft_loops(learner):
+    configs = [
+        FinetuneConfig(5e-4, epochs=2),
+        FinetuneConfig(1e-4, epochs=5, clip=0.3),
+        FinetuneConfig(3e-4, epochs=3, batch_size=3, weight_decay=0.1),
+    ]
+    data = [Dataset(DATA[i], config, 40 + i) for i, config in enumerate(configs)]
+    bank, start = new_bank(learner, [0, 1, 2]), new_bank(learner, [0, 1, 2])
+    finetune(learner, bank, data)
+    for i, one in enumerate(data):
+        order = data_order(one.seed, len(one.examples), one.config)
+        pairs = peft_loop(learner, one.examples, start, i, one.config, order)
+        for (name, letter), expected in pairs.items():
+            found = bank.matrices[name]["AB".index(letter)][i]
+            torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-5)
 
 
 def test_the_loss_goes_down_and_is_the_one_that_is_reported(llama):

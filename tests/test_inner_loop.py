@@ -11,9 +11,10 @@ import torch
 from helpers import INNER, MAX_LENGTH, weights_hash
 
 from seal_env import budget, inner_loop
-from seal_env.edits.base import SelfEdit
+from seal_env.edits.base import SelfEdit, Training
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
+from seal_env.tasks.base import Generated
 from seal_env.tasks.biographies import Biographies
 
 TASK = Biographies()
@@ -344,3 +345,45 @@ def test_an_empty_self_edit_among_63_full_ones(loop):
     assert mixed[30].trained is None
     assert mixed[30].after == mixed[30].before
     assert all(map(same, mixed[:30] + mixed[31:], loop.run(full)))
+
+
+def test_a_self_edit_can_bring_its_own_settings(llama, loop):
+    problem, texts = TASK.problem("train", 0), TEXTS[1]
+    training = Training(learning_rate=2e-3, epochs=3)
+    (own,) = loop.run([Request(problem, SelfEdit(texts, training=training), 5)])
+    config = dataclasses.replace(INNER.finetune, learning_rate=2e-3, epochs=3)
+    other = InnerLoop(llama, TASK, dataclasses.replace(INNER, finetune=config))
+    (expected,) = other.run([Request(problem, SelfEdit(texts), 5)])
+    assert same(own, expected)
+    (usual,) = loop.run([Request(problem, SelfEdit(texts), 5)])
+    assert not torch.equal(own.weights, usual.weights)
+
+
+class Reciting(Biographies):
+    """A task with a tool: it writes the passage down, as often as there are tools."""
+
+    tools = ("again",)
+
+    def generate(self, problem, tools, seed):
+        return [Generated(f"{problem.title} {i}\n", problem.context) for i in range(1 + len(tools))]
+
+
+def test_examples_that_a_task_makes_are_trained_on(llama):
+    loop = InnerLoop(llama, Reciting(), INNER)
+    problem = TASK.problem("train", 0)
+
+    def data(**settings):
+        return loop.prepare(Request(problem, SelfEdit(**settings), 5)).data
+
+    plain, more = data(tools=()), data(tools=("again",))
+    assert (len(plain.examples), len(more.examples)) == (1, 2)
+    prompt = llama.encode(f"{problem.title} 0\n")
+    answer = llama.encode_answer(problem.context) + llama.end_ids
+    room = llama.max_length
+    assert list(plain.examples[0].ids) == [*prompt, *answer][:room]
+    assert plain.examples[0].unscored == 0
+    outputs = data(tools=(), training=Training(outputs_only=True)).examples[0]
+    assert outputs.unscored == len(prompt)
+    mixed = data(sequences=("Ada sings.",), tools=(), training=Training(layers=(1,)))
+    assert len(mixed.examples) == 2 and mixed.layers == (1,)
+    assert not data(sequences=()).examples

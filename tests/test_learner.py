@@ -72,6 +72,21 @@ def test_each_text_alone_gives_the_same_bits_under_its_adapter(learner, prompts)
         assert learner.generate(one, Sampling(12), [owners[i]], bank) == [texts[i]]
 
 
+def test_scoring_and_continuing_at_once_is_one_after_the_other(learner, prompts):
+    bank = scrambled_bank(learner, 3)
+    owners = [2, 0, 1, 1, 0, 2, 0]
+    # Completions that are shorter and longer than what is written, up to the next bucket.
+    completions = [random_ids(1 + 11 * i, 70 + i) for i in range(len(prompts))]
+    sampling = Sampling(40)
+    scores, texts = learner.score_and_generate(prompts, completions, sampling, owners, bank)
+    assert scores == learner.score(prompts, completions, owners, bank)
+    assert texts == learner.generate(prompts, sampling, owners, bank)
+    for i, prompt in enumerate(prompts):
+        one = learner.score_and_generate([prompt], [completions[i]], sampling, [owners[i]], bank)
+        assert one == ([scores[i]], [texts[i]])
+    assert learner.score_and_generate([], [], sampling, [], bank) == ([], [])
+
+
 def test_adapters_matter(llama, prompts):
     bank = scrambled_bank(llama, 2)
     plain = llama.generate(prompts, Sampling(12))

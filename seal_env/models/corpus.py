@@ -11,6 +11,7 @@ from random import Random
 
 from transformers import PreTrainedTokenizerFast
 
+from seal_env.models.making import IGNORED, Document
 from seal_env.tasks.biographies import KNOWN_PEOPLE, Biographies, names
 from seal_env.tasks.biography_edits import write
 from seal_env.tasks.people import (
@@ -33,10 +34,6 @@ STYLE_WEIGHTS = {
     "paraphrases": 10,
 }
 """How often each style of self-edit is shown, in percent: the untrained policy's habits."""
-IGNORED = -100
-
-Document = tuple[list[int], list[int]]
-"""Token ids and labels (`IGNORED` where nothing is to be predicted)."""
 
 
 class Corpus:

@@ -23,7 +23,7 @@ from seal_env.learner import Learner
 from seal_env.memory import keep_freed_memory
 from seal_env.packing import IMPLEMENTATION, FullPass, Layout, even_activations
 
-EMBEDDED = {"tiny": Path(__file__).parent / "tiny"}
+EMBEDDED = {name: Path(__file__).parent / name for name in ("tiny", "tiny-grids")}
 """Models that come with the package: name to folder."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 MERGED_KEPT = 2
@@ -42,7 +42,7 @@ def load_learner(
     """A frozen model, from the pool if it is there.
 
     Args:
-        model: ``"tiny"``, a folder, a ``.gguf`` file, or a name on the Hugging Face hub.
+        model: A name in `EMBEDDED`, a folder, a ``.gguf`` file, or a name on the Hugging Face hub.
         dtype: ``"float32"``, ``"bfloat16"``, or ``"auto"``: float32 on a CPU, else bfloat16.
         device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the best there is.
         adapter: Folder of a LoRA adapter in PEFT's format, merged into the weights.

@@ -9,28 +9,33 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 import tyro
-from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from seal_env.edits.training_data import TrainingData
 from seal_env.inner_loop import InnerLoop, Request
 from seal_env.learner import Learner, Sampling
-from seal_env.models.corpus import IGNORED, Corpus, Document
+from seal_env.models.corpus import Corpus
 from seal_env.models.loading import load_learner
+from seal_env.models.making import (
+    Document,
+    MakingConfig,
+    build_model,
+    cosine,
+    optimise,
+    packed_loss,
+    warm_up,
+    write_json,
+    write_model,
+)
 from seal_env.models.tokenizer import build_tokenizer
-from seal_env.packing import IMPLEMENTATION, FullPass, Layout, running
+from seal_env.packing import IMPLEMENTATION
 from seal_env.prompts import render_prompt
 from seal_env.recipes import recipe
 from seal_env.tasks.base import Problem
@@ -43,129 +48,66 @@ MAX_LENGTH = 512
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(MakingConfig):
     """How the embedded model is made."""
 
     out: Path = Path("runs/tiny")
     """Where model, tokenizer and figures are written."""
-    seed: int = 0
-    """Fixes weights and data."""
-    steps: int = 2400
-    """Optimiser steps, the first part included."""
-    tokens: int = 4096
-    """Tokens in a step."""
-    width: int = 192
-    """Width of the hidden states."""
-    layers: int = 4
-    """Transformer layers."""
-    heads: int = 6
-    """Attention heads."""
-    inner_width: int = 512
-    """Width of the feed-forward layers."""
-    matrix_rate: float = 0.02
-    """Learning rate of Muon (Jordan et al. 2024), for the layers' matrices."""
-    other_rate: float = 5e-3
-    """Learning rate of AdamW, for embeddings and norms."""
     copied: float = 0.7
     """The first part ends when the loss on repeated sequences, in nats, is below this."""
     longest_first_part: int = 1200
     """And after this many steps at the latest."""
-    report_every: int = 200
-    """Steps between reports."""
-    measure_only: bool = False
-    """Whether to measure the model in `out` instead of making one."""
 
 
-def build_model(config: PretrainConfig, vocabulary: int) -> LlamaForCausalLM:
-    """An untrained model of Llama architecture."""
-    torch.manual_seed(config.seed)
-    described = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=config.width,
-        intermediate_size=config.inner_width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
-        max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
-        # 1 / sqrt(width): the default of 0.02 is made for widths in the thousands.
-        initializer_range=config.width**-0.5,
-        pad_token_id=0,
-        bos_token_id=2,
-        eos_token_id=3,
-    )
-    return LlamaForCausalLM(described)
+class TwoParts:
+    """Repeated random sequences alone until they are copied, then everything.
 
+    Args:
+        corpus: Where documents come from.
+        config: When the first part ends.
+        say: Told when it does.
+    """
 
-def loss_of(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tensor:
-    """Mean cross-entropy per labelled token."""
-    layout = Layout([ids for ids, _ in documents], [0] * len(documents), model.device)
-    labels = np.full(len(layout.row.ids), IGNORED, dtype=np.int64)
-    for start, (ids, targets) in zip(layout.starts, documents, strict=True):
-        labels[start : start + len(ids) - 1] = targets[1:]
-    chosen = torch.from_numpy(np.flatnonzero(labels != IGNORED)).to(model.device)
-    with torch.autocast(model.device.type, torch.bfloat16), running(FullPass(layout)):
-        hidden = model.model(
-            input_ids=layout.row.ids[None], position_ids=layout.row.positions[None], use_cache=False
-        ).last_hidden_state[0]
-        logits = model.lm_head(hidden[chosen])
-    return F.cross_entropy(logits.float(), torch.from_numpy(labels).to(model.device)[chosen])
+    def __init__(self, corpus: Corpus, config: PretrainConfig, say: Callable[[str], None]) -> None:
+        self.corpus, self.config, self.say = corpus, config, say
+        self.first_part = 0
+        """Steps of the first part; 0 while it goes on."""
+
+    def __call__(self, step: int, recent: float) -> tuple[list[Document], float]:
+        """See `making.Curriculum`."""
+        config = self.config
+        copying = self.first_part == 0
+        if copying and (recent < config.copied or step >= config.longest_first_part):
+            self.first_part, copying = step, False
+            self.say(f"step {step}: first part ends, loss on repeated sequences {recent:.2f}")
+        if copying:
+            return self.corpus.batch(config.tokens, 1.0, 0.0), warm_up(step)
+        done = (step - self.first_part) / (config.steps - self.first_part)
+        shares = (0.3, 0.3) if done < 0.15 else (0.08, 0.03)
+        return self.corpus.batch(config.tokens, *shares), cosine(done)
 
 
 def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> None:
     """Trains a model from scratch and writes it to ``config.out``."""
-    started = time.monotonic()
     tokenizer = build_tokenizer(MAX_LENGTH)
-    model = build_model(config, len(tokenizer))
+    model = build_model(config, len(tokenizer), MAX_LENGTH)
     model.set_attn_implementation(IMPLEMENTATION)
-    optimisers = _optimisers(model, config)
-    corpus = Corpus(tokenizer, config.seed)
-    recent, first_part = math.inf, 0
-    for step in range(config.steps):
-        copying = first_part == 0
-        if copying and (recent < config.copied or step >= config.longest_first_part):
-            first_part, copying = step, False
-            say(f"step {step}: first part ends, loss on repeated sequences {recent:.2f}")
-        if copying:
-            documents, pace = corpus.batch(config.tokens, 1.0, 0.0), min(1.0, (step + 1) / 50)
-        else:
-            done = (step - first_part) / (config.steps - first_part)
-            shares = (0.3, 0.3) if done < 0.15 else (0.08, 0.03)
-            documents = corpus.batch(config.tokens, *shares)
-            pace = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
-        loss = loss_of(model, documents)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser, rate in optimisers:
-            optimiser.param_groups[0]["lr"] = rate * pace
-            optimiser.step()
-            optimiser.zero_grad()
-        value = float(loss.detach())
-        recent = value if math.isinf(recent) else 0.9 * recent + 0.1 * value
-        if (step + 1) % config.report_every == 0:
-            # A learner freezes its model, so a copy is measured.
-            figures = measure_policy(Learner(copy.deepcopy(model), tokenizer, "tiny"), 24)
-            say(
-                f"step {step + 1}, {time.monotonic() - started:.0f} s, loss {recent:.3f}, {figures}"
-            )
-    config.out.mkdir(parents=True, exist_ok=True)
-    model.config._attn_implementation = "sdpa"
-    model.save_pretrained(config.out)
-    tokenizer.save_pretrained(config.out)
-    facts = {
-        "config": {k: v for k, v in asdict(config).items() if k != "out"},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": round(time.monotonic() - started),
-        "steps of the first part": first_part,
-    }
-    (config.out / "pretraining.json").write_text(json.dumps(facts, indent=2) + "\n")
+    curriculum = TwoParts(Corpus(tokenizer, config.seed), config, say)
+
+    def report(line: str) -> None:
+        # A learner freezes its model, so a copy is measured.
+        say(f"{line}, {measure_policy(Learner(copy.deepcopy(model), tokenizer, 'tiny'), 24)}")
+
+    seconds = optimise(model, config, curriculum, packed_loss, report)
+    facts = {"steps of the first part": curriculum.first_part}
+    write_model(model, tokenizer, config, seconds, **facts)
 
 
 def measure(folder: Path) -> None:
     """Measures a model that `pretrain` made, as policy and as learner; writes ``figures.json``."""
     learner = load_learner(str(folder))
     figures = {"policy": measure_policy(learner, 200), "learner": measure_learner(learner, 100)}
-    (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(folder / "figures.json", figures)
     print(json.dumps(figures, indent=2))
 
 
@@ -220,17 +162,6 @@ def measure_learner(learner: Learner, people: int) -> dict[str, float]:
         texts = [write(style, world.person("validation", i), Random(i)) for i in range(people)]
         figures[style] = accuracy(texts)
     return {name: round(value, 3) for name, value in figures.items()}
-
-
-def _optimisers(
-    model: LlamaForCausalLM, config: PretrainConfig
-) -> list[tuple[torch.optim.Optimizer, float]]:
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    return [
-        (torch.optim.Muon(matrices, lr=config.matrix_rate, weight_decay=0.05), config.matrix_rate),
-        (torch.optim.AdamW(others, lr=config.other_rate, betas=(0.9, 0.95)), config.other_rate),
-    ]
 
 
 if __name__ == "__main__":

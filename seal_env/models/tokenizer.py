@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from seal_env.edits.directive_model import MOST_EPOCHS, STRATEGIES, TOOLS, tool_key
+from seal_env.tasks.grids import COLOURS, INPUT, OUTPUT
 from seal_env.tasks.people import ATTRIBUTES, FIRST_NAMES, INTRODUCTIONS, LAST_NAMES, REMARKS
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 EXTRA = ("Question", "Answer", "Notes", "Passage", ":", ".", "?", ",", "\n", "this", "This")
+LEARNING_RATES = ("0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03", "0.1")
+"""Learning rates that the grid tokenizer has a word for."""
 
 
 def vocabulary() -> list[str]:
@@ -36,13 +41,69 @@ def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
     Args:
         max_length: The model's longest input, in tokens.
     """
-    tokens = {word: index for index, word in enumerate(vocabulary())}
+    split: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Punctuation("isolated")]
+    joined: list[decoders.Decoder] = [decoders.Replace(" :", ":")]
+    return _word_level(vocabulary(), split, joined, max_length)
+
+
+def build_grid_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of grids and of directives in JSON.
+
+    A token is a cell, a label such as ``Input:``, a line break, a bracket or comma of JSON, a
+    key with its colon, or a value. What is decoded is JSON as `json.dumps` writes it.
+
+    Args:
+        max_length: The model's longest input, in tokens.
+    """
+    tight = [(opening + " ", opening) for opening in "{["] + [(" " + end, end) for end in "}]"]
+    split: list[pre_tokenizers.PreTokenizer] = [
+        pre_tokenizers.Split(Regex(r"[{}\[\],]"), "isolated")
+    ]
+    joined: list[decoders.Decoder] = [decoders.Replace(apart, one) for apart, one in tight]
+    return _word_level(grid_vocabulary(), split, joined, max_length)
+
+
+def grid_vocabulary() -> list[str]:
+    """Every token of `build_grid_tokenizer`, the special ones first."""
+    keys = ["data_generation", *map(tool_key, TOOLS), "training", "strategy", "learning_rate"]
+    keys += ["num_train_epochs", "layers", "data"]
+    return [
+        *SPECIAL,
+        "\n",
+        "|",
+        *(INPUT, OUTPUT, "Directives:"),
+        *map(str, range(COLOURS)),
+        *"{}[],",
+        *(f'"{key}":' for key in keys),
+        *("true", "false"),
+        *(f'"{strategy}"' for strategy in STRATEGIES),
+        *LEARNING_RATES,
+        # Epochs; numbers of one digit are cells.
+        *map(str, range(COLOURS, MOST_EPOCHS + 1)),
+    ]
+
+
+def _word_level(
+    words: Sequence[str],
+    split: Sequence[pre_tokenizers.PreTokenizer],
+    joined: Sequence[decoders.Decoder],
+    max_length: int,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are words; spaces separate them, line breaks are words.
+
+    Args:
+        words: The vocabulary, beginning with `SPECIAL`.
+        split: What else takes words apart.
+        joined: What closes the spaces again that were opened there.
+        max_length: The model's longest input, in tokens.
+    """
+    tokens = {word: index for index, word in enumerate(words)}
     backend = Tokenizer(models.WordLevel(tokens, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split("\n", "isolated"),
             pre_tokenizers.Split(" ", "removed"),
-            pre_tokenizers.Punctuation("isolated"),
+            *split,
         ]
     )
     backend.decoder = decoders.Sequence(
@@ -51,7 +112,7 @@ def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
             decoders.Fuse(),
             decoders.Replace(" \n", "\n"),
             decoders.Replace("\n ", "\n"),
-            decoders.Replace(" :", ":"),
+            *joined,
         ]
     )
     return PreTrainedTokenizerFast(

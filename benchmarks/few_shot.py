@@ -1,0 +1,298 @@
+"""Learning new tasks from few examples: does a policy learn which training recipe suits which task?
+
+    python -m benchmarks.few_shot
+
+Rows as in SEAL's table (arXiv 2506.10943, section 4.2): the learner in context alone; a fixed
+recipe; what the untrained policy writes; what the trained one writes; and for each task the best
+of all recipes, a ceiling for whoever has to choose before the answers are known. Problems, adapter
+seeds and data order are the same for all rows. The command can be stopped at any moment and given
+again: what is finished is not done anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.few_shot_plot import plot
+from seal_agents.build import agent_class
+from seal_agents.configs import EvaluateConfig, TrainConfig
+from seal_agents.run import Record, RunFolder
+from seal_agents.stats import Estimate, bootstrap_mean
+from seal_agents.train import evaluate, train
+from seal_env.episodes import EnvConfig, make_language, make_task
+from seal_env.errors import UserError
+from seal_env.wrappers.directive_menu import DirectiveMenu
+from seal_env.wrappers.menus import load_menu
+
+UNTRAINED = "after round 0"
+"""What `train` calls an agent that is evaluated before it has learned anything."""
+ORACLE, FIXED, NONE = "oracle recipe", "fixed recipe", "none (in context)"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Compares recipes of test-time training: none, fixed, chosen by a policy, the best."""
+
+    agents: tuple[str, ...] = ("rest-em", "ppo-choices")
+    """Agents that are trained."""
+    seeds: int = 3
+    """Runs of each; they are numbered from 0."""
+    rounds: int = 3
+    """Rounds of each run."""
+    problems: int = 32
+    """Problems in a round."""
+    samples: int = 8
+    """Self-edits tried for each."""
+    test_problems: int = 48
+    """Held-out problems."""
+    fixed: int | None = None
+    """Which recipe of the menu is the fixed one, counted from 0; None for the middle one."""
+    env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: EnvConfig(
+            task="few-shot",
+            model="tiny-grids",
+            edit="directives",
+            reward="accuracy + 0.3 * log_likelihood",
+        )
+    )
+    """The environment."""
+    out: Path = Path("runs/few_shot")
+    """Folder for the runs, the table and the picture."""
+
+    def check(self) -> None:
+        """Looks the numbers over.
+
+        Raises:
+            UserError: One cannot be used.
+        """
+        for name in ("seeds", "rounds", "problems", "samples", "test_problems"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+
+
+def recipes(env: EnvConfig) -> list[str]:
+    """Every recipe on the task's menu, as a directive.
+
+    Raises:
+        UserError: The task's menu is none of recipes.
+    """
+    task = make_task(env.task, env.data, env.task_options)
+    menu = load_menu(None, task, make_language(env), (env.edit, env.task))
+    if not isinstance(menu, DirectiveMenu):
+        raise UserError(f"--edit {env.edit}: the benchmark is about directives")
+    return [menu.render("", chosen) for chosen in menu.combinations()]
+
+
+def run(args: Args, console: Console) -> dict[str, Any]:
+    """Trains, evaluates and writes what came of it; returns the figures."""
+    args.check()
+    written = recipes(args.env)
+    files = [f"{args.out}/recipes/{index}.json" for index in range(len(written))]
+    folder = RunFolder(args.out)
+    for file, text in zip(files, written, strict=True):
+        folder.write_bytes(str(Path(file).relative_to(args.out)), text.encode())
+    middle = len(written) // 2 if args.fixed is None else args.fixed
+    if not 0 <= middle < len(written):
+        raise UserError(f"--fixed {middle}: the menu has {len(written)} recipes")
+    for seed in range(args.seeds):
+        for agent in args.agents:
+            train(_config(args, agent, seed), True, False, console)
+    grid = EvaluateConfig(
+        policies=("none", *(f"always:{file}" for file in files)),
+        env=args.env,
+        problems=args.test_problems,
+        out=args.out / "grid",
+    )
+    evaluate(grid, True, False, console)
+    found = figures(args, middle, len(files))
+    folder.write_json("table.json", found)
+    folder.write_bytes("table.md", markdown(found).encode())
+    folder.write_bytes("tools.png", plot(found))
+    return found
+
+
+def _config(args: Args, agent: str, seed: int) -> TrainConfig:
+    return TrainConfig(
+        env=args.env,
+        agent=agent,
+        options=agent_class(agent).Options(),
+        rounds=args.rounds,
+        problems=args.problems,
+        samples=args.samples,
+        test_problems=args.test_problems,
+        references=(),
+        checks=1,
+        learner="fixed",
+        seed=seed,
+        out=args.out / agent / f"seed-{seed}",
+    )
+
+
+def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
+    """What the runs came to.
+
+    Accuracies are means over the held-out problems, those of agents over all seeds as well.
+    Intervals are bootstrapped over problems; so are the paired differences.
+    """
+    env = args.env
+    task = make_task(env.task, env.data, env.task_options)
+    problems = [task.problem("test", i) for i in range(args.test_problems)]
+    families = [problem.questions[0].subject for problem in problems]
+    grid = RunFolder(args.out / "grid")
+    of_recipes = [_rows(grid, f"always:{args.out}/recipes/{i}.json") for i in range(count)]
+    accuracy = np.array([[r["accuracy"] for r in rows] for rows in of_recipes])
+    best = accuracy.argmax(axis=0)
+    none = _rows(grid, "none")
+    rows: dict[str, dict[str, Any]] = {
+        NONE: {"accuracy": np.array([r["accuracy"] for r in none]), "records": none},
+        FIXED: {"accuracy": accuracy[middle], "records": of_recipes[middle]},
+        "best single recipe": {
+            "accuracy": accuracy[accuracy.mean(axis=1).argmax()],
+            "records": of_recipes[int(accuracy.mean(axis=1).argmax())],
+        },
+    }
+    seconds = {}
+    for agent in args.agents:
+        runs = [RunFolder(args.out / agent / f"seed-{seed}") for seed in range(args.seeds)]
+        for row, policy in ((f"{agent}, untrained", UNTRAINED), (f"{agent}, trained", "trained")):
+            records = [_rows(run, policy) for run in runs]
+            each = np.array([[r["accuracy"] for r in some] for some in records])
+            rows[row] = {
+                "accuracy": each.mean(axis=0),
+                "seeds": each.mean(axis=1).tolist(),
+                "records": [r for some in records for r in some],
+            }
+        seconds[agent] = [float(run.read_json("summary.json")["seconds"]) for run in runs]
+    rows[ORACLE] = {
+        "accuracy": accuracy.max(axis=0),
+        "records": [of_recipes[b][i] for i, b in enumerate(best)],
+    }
+    return {
+        "problems": args.test_problems,
+        "recipes": count,
+        "evaluations": args.rounds * args.problems * args.samples,
+        "seconds": seconds,
+        "rows": {name: _row(rows[name], families) for name in rows},
+        "comparisons": {agent: _compared(rows, agent) for agent in args.agents},
+    }
+
+
+def _rows(run: RunFolder, policy: str) -> list[Record]:
+    known = run.records("evaluate", policy, 0)
+    return [known[i] for i in sorted(known)]
+
+
+def _row(row: Mapping[str, Any], families: Sequence[str]) -> dict[str, Any]:
+    chosen: dict[str, dict[str, int]] = {}
+    for record in row["records"]:
+        family = families[record["index"]]
+        tools = (record["style"] or "none").split()[0]
+        by_family = chosen.setdefault(family, {})
+        by_family[tools] = by_family.get(tools, 0) + 1
+    return {
+        "accuracy": _described(bootstrap_mean(row["accuracy"])),
+        "seeds": row.get("seeds"),
+        "tools": chosen,
+    }
+
+
+def _compared(rows: Mapping[str, Mapping[str, Any]], agent: str) -> dict[str, Any]:
+    """The trained policy against the others, problem by problem."""
+    before, after = (rows[f"{agent}, {state}"] for state in ("untrained", "trained"))
+    fixed, oracle = rows[FIXED]["accuracy"], rows[ORACLE]["accuracy"]
+    way = oracle.mean() - before["accuracy"].mean()
+    pairs = zip(before["seeds"], after["seeds"], strict=True)
+    return {
+        "less untrained": _described(bootstrap_mean(after["accuracy"] - before["accuracy"])),
+        "less fixed recipe": _described(bootstrap_mean(after["accuracy"] - fixed)),
+        "seeds above untrained": sum(a > b for b, a in pairs),
+        "seeds above fixed recipe": sum(a > fixed.mean() for a in after["seeds"]),
+        "share of the way to the oracle": float(
+            (after["accuracy"].mean() - before["accuracy"].mean()) / way
+        )
+        if way > 0
+        else None,
+    }
+
+
+def _described(estimate: Estimate) -> list[float]:
+    return [round(x, 4) for x in (estimate.mean, estimate.low, estimate.high)]
+
+
+def lines(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The table: row, accuracy with its interval, each seed's."""
+    table = []
+    for name, row in found["rows"].items():
+        mean, low, high = row["accuracy"]
+        seeds = " ".join(f"{x:.3f}" for x in row["seeds"] or ())
+        table.append((name, f"{mean:.3f} [{low:.3f}, {high:.3f}]", seeds))
+    return table
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """The comparisons, in words."""
+    said = []
+    for agent, one in found["comparisons"].items():
+        parts = [
+            "{} {:+.3f} [{:+.3f}, {:+.3f}]".format(name, *one[name])
+            for name in ("less untrained", "less fixed recipe")
+        ]
+        way = one["share of the way to the oracle"]
+        parts.append("no way to go" if way is None else f"{way:.0%} of the way to the oracle")
+        seconds = ", ".join(f"{s:.0f}" for s in found["seconds"][agent])
+        said.append(f"{agent}, trained: {'; '.join(parts)}; seconds {seconds}")
+    return said
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The table and the comparisons as Markdown."""
+    head = ["| row | accuracy [95%] | each seed |", "|---|---|---|"]
+    body = [f"| {name} | {mean} | {seeds} |" for name, mean, seeds in lines(found)]
+    said = [f"* {sentence}" for sentence in sentences(found)]
+    return "\n".join([*head, *body, "", *said]) + "\n"
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """Prints the table and the comparisons."""
+    table = Table("row", "accuracy [95%]", "each seed")
+    for line in lines(found):
+        table.add_row(*line)
+    console.print(table)
+    for sentence in sentences(found):
+        console.print(sentence, markup=False, highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status."""
+    console = Console()
+    try:
+        args = tyro.cli(
+            Args,
+            args=argv,
+            prog="python -m benchmarks.few_shot",
+            description=__doc__,
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+        show(run(replace(args, out=Path(os.path.relpath(args.out))), console), console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    console.print(f"wrote {args.out}/table.md, table.json and tools.png", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

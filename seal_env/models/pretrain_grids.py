@@ -1,0 +1,138 @@
+"""Pretrains the embedded model of grids: ``python -m seal_env.models.pretrain_grids --out FOLDER``.
+
+It learns to continue demonstrations of known operations and to write directives
+(`seal_env.models.grid_corpus`). The operations that it is asked for later are others.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from seal_env.edits.directives import Directives
+from seal_env.inner_loop import InnerLoop, InnerLoopConfig
+from seal_env.learner import Learner, Sampling
+from seal_env.models.grid_corpus import GridCorpus
+from seal_env.models.loading import load_learner, prepare
+from seal_env.models.making import (
+    Document,
+    MakingConfig,
+    build_model,
+    cosine,
+    optimise,
+    padded_loss,
+    warm_up,
+    write_json,
+    write_model,
+)
+from seal_env.models.tokenizer import build_grid_tokenizer
+from seal_env.prompts import render_prompt
+from seal_env.tasks.grid_families import FAMILIES
+from seal_env.tasks.tiny_grids import TinyGrids
+
+MAX_LENGTH = 512
+"""Longest input of the model, in tokens."""
+
+
+@dataclass(frozen=True)
+class GridPretrainConfig(MakingConfig):
+    """How the embedded model of grids is made."""
+
+    out: Path = Path("runs/tiny-grids")
+    """Where model, tokenizer and figures are written."""
+    width: int = 128
+    """Width of the hidden states."""
+    heads: int = 4
+    """Attention heads."""
+    inner_width: int = 384
+    """Width of the feed-forward layers."""
+
+
+def pretrain(config: GridPretrainConfig, say: Callable[[str], None] = print) -> None:
+    """Trains a model from scratch and writes it to ``config.out``."""
+    tokenizer = build_grid_tokenizer(MAX_LENGTH)
+    model = build_model(config, len(tokenizer), MAX_LENGTH)
+    model.set_attn_implementation("eager")
+    corpus = GridCorpus(tokenizer, config.seed)
+
+    def curriculum(step: int, recent: float) -> tuple[list[Document], float]:
+        return corpus.batch(config.tokens), warm_up(step) * cosine(step / config.steps)
+
+    def report(line: str) -> None:
+        # A learner freezes its model, so a copy is measured.
+        shares = measure_in_context(prepare(copy.deepcopy(model), tokenizer, "tiny-grids"), 2)
+        means = {split: round(float(np.mean([*s.values()])), 3) for split, s in shares.items()}
+        say(f"{line}, in context {means}")
+
+    seconds = optimise(model, config, curriculum, padded_loss, report)
+    write_model(model, tokenizer, config, seconds)
+
+
+def measure(folder: Path) -> None:
+    """Measures a model that `pretrain` made; writes ``figures.json``."""
+    learner = load_learner(str(folder))
+    figures = {
+        "in context": measure_in_context(learner, 25),
+        "directives": measure_directives(learner, 200),
+    }
+    write_json(folder / "figures.json", figures)
+    print(json.dumps(figures, indent=2))
+
+
+def measure_in_context(learner: Learner, problems: int) -> dict[str, dict[str, float]]:
+    """Share of test grids that the untouched model gets right, by split and family.
+
+    Args:
+        learner: The model.
+        problems: Problems of each family.
+    """
+    world = TinyGrids()
+    loop = InnerLoop(learner, world, InnerLoopConfig())
+    shares: dict[str, dict[str, float]] = {}
+    for split, families in FAMILIES.items():
+        asked = [world.problem(split, i) for i in range(problems * len(families))]
+        found = defaultdict(list)
+        for problem, score in zip(asked, loop.baselines(asked), strict=True):
+            found[problem.questions[0].subject].append(score.accuracy)
+        shares[split] = {name: round(float(np.mean(s)), 3) for name, s in found.items()}
+    return shares
+
+
+def measure_directives(learner: Learner, problems: int) -> dict[str, object]:
+    """What the untrained model writes as a policy, at temperature 1, about held-out problems.
+
+    Returns:
+        ``valid``: share of its texts that are directives; and how often it switches each tool
+        on and asks for each strategy, rate and number of epochs.
+    """
+    world, language = TinyGrids(), Directives(TinyGrids.tools)
+    asked = [world.problem("train", i) for i in range(problems)]
+    prompts = [learner.encode(render_prompt("directives", "", world.reads(p))) for p in asked]
+    ids = learner.generate(prompts, Sampling(64, temperature=1.0), seeds=list(range(problems)))
+    edits = [language.parse(learner.decode(one), p) for one, p in zip(ids, asked, strict=True)]
+    valid = [edit for edit in edits if edit.error is None]
+    return {
+        "valid": round(len(valid) / problems, 4),
+        **{tool: sum(tool in (edit.tools or ()) for edit in valid) for tool in world.tools},
+        "outputs only": sum(edit.training.outputs_only for edit in valid),
+        "learning rates": _counts(edit.training.learning_rate for edit in valid),
+        "epochs": _counts(edit.training.epochs for edit in valid),
+    }
+
+
+def _counts(values: Iterable[object]) -> dict[str, int]:
+    return {str(value): count for value, count in sorted(Counter(values).items())}
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(GridPretrainConfig)
+    if not chosen.measure_only:
+        pretrain(chosen)
+    measure(chosen.out)

@@ -1,0 +1,179 @@
+"""The embedded world of one-row grids, its tools, and what its model is pretrained on."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from seal_env.edits.directives import Directives
+from seal_env.errors import UserError
+from seal_env.models.grid_corpus import EPOCHS, LEARNING_RATES, PAIRS, GridCorpus
+from seal_env.models.making import IGNORED
+from seal_env.models.tokenizer import build_grid_tokenizer
+from seal_env.prompts import render_prompt
+from seal_env.tasks import SPLITS
+from seal_env.tasks.grid_families import CELLS, FAMILIES
+from seal_env.tasks.grids import Pair, parse_demonstrations, parse_grid
+from seal_env.tasks.tiny_grids import DEMONSTRATIONS, TESTS, Rearrange, TinyGrids
+
+WORLD = TinyGrids()
+FAMILY = {family.name: family for families in FAMILIES.values() for family in families}
+
+
+def explains(family, pairs):
+    return all((family.apply(pair.input[0]),) == pair.output for pair in pairs)
+
+
+def pairs_of(example):
+    """All pairs of a generated example, the answer's among them."""
+    return parse_demonstrations(example.prompt + example.answer)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_grid_tokenizer(512)
+
+
+@pytest.fixture(scope="module")
+def documents(tokenizer):
+    return GridCorpus(tokenizer, seed=1).batch(60_000)
+
+
+@pytest.mark.parametrize("split", [*SPLITS, "known"])
+def test_problems_show_and_ask_their_family(split):
+    for index in range(len(FAMILIES[split])):
+        problem = WORLD.problem(split, index)
+        family = WORLD.family(split, index)
+        assert family == FAMILIES[split][index]
+        assert len(problem.examples) == DEMONSTRATIONS
+        assert len(problem.questions) == TESTS
+        assert {question.subject for question in problem.questions} == {family.name}
+        assert explains(family, problem.examples)
+        shown = {cell for pair in problem.examples for cell in pair.input[0]}
+        for question in problem.questions:
+            asked = question.text.splitlines()[-2].removeprefix("Input:")
+            pair = Pair(parse_grid(asked), parse_grid(question.answer))
+            assert explains(family, [pair])
+            assert shown.issuperset(pair.input[0])
+
+
+def test_problems_are_fixed_by_seed_split_and_index():
+    problem = WORLD.problem("test", 3)
+    assert TinyGrids().problem("test", 3) == problem
+    others = [TinyGrids(seed=1).problem("test", 3), WORLD.problem("test", 13)]
+    assert WORLD.family("test", 13) == WORLD.family("test", 3)
+    assert all(other.context != problem.context for other in others)
+    assert len({WORLD.problem("train", i).id for i in range(300)}) == 300
+
+
+def test_gold_answers_are_right_and_one_changed_cell_is_wrong():
+    problem = WORLD.problem("test", 0)
+    gold = [question.answer for question in problem.questions]
+    assert all(WORLD.grade(problem, gold))
+    for cell in range(CELLS):
+        cells = gold[0].split(" ")
+        cells[cell] = "1" if cells[cell] != "1" else "2"
+        assert WORLD.grade(problem, [" ".join(cells), *gold[1:]]) == [False] + [True] * 7
+
+
+def test_splits_and_indices_that_are_not_there():
+    with pytest.raises(UserError, match="unknown split 'dev'"):
+        WORLD.problem("dev", 0)
+    with pytest.raises(UserError, match="indices start at 0"):
+        WORLD.problem("train", -1)
+    assert WORLD.size("train") is None
+
+
+@pytest.mark.parametrize(("tool", "kind"), [("colors", "positions"), ("positions", "colors")])
+def test_a_tool_keeps_the_operation_of_one_kind_and_not_of_the_other(tool, kind):
+    for index in range(len(FAMILIES["test"])):
+        problem, family = WORLD.problem("test", index), WORLD.family("test", index)
+        examples = WORLD.generate(problem, [tool], seed=0)
+        assert len(examples) == WORLD.max_examples
+        kept = sum(explains(family, pairs_of(example)) for example in examples)
+        plain = len(WORLD.generate(problem, [], seed=0))
+        assert kept == len(examples) if family.kind == kind else kept <= plain + 3
+
+
+def test_what_is_generated_holds_no_test_grid():
+    problem = WORLD.problem("test", 1)
+    tests = {question.text.splitlines()[-2] for question in problem.questions}
+    for example in WORLD.generate(problem, [], seed=0):
+        assert tests.isdisjoint(example.prompt.splitlines())
+        assert pairs_of(example)[-1] in problem.examples
+
+
+def test_rearranging_is_undone_by_its_inverse():
+    random = Random(0)
+    grid = ((1, 2, 3, 4, 5, 6), (6, 6, 1, 2, 9, 8))
+    for _ in range(50):
+        change = Rearrange.draw(random)
+        assert change.inverse(change.apply(grid)) == grid
+        assert Counter(change.apply(grid)[1]) == Counter(grid[1])
+    assert Rearrange((5, 4, 3, 2, 1, 0)).name == "rearrange-543210"
+
+
+def test_text_of_the_world_survives_its_tokenizer(tokenizer):
+    problem = WORLD.problem("train", 0)
+    texts = [render_prompt("directives", "", WORLD.reads(problem))]
+    texts += [question.text for question in problem.questions]
+    texts += [example.prompt for example in WORLD.generate(problem, WORLD.tools, 0)]
+    texts += [Directives(WORLD.tools).example(problem), Directives().example(problem), "1 2 | 3 4"]
+    for text in texts:
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == text
+        assert tokenizer(tokenizer.decode(ids))["input_ids"] == ids
+
+
+def test_there_is_as_much_as_was_asked_for(documents):
+    sizes = [len(ids) for ids, _ in documents]
+    assert 60_000 <= sum(sizes) < 60_000 + max(sizes)
+
+
+def test_demonstrations_are_of_known_operations_and_learned_from_the_second_on(
+    tokenizer, documents
+):
+    seen = Counter()
+    for ids, labels in documents:
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        pairs = parse_demonstrations(text)
+        if "Directives:" in text:
+            continue
+        assert len(pairs) == PAIRS
+        fitting = [f for f in FAMILIES["known"] if explains(f, pairs)]
+        assert len(fitting) == 1
+        seen[fitting[0].name] += 1
+        learned = [token for token, label in zip(ids, labels, strict=True) if label != IGNORED]
+        assert learned == [label for label in labels if label != IGNORED]
+        outputs = [" ".join(map(str, pair.output[0])) for pair in pairs[1:]]
+        assert tokenizer.decode(learned, skip_special_tokens=True).strip().split("\n") == outputs
+    assert set(seen) == {family.name for family in FAMILIES["known"]}
+
+
+def test_directives_are_valid_and_of_all_sorts(tokenizer, documents):
+    found = Counter()
+    for ids, labels in documents:
+        text = tokenizer.decode(ids)
+        if "Directives:" not in text:
+            continue
+        start = sum(label == IGNORED for label in labels)
+        context = tokenizer.decode(ids[:start])
+        assert len(parse_demonstrations(context)) == DEMONSTRATIONS
+        assert context.endswith("\n\nDirectives:\n")
+        assert ids[-1] == tokenizer.eos_token_id
+        edit = Directives(WORLD.tools).parse(
+            tokenizer.decode(ids[start:]), WORLD.problem("train", 0)
+        )
+        assert edit.error is None
+        found.update([edit.tools, edit.training.learning_rate, edit.training.outputs_only])
+        found[f"x{edit.training.epochs}"] += 1
+    tools = [(), ("colors",), ("positions",), ("colors", "positions")]
+    epochs = [f"x{number}" for number in EPOCHS]
+    assert set(found) == {*tools, *LEARNING_RATES, *epochs, True, False}
+
+
+def test_the_seed_fixes_the_stream(tokenizer):
+    first = GridCorpus(tokenizer, 3).batch(3000)
+    assert first == GridCorpus(tokenizer, 3).batch(3000)
+    assert first != GridCorpus(tokenizer, 4).batch(3000)
