@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
@@ -102,7 +102,7 @@ class PPOChoices(Agent):
                 device="cpu",
                 **options,
             )
-        self.model.set_logger(configure(None, []))
+        self.model.set_logger(Logger(folder=None, output_formats=[]))
         self.rounds = 0
 
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:

@@ -18,7 +18,7 @@ from seal_env.models.making import IGNORED, Document
 from seal_env.prompts import render_prompt
 from seal_env.tasks.grid_families import FAMILIES, GridFamily, draw_cells
 from seal_env.tasks.grids import Pair, format_demonstrations, format_grid, format_prompt
-from seal_env.tasks.tiny_grids import DEMONSTRATIONS, TinyGrids
+from seal_env.tasks.tiny_grids import DEMONSTRATIONS, EPOCHS, LEARNING_RATES, TinyGrids
 
 PAIRS = 6
 """Demonstrations in a document."""
@@ -28,10 +28,6 @@ ENDS = 0.3
 """Share of the others that end with an end token in place of the last line break."""
 POSITIONS = 0.65
 """Share of operations on positions, which are the harder kind to learn."""
-LEARNING_RATES = (0.001, 0.003, 0.01, 0.03)
-"""Learning rates that a directive has, all equally often."""
-EPOCHS = (1, 2, 4, 8)
-"""Numbers of epochs, likewise."""
 
 
 class GridCorpus:

@@ -24,6 +24,10 @@ DEMONSTRATIONS = 4
 """Demonstrations of a problem."""
 TESTS = 8
 """Grids that are asked for."""
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03)
+"""Learning rates that the embedded model writes into its directives, at first all equally often."""
+EPOCHS = (1, 2, 4, 8)
+"""Numbers of epochs, likewise."""
 DRAWS = 4
 """Random transformations of each example that a tool is drawn from."""
 
@@ -67,9 +71,11 @@ class TinyGrids(GridTasks):
     """
 
     tools = ("colors", "positions")
+    menu = "tiny-grids"
+    """Name of the menu (`seal_env.wrappers.menus`) that has the embedded model's directives."""
     answer_tokens = CELLS + 1  # a line break or an end token
     permuted_copies = False
-    max_examples = 48
+    max_examples = 32
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

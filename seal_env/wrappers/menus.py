@@ -24,6 +24,7 @@ MENUS = Registry(
     {
         "biographies": "seal_env.wrappers.biography_menu:BiographyMenu",
         "directives": "seal_env.wrappers.directive_menu:DirectiveMenu",
+        "tiny-grids": "seal_env.wrappers.grid_menu:TinyGridsMenu",
         "passage": "seal_env.wrappers.passage_menu:PassageMenu",
     },
 )
