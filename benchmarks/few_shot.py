@@ -11,10 +11,9 @@ again: what is finished is not done anew.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +77,8 @@ class Args:
         for name in ("seeds", "rounds", "problems", "samples", "test_problems"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+        for agent in self.agents:
+            agent_class(agent)  # an unknown one is told before anything is done
 
 
 def recipes(env: EnvConfig) -> list[str]:
@@ -97,13 +98,12 @@ def run(args: Args, console: Console) -> dict[str, Any]:
     """Trains, evaluates and writes what came of it; returns the figures."""
     args.check()
     written = recipes(args.env)
-    files = [f"{args.out}/recipes/{index}.json" for index in range(len(written))]
-    folder = RunFolder(args.out)
-    for file, text in zip(files, written, strict=True):
-        folder.write_bytes(str(Path(file).relative_to(args.out)), text.encode())
     middle = len(written) // 2 if args.fixed is None else args.fixed
     if not 0 <= middle < len(written):
         raise UserError(f"--fixed {middle}: the menu has {len(written)} recipes")
+    files = [f"{args.out}/recipes/{index}.json" for index in range(len(written))]
+    folder = RunFolder(args.out)
+    _write(args.out / "recipes", written)
     for seed in range(args.seeds):
         for agent in args.agents:
             train(_config(args, agent, seed), True, False, console)
@@ -119,6 +119,15 @@ def run(args: Args, console: Console) -> dict[str, Any]:
     folder.write_bytes("table.md", markdown(found).encode())
     folder.write_bytes("tools.png", plot(found))
     return found
+
+
+def _write(folder: Path, written: Sequence[str]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, text in enumerate(written):
+            (folder / f"{index}.json").write_text(text + "\n")
+    except OSError as error:
+        raise UserError(f"--out {folder.parent}: cannot be written ({error.strerror})") from error
 
 
 def _config(args: Args, agent: str, seed: int) -> TrainConfig:
@@ -148,7 +157,7 @@ def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
     task = make_task(env.task, env.data, env.task_options)
     problems = [task.problem("test", i) for i in range(args.test_problems)]
     families = [problem.questions[0].subject for problem in problems]
-    grid = RunFolder(args.out / "grid")
+    grid = RunFolder.existing(args.out / "grid")
     of_recipes = [_rows(grid, f"always:{args.out}/recipes/{i}.json") for i in range(count)]
     accuracy = np.array([[r["accuracy"] for r in rows] for rows in of_recipes])
     best = accuracy.argmax(axis=0)
@@ -163,7 +172,8 @@ def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
     }
     seconds = {}
     for agent in args.agents:
-        runs = [RunFolder(args.out / agent / f"seed-{seed}") for seed in range(args.seeds)]
+        places = [args.out / agent / f"seed-{seed}" for seed in range(args.seeds)]
+        runs = [RunFolder.existing(place) for place in places]
         for row, policy in ((f"{agent}, untrained", UNTRAINED), (f"{agent}, trained", "trained")):
             records = [_rows(run, policy) for run in runs]
             each = np.array([[r["accuracy"] for r in some] for some in records])
@@ -283,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=__doc__,
             config=(tyro.conf.AvoidSubcommands,),
         )
-        show(run(replace(args, out=Path(os.path.relpath(args.out))), console), console)
+        show(run(args, console), console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
