@@ -102,7 +102,8 @@ def bytes_per_token(learner: Learner, targets: tuple[Target, ...], lora: LoraCon
     """
     bank = AdapterBank(targets, lora, 1, learner.device)
     bank.require_grads()
-    layout = Layout([list(range(_PROBE))], [0], learner.device)
+    vocabulary = int(learner.model.get_output_embeddings().weight.shape[0])
+    layout = Layout([[i % vocabulary for i in range(_PROBE)]], [0], learner.device)
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Any:

@@ -5,19 +5,30 @@ from random import Random
 
 import pytest
 
-from seal_env.edits.directives import Directives
+from seal_env.edits.directives import Directives, write_directive
 from seal_env.errors import UserError
-from seal_env.models.grid_corpus import EPOCHS, LEARNING_RATES, PAIRS, GridCorpus
+from seal_env.inner_loop import InnerLoop, Request
+from seal_env.learner import Sampling
+from seal_env.models.grid_corpus import PAIRS, GridCorpus
+from seal_env.models.loading import load_learner
 from seal_env.models.making import IGNORED
 from seal_env.models.tokenizer import build_grid_tokenizer
 from seal_env.prompts import render_prompt
+from seal_env.recipes import recipe
 from seal_env.tasks import SPLITS
-from seal_env.tasks.grid_families import CELLS, FAMILIES
+from seal_env.tasks.grid_families import CELLS, FAMILIES, REMARKS_ON
 from seal_env.tasks.grids import Pair, parse_demonstrations, parse_grid
-from seal_env.tasks.tiny_grids import DEMONSTRATIONS, TESTS, Rearrange, TinyGrids
+from seal_env.tasks.tiny_grids import (
+    DEMONSTRATIONS,
+    EPOCHS,
+    LEARNING_RATES,
+    TESTS,
+    Rearrange,
+    TinyGrids,
+)
+from seal_env.wrappers.menus import load_menu
 
 WORLD = TinyGrids()
-FAMILY = {family.name: family for families in FAMILIES.values() for family in families}
 
 
 def explains(family, pairs):
@@ -162,9 +173,10 @@ def test_directives_are_valid_and_of_all_sorts(tokenizer, documents):
         assert len(parse_demonstrations(context)) == DEMONSTRATIONS
         assert context.endswith("\n\nDirectives:\n")
         assert ids[-1] == tokenizer.eos_token_id
-        edit = Directives(WORLD.tools).parse(
-            tokenizer.decode(ids[start:]), WORLD.problem("train", 0)
-        )
+        written = tokenizer.decode(ids[start:])
+        edit = Directives(WORLD.tools).parse(written, WORLD.problem("train", 0))
+        fitting = [f for f in FAMILIES["known"] if explains(f, parse_demonstrations(context))]
+        assert written.startswith(tuple(REMARKS_ON[f.kind] + "\n" for f in fitting))
         assert edit.error is None
         found.update([edit.tools, edit.training.learning_rate, edit.training.outputs_only])
         found[f"x{edit.training.epochs}"] += 1
@@ -177,3 +189,60 @@ def test_the_seed_fixes_the_stream(tokenizer):
     first = GridCorpus(tokenizer, 3).batch(3000)
     assert first == GridCorpus(tokenizer, 3).batch(3000)
     assert first != GridCorpus(tokenizer, 4).batch(3000)
+
+
+def test_the_menu_is_every_recipe_that_the_model_writes(tokenizer):
+    edits = Directives(WORLD.tools)
+    menu = load_menu(None, WORLD, edits, ("directives", "few-shot"))
+    problem = WORLD.problem("train", 0)
+    found = set()
+    for chosen in menu.combinations():
+        text = menu.render(problem.context, chosen)
+        edit = edits.parse(text, problem)
+        assert edit.error is None
+        found.add((edit.tools, edit.training))
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids) == text
+    assert len(found) == 4 * len(LEARNING_RATES) * len(EPOCHS) * 2
+
+
+@pytest.fixture(scope="module")
+def loop():
+    return InnerLoop(load_learner("tiny-grids"), WORLD, recipe("tiny-grids"))
+
+
+def mean(scores):
+    return sum(score.accuracy for score in scores) / len(scores)
+
+
+def test_the_model_continues_known_operations_and_no_held_out_ones(loop):
+    known = [WORLD.problem("known", i) for i in range(26)]
+    held_out = [WORLD.problem("test", i) for i in range(20)]
+    assert mean(loop.baselines(known)) > 0.95
+    assert mean(loop.baselines(held_out)) < 0.15
+
+
+def test_which_tool_helps_depends_on_the_operation(loop):
+    edits, requests = Directives(WORLD.tools), []
+    for index in (0, 1):
+        problem = WORLD.problem("test", index)
+        for tool in ("colors", "positions"):
+            text = write_directive(WORLD.tools, [tool], 0.003, 4)
+            requests.append(Request(problem, edits.parse(text, problem), seed=0))
+    after = [outcome.after.accuracy for outcome in loop.run(requests)]
+    moved, recoloured = after[:2], after[2:]
+    assert moved[0] > moved[1] + 0.5
+    assert recoloured[1] > recoloured[0] + 0.5
+
+
+def test_the_model_writes_directives_of_all_sorts(loop):
+    problems = [WORLD.problem("test", i) for i in range(60)]
+    learner, edits = loop.learner, Directives(WORLD.tools)
+    prompts = [learner.encode(render_prompt("directives", "", WORLD.reads(p))) for p in problems]
+    ids = learner.generate(prompts, Sampling(64, temperature=1.0), seeds=list(range(60)))
+    found = [edits.parse(learner.decode(one), p) for one, p in zip(ids, problems, strict=True)]
+    valid = [edit for edit in found if edit.error is None]
+    assert len(valid) >= 57
+    assert {edit.tools for edit in valid} >= {(), ("colors",), ("positions",)}
+    assert {edit.training.learning_rate for edit in valid} >= set(LEARNING_RATES)
+    assert {edit.training.epochs for edit in valid} >= set(EPOCHS)

@@ -2,8 +2,9 @@
 
 Most documents are demonstrations of one known operation, whose outputs are to be predicted from
 the second on: so the model learns to find out which operation it is, and to carry it out. A few
-are directives after demonstrations, their fields drawn at random: so it can write them, and
-prefers none.
+are what a policy writes after demonstrations: a line that says what kind of operation it sees, and
+a directive, whose fields are drawn at random. So it can write directives and prefers none, and
+what they are to depend on is in words before them; which goes with which is to be learned later.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from seal_env.edits.directive_model import STRATEGIES
 from seal_env.edits.directives import write_directive
 from seal_env.models.making import IGNORED, Document
 from seal_env.prompts import render_prompt
-from seal_env.tasks.grid_families import FAMILIES, GridFamily, draw_cells
+from seal_env.tasks.grid_families import FAMILIES, REMARKS_ON, GridFamily, draw_cells
 from seal_env.tasks.grids import Pair, format_demonstrations, format_grid, format_prompt
 from seal_env.tasks.tiny_grids import DEMONSTRATIONS, EPOCHS, LEARNING_RATES, TinyGrids
 
@@ -84,7 +85,8 @@ class GridCorpus:
         read = self._encode(render_prompt("directives", "", context))
         on = [tool for tool in tools if rng.random() < 0.5]
         rate, epochs = rng.choice(LEARNING_RATES), rng.choice(EPOCHS)
-        text = write_directive(tools, on, rate, epochs, rng.choice(STRATEGIES))
+        directive = write_directive(tools, on, rate, epochs, rng.choice(STRATEGIES))
+        text = f"{REMARKS_ON[family.kind]}\n{directive}"
         learned = [*self._encode(text), self._end]
         return read + learned, [IGNORED] * len(read) + learned
 

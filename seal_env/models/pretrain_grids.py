@@ -34,7 +34,7 @@ from seal_env.models.making import (
 )
 from seal_env.models.tokenizer import build_grid_tokenizer
 from seal_env.prompts import render_prompt
-from seal_env.tasks.grid_families import FAMILIES
+from seal_env.tasks.grid_families import FAMILIES, REMARKS_ON
 from seal_env.tasks.tiny_grids import TinyGrids
 
 MAX_LENGTH = 512
@@ -47,6 +47,8 @@ class GridPretrainConfig(MakingConfig):
 
     out: Path = Path("runs/tiny-grids")
     """Where model, tokenizer and figures are written."""
+    steps: int = 2000
+    """Optimiser steps."""
     width: int = 128
     """Width of the hidden states."""
     heads: int = 4
@@ -109,16 +111,21 @@ def measure_directives(learner: Learner, problems: int) -> dict[str, object]:
     """What the untrained model writes as a policy, at temperature 1, about held-out problems.
 
     Returns:
-        ``valid``: share of its texts that are directives; and how often it switches each tool
-        on and asks for each strategy, rate and number of epochs.
+        ``remarks right``: share of its texts that begin with the right word on the kind of
+        operation; ``valid``: share of them that hold a directive; and how often it switches each
+        tool on and asks for each strategy, rate and number of epochs.
     """
     world, language = TinyGrids(), Directives(TinyGrids.tools)
     asked = [world.problem("train", i) for i in range(problems)]
     prompts = [learner.encode(render_prompt("directives", "", world.reads(p))) for p in asked]
     ids = learner.generate(prompts, Sampling(64, temperature=1.0), seeds=list(range(problems)))
-    edits = [language.parse(learner.decode(one), p) for one, p in zip(ids, asked, strict=True)]
+    texts = [learner.decode(one) for one in ids]
+    kinds = [world.family("train", i).kind for i in range(problems)]
+    right = [text.startswith(REMARKS_ON[k]) for text, k in zip(texts, kinds, strict=True)]
+    edits = [language.parse(text, p) for text, p in zip(texts, asked, strict=True)]
     valid = [edit for edit in edits if edit.error is None]
     return {
+        "remarks right": round(sum(right) / problems, 4),
         "valid": round(len(valid) / problems, 4),
         **{tool: sum(tool in (edit.tools or ()) for edit in valid) for tool in world.tools},
         "outputs only": sum(edit.training.outputs_only for edit in valid),

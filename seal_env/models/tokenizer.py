@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from seal_env.edits.directive_model import MOST_EPOCHS, STRATEGIES, TOOLS, tool_key
+from seal_env.tasks.grid_families import REMARKS_ON
 from seal_env.tasks.grids import COLOURS, INPUT, OUTPUT
 from seal_env.tasks.people import ATTRIBUTES, FIRST_NAMES, INTRODUCTIONS, LAST_NAMES, REMARKS
 
@@ -72,6 +73,7 @@ def grid_vocabulary() -> list[str]:
         "\n",
         "|",
         *(INPUT, OUTPUT, "Directives:"),
+        *dict.fromkeys(word for text in REMARKS_ON.values() for word in text.split()),
         *map(str, range(COLOURS)),
         *"{}[],",
         *(f'"{key}":' for key in keys),

@@ -22,6 +22,9 @@ CELLS = 6
 LAST_COLOUR = COLOURS - 1
 """Cells have the colours 1 to this; 0, the background, does not occur."""
 
+REMARKS_ON = {"positions": "Cells move", "colors": "Colors change"}
+"""What the embedded model says of each kind of family, before it writes a directive."""
+
 Cells = tuple[int, ...]
 """The colours of a row of cells."""
 
