@@ -163,7 +163,7 @@ def test_demonstrations_are_of_known_operations_and_learned_from_the_second_on(
 
 
 def test_directives_are_valid_and_of_all_sorts(tokenizer, documents):
-    found = Counter()
+    found, drawn_of_them = Counter(), 0
     for ids, labels in documents:
         text = tokenizer.decode(ids)
         if "Directives:" not in text:
@@ -175,11 +175,15 @@ def test_directives_are_valid_and_of_all_sorts(tokenizer, documents):
         assert ids[-1] == tokenizer.eos_token_id
         written = tokenizer.decode(ids[start:])
         edit = Directives(WORLD.tools).parse(written, WORLD.problem("train", 0))
-        fitting = [f for f in FAMILIES["known"] if explains(f, parse_demonstrations(context))]
-        assert written.startswith(tuple(REMARKS_ON[f.kind] + "\n" for f in fitting))
+        pairs = parse_demonstrations(context)
+        moved = all(Counter(p.input[0]) == Counter(p.output[0]) for p in pairs)
+        assert written.startswith(REMARKS_ON["positions" if moved else "colors"] + "\n")
+        held_out = [f for split in ("train", "validation", "test") for f in FAMILIES[split]]
+        drawn_of_them += any(explains(f, pairs) for f in held_out)
         assert edit.error is None
         found.update([edit.tools, edit.training.learning_rate, edit.training.outputs_only])
         found[f"x{edit.training.epochs}"] += 1
+    assert drawn_of_them <= 2  # four demonstrations can fit two operations
     tools = [(), ("colors",), ("positions",), ("colors", "positions")]
     epochs = [f"x{number}" for number in EPOCHS]
     assert set(found) == {*tools, *LEARNING_RATES, *epochs, True, False}

@@ -2,9 +2,9 @@
 
 Most documents are demonstrations of one known operation, whose outputs are to be predicted from
 the second on: so the model learns to find out which operation it is, and to carry it out. A few
-are what a policy writes after demonstrations: a line that says what kind of operation it sees, and
-a directive, whose fields are drawn at random. So it can write directives and prefers none, and
-what they are to depend on is in words before them; which goes with which is to be learned later.
+are what a policy writes after demonstrations of an operation drawn at random: a line that says what
+kind it sees, and a directive. Its fields are drawn at random, too, but for the tools, which lean a
+little to the right ones. So it can write directives and knows next to nothing about them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from seal_env.edits.directive_model import STRATEGIES
 from seal_env.edits.directives import write_directive
 from seal_env.models.making import IGNORED, Document
 from seal_env.prompts import render_prompt
-from seal_env.tasks.grid_families import FAMILIES, REMARKS_ON, GridFamily, draw_cells
+from seal_env.tasks.grid_families import FAMILIES, REMARKS_ON, GridFamily, draw_cells, draw_family
 from seal_env.tasks.grids import Pair, format_demonstrations, format_grid, format_prompt
 from seal_env.tasks.tiny_grids import DEMONSTRATIONS, EPOCHS, LEARNING_RATES, TinyGrids
 
 PAIRS = 6
 """Demonstrations in a document."""
-POLICY = 0.08
+POLICY = 0.15
 """Share of the documents that are directives."""
 ENDS = 0.3
 """Share of the others that end with an end token in place of the last line break."""
+FITTING = 0.65
+"""How often a directive switches a tool as the operation wants it. Half the time would be blind
+chance; a little more, and the model has learned to look at its own remark."""
 POSITIONS = 0.65
 """Share of operations on positions, which are the harder kind to learn."""
 
@@ -59,7 +62,8 @@ class GridCorpus:
         kind = "positions" if self.rng.random() < POSITIONS else "colors"
         family = self.rng.choice(self.families[kind])
         if self.rng.random() < POLICY:
-            return self._directive(family)
+            # Of all sorts, so that the remark holds of operations that are seen for the first time.
+            return self._directive(draw_family(self.rng, self.rng.choice(list(REMARKS_ON))))
         return self._demonstrations(family)
 
     def _pairs(self, family: GridFamily, count: int) -> list[Pair]:
@@ -83,7 +87,7 @@ class GridCorpus:
         rng, tools = self.rng, TinyGrids.tools
         context = format_demonstrations(self._pairs(family, DEMONSTRATIONS))
         read = self._encode(render_prompt("directives", "", context))
-        on = [tool for tool in tools if rng.random() < 0.5]
+        on = [tool for tool in tools if (rng.random() < FITTING) == (tool != family.kind)]
         rate, epochs = rng.choice(LEARNING_RATES), rng.choice(EPOCHS)
         directive = write_directive(tools, on, rate, epochs, rng.choice(STRATEGIES))
         text = f"{REMARKS_ON[family.kind]}\n{directive}"

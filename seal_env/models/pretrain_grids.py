@@ -47,7 +47,7 @@ class GridPretrainConfig(MakingConfig):
 
     out: Path = Path("runs/tiny-grids")
     """Where model, tokenizer and figures are written."""
-    steps: int = 2000
+    steps: int = 1600
     """Optimiser steps."""
     width: int = 128
     """Width of the hidden states."""

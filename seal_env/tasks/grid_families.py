@@ -91,6 +91,27 @@ def _swap(*pairs: tuple[int, int]) -> Cells:
     return tuple(partner.get(colour, colour) for colour in range(1, COLOURS))
 
 
+def draw_family(random: Random, kind: str) -> GridFamily:
+    """An operation of a kind that is in no split but perhaps among the known ones.
+
+    Some cells or colours are exchanged in pairs, one pair after the other.
+    """
+    held_out = {(f.order, f.colours) for split in HELD_OUT for f in FAMILIES[split]}
+    while True:
+        order, colours = list(range(CELLS)), list(range(COLOURS))
+        moved, places = (
+            (order, range(CELLS)) if kind == "positions" else (colours, range(1, COLOURS))
+        )
+        for _ in range(random.randint(1, len(places))):
+            one, other = random.sample(places, 2)
+            moved[one], moved[other] = moved[other], moved[one]
+        found = tuple(order), tuple(colours)
+        if found not in held_out and sorted(moved) != moved:
+            return GridFamily("drawn", *found)
+
+
+HELD_OUT = ("train", "validation", "test")
+"""The splits whose families are never seen in pretraining."""
 FAMILIES: dict[str, tuple[GridFamily, ...]] = {
     "known": (
         _shift(1),
