@@ -1,5 +1,6 @@
 """The benchmark of recipes: its rows, its comparisons, and going on where it stopped."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from benchmarks import few_shot
 from seal_env.edits.directives import write_directive
 from seal_env.errors import UserError
+from seal_env.recipes import RECIPES
 from seal_env.tasks.tiny_grids import TinyGrids
 
 SMALL = ["--seeds", "2", "--rounds", "1", "--problems", "2", "--samples", "2"]
@@ -22,7 +24,9 @@ def of(tools, epochs=1):
 def folder(tmp_path_factory):
     """A finished run; the menu is cut to four recipes."""
     out = tmp_path_factory.mktemp("few-shot") / "out"
+    quick = dataclasses.replace(RECIPES["tiny-grids"], max_tokens=300)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "tiny-grids", quick)
         patch.setattr(
             few_shot, "recipes", lambda env: [of([]), of(TOOLS), of(TOOLS[:1], 2), of([])]
         )
