@@ -131,7 +131,8 @@ def _run(argv: list[str]) -> None:
 
 def _train(argv: list[str]) -> None:
     agent = _early(argv, "agent", TrainConfig.agent)
-    default = TrainCommand(TrainConfig(_env(argv), agent, agent_class(agent).Options()))
+    options = agent_class(agent).Options.suited(_early(argv, "model", EnvConfig.model))
+    default = TrainCommand(TrainConfig(_env(argv), agent, options))
     chosen = _parse("train", TrainCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
     train(config, chosen.resume, chosen.overwrite, Console())

@@ -23,16 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.few_shot_plot import plot
-from seal_agents.base import AgentOptions
 from seal_agents.build import agent_class
 from seal_agents.configs import EvaluateConfig, TrainConfig
-from seal_agents.rest_em import RestEMOptions
 from seal_agents.run import Record, RunFolder
 from seal_agents.stats import Estimate, bootstrap_mean
 from seal_agents.train import evaluate, train
 from seal_env.episodes import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
 from seal_env.wrappers.directive_menu import DirectiveMenu
 from seal_env.wrappers.menus import load_menu
 
@@ -133,19 +130,11 @@ def _write(folder: Path, written: Sequence[str]) -> None:
         raise UserError(f"--out {folder.parent}: cannot be written ({error.strerror})") from error
 
 
-OPTIONS: Mapping[str, AgentOptions] = {
-    # What a directive's tools depend on is a remark some words before them: that takes more
-    # passes over what was kept than the styles of `biographies` do.
-    "rest-em": RestEMOptions(finetune=FinetuneConfig(3e-3, epochs=16, batch_size=4)),
-}
-"""Settings of agents that are not their defaults."""
-
-
 def _config(args: Args, agent: str, seed: int) -> TrainConfig:
     return TrainConfig(
         env=args.env,
         agent=agent,
-        options=OPTIONS.get(agent, agent_class(agent).Options()),
+        options=agent_class(agent).Options.suited(args.env.model),
         rounds=args.rounds,
         problems=args.problems,
         samples=args.samples,
