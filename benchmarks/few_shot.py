@@ -226,7 +226,7 @@ def _compared(rows: Mapping[str, Mapping[str, Any]], agent: str) -> dict[str, An
         "less untrained": _described(bootstrap_mean(after["accuracy"] - before["accuracy"])),
         "less fixed recipe": _described(bootstrap_mean(after["accuracy"] - fixed)),
         "seeds above untrained": sum(a > b for b, a in pairs),
-        "seeds above fixed recipe": sum(a > fixed.mean() for a in after["seeds"]),
+        "seeds above fixed recipe": sum(a > float(fixed.mean()) for a in after["seeds"]),
         "share of the way to the oracle": float(
             (after["accuracy"].mean() - before["accuracy"].mean()) / way
         )
