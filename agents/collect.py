@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-import gymnasium as gym
-import numpy as np
-
-import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from seal_agents.base import Agent, Experience, Observation, Progress
 from seal_agents.run import Record, RunFolder
-from seal_env.episodes import EnvConfig, Step
+from seal_env.episodes import EnvConfig, Episodes, Step
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, stable_hash
-from seal_env.vector import SelfEditVectorEnv
-from seal_env.wrappers.curriculum import Curriculum, VectorShortFirst
+from seal_env.wrappers.curriculum import Curriculum
 
 
 @dataclass(frozen=True)
@@ -67,10 +63,9 @@ def collect(
     Returns:
         The experiences, problem by problem.
     """
-    settings = {f: getattr(env, f) for f in EnvConfig.__dataclass_fields__}
     observations: list[Observation] = []
     for start in range(0, len(stage.problems), parallel):
-        observations += _observations(stage.problems[start : start + parallel], settings, seed)
+        observations += _observations(stage.problems[start : start + parallel], env, seed)
     slots = [(p, s) for p in range(len(stage.problems)) for s in range(stage.samples)]
     known = run.records(stage.phase, stage.policy, stage.round)
     missing = [i for i in range(len(slots)) if i not in known]
@@ -91,7 +86,7 @@ def collect(
             part = slice(start, start + parallel)
             problems = [stage.problems[slots[i][0]] for i in chunk]
             progress("self-edits", done, len(slots))
-            carried = _carry_out(problems, texts[part], inner[part], settings, stage, progress)
+            carried = _carry_out(problems, texts[part], inner[part], env, stage, progress)
             run.append(
                 [
                     _record(stage, i, slots[i][1], own, one)
@@ -133,21 +128,11 @@ def _texts(
     return texts
 
 
-def _vector(count: int, settings: Mapping[str, Any]) -> SelfEditVectorEnv:
-    made = gym.make_vec("SelfEdit-v0", num_envs=count, **settings)
-    assert isinstance(made, SelfEditVectorEnv)
-    return made
-
-
-def _observations(
-    problems: Sequence[Problem], settings: Mapping[str, Any], seed: int
-) -> list[Observation]:
-    env = _vector(len(problems), settings)
-    batch, _ = env.reset(seed=seed, options={"problems": list(problems)})
-    return [
-        {"context": context, "model_state": state}
-        for context, state in zip(batch["context"], batch["model_state"], strict=True)
-    ]
+def _observations(problems: Sequence[Problem], env: EnvConfig, seed: int) -> list[Observation]:
+    episodes = Episodes(env, len(problems))
+    for slot, problem in enumerate(problems):
+        episodes.begin(slot, episodes.resolve(problem), seed)
+    return list(episodes.observe(range(len(problems))))
 
 
 class _Carried(NamedTuple):
@@ -167,30 +152,27 @@ def _carry_out(
     problems: Sequence[Problem],
     texts: Sequence[str | None],
     seeds: Sequence[int],
-    settings: Mapping[str, Any],
+    env: EnvConfig,
     stage: Stage,
     progress: Progress,
 ) -> list[_Carried]:
-    """What the self-edits are worth (None leaves the learner as it is), and what nothing is."""
-    env = _vector(max(1, sum(text is not None for text in texts)), settings)
-    written = [i for i, text in enumerate(texts) if text is not None]
-    allowed, steps = list(texts), {}
-    if written:
-        env.progress = progress
-        inner_seeds: list[int | None] = [seeds[i] for i in written]
-        env.reset(seed=inner_seeds, options={"problems": [problems[i] for i in written]})
-        if stage.curriculum is not None:
-            cutting = VectorShortFirst(env, stage.curriculum, stage.progress)
-            _, rewards, ended, _, infos = cutting.step([str(texts[i]) for i in written])
-            for slot, i in enumerate(written):
-                allowed[i] = str(infos["text"][slot])
-        else:
-            _, rewards, ended, _, infos = env.step([str(texts[i]) for i in written])
-        for slot, i in enumerate(written):
-            info = unbatched(infos["final_info"], slot)
-            steps[i] = Step(float(rewards[slot]), bool(ended[slot]), info)
-    nothing = env.episodes.idle(problems, progress)
-    task = env.episodes.task
+    """What the self-edits are worth (None leaves the learner as it is), and what nothing is.
+
+    Nobody looks at the learner afterwards, so unlike a step of the environment this does not
+    describe its new state.
+    """
+    episodes = Episodes(env, len(texts))
+    learner, task = episodes.loop.learner, episodes.task
+    allowed = list(texts)
+    if stage.curriculum is not None:
+        cut = partial(stage.curriculum.cut, progress=stage.progress, learner=learner)
+        allowed = [None if text is None else cut(text) for text in texts]
+    written = [(i, text) for i, text in enumerate(allowed) if text is not None]
+    for slot, (i, _) in enumerate(written):
+        episodes.begin(slot, episodes.resolve(problems[i]), seeds[i])
+    found = episodes.step([text for _, text in written], progress)
+    steps = {i: step for (i, _), step in zip(written, found, strict=True)}
+    nothing = episodes.idle(problems, progress)
     return [
         _Carried(
             text,
@@ -201,20 +183,6 @@ def _carry_out(
         )
         for i, text in enumerate(allowed)
     ]
-
-
-def unbatched(infos: Mapping[str, Any], slot: int) -> dict[str, Any]:
-    """One sub-environment's info out of a vector environment's, as plain Python values."""
-    info: dict[str, Any] = {}
-    for key, value in infos.items():
-        if key.startswith("_"):
-            continue
-        if isinstance(value, Mapping):
-            info[key] = unbatched(value, slot)
-        else:
-            item = value[slot]
-            info[key] = item.item() if isinstance(item, np.generic) else item
-    return info
 
 
 def _record(stage: Stage, index: int, sample: int, own: float, carried: _Carried) -> Record:

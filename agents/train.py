@@ -65,9 +65,8 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     done = run.rounds_done()
     if done:
         load(agent, run.checkpoint(done))
-    follows = config.learner == "follow"
     due = [r for r in check_rounds(config) if r >= done]
-    with bars.counting(config.rounds - done + len(due) + len(policies) + 1 + follows):
+    with bars.counting(config.rounds - done + len(due) + len(policies) + 1):
         for round_ in range(done, config.rounds):
             if round_ in due:
                 stage = _held_out(check_name(round_), test, 1, config)
@@ -77,8 +76,6 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
             bars.advance(f"round {round_ + 1} of {config.rounds}")
             play_round(run, agent, task, config, round_ + 1, bars.stage)
         policies[TRAINED] = (agent, learner_after(run, config, env, config.rounds))
-        if follows:
-            policies[TRAINED + FIXED] = (agent, env)
         records = _compare(run, policies, test, 1, config, bars)
     learned = run.checkpoint(config.rounds)
     if (learned / ADAPTER).is_dir():
@@ -150,8 +147,8 @@ def _policies(
 ) -> dict[str, tuple[Agent, EnvConfig]]:
     """Policies and their learners by the name of their row.
 
-    One whose learner followed it in training stands there twice, as in the table of its own
-    run, unless another learner was asked for.
+    One whose learner followed it in training stands there twice, with that learner and with the
+    base, unless another learner was asked for.
     """
     policies = {}
     for name in names:

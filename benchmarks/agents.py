@@ -100,8 +100,7 @@ class Job:
         if isinstance(config, EvaluateConfig):
             return config.problems
         tried = config.rounds * config.problems * config.samples
-        follows = config.learner == "follow"
-        return tried + config.test_problems * (config.checks + 1 + follows)
+        return tried + config.test_problems * (config.checks + 1)
 
     @property
     def folder(self) -> Path:
