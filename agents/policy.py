@@ -136,8 +136,13 @@ class Policy:
             if stop.is_set():
                 break
             some = slice(start, min(start + options.batch, part.stop))
+            lengths = [len(prompt) for prompt in prompts[some]]
             ids = model.generate(
-                prompts[some], sampling, seeds=seeds[some], constraint=self.constraint
+                prompts[some],
+                sampling,
+                seeds=seeds[some],
+                constraint=self.constraint,
+                shared=lengths,  # the samples of a problem have the whole prompt in common
             )
             texts += [model.decode(one) for one in ids]
             tell(len(ids))

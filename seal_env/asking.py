@@ -2,12 +2,14 @@
 
 A question with choices is answered by the likeliest of them. Any other is answered in words, and
 the gold answer's likelihood is read off on the way: prompts and gold answers go through the model
-once, and the answer is written from the keys and values that the prompts left behind.
+once, and the answer is written from the keys and values that the prompts left behind. What all
+questions of a problem begin with (demonstrations, an instruction) is read once an adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from threading import Event
 from typing import NamedTuple
 
@@ -35,6 +37,8 @@ class Asked(NamedTuple):
     """The adapter that answers."""
     choices: tuple[str, ...] = ()
     """What can be answered; empty for anything."""
+    shared: int = 0
+    """Leading tokens of the prompt that all questions of its problem have in common."""
 
 
 class Asker:
@@ -66,9 +70,9 @@ class Asker:
             progress: Told about "asking".
         """
         asked = [
-            self.question_tokens(question, owner)
+            one
             for problem, owner in zip(problems, owners, strict=True)
-            for question in problem.questions
+            for one in self.problem_tokens(problem, owner)
         ]
         done: list[int] = []
 
@@ -92,6 +96,17 @@ class Asker:
             scores.append(Score(answers, verdicts, tuple(likelihoods[position:stop])))
             position = stop
         return scores
+
+    def problem_tokens(self, problem: Problem, owner: int) -> list[Asked]:
+        """A problem's questions as the learner reads them."""
+        asked = [self.question_tokens(question, owner) for question in problem.questions]
+        if len(asked) < 2:
+            return asked
+        prompts = [a.prompt for a in asked]
+        lowest, highest = min(prompts), max(prompts)  # all others agree where these two do
+        same = (a == b for a, b in zip(lowest, highest, strict=False))
+        shared = sum(1 for _ in takewhile(bool, same))
+        return [a._replace(shared=shared) for a in asked]
 
     def question_tokens(self, question: Question, owner: int) -> Asked:
         """A question as the learner reads it."""
@@ -140,7 +155,10 @@ class Asker:
         sampling = Sampling(self.task.answer_tokens, stop_at_newline=True)
         prompts, owners = [a.prompt for a in asked], [a.owner for a in asked]
         golds = [a.gold for a in asked]
-        likelihoods, ids = self.learner.score_and_generate(prompts, golds, sampling, owners, bank)
+        shared = [a.shared for a in asked]
+        likelihoods, ids = self.learner.score_and_generate(
+            prompts, golds, sampling, owners, bank, shared
+        )
         texts = [self.learner.decode(answer).strip().split("\n")[0].strip() for answer in ids]
         return list(zip(likelihoods, texts, strict=True))
 
@@ -148,13 +166,17 @@ class Asker:
         options = [[self._answer_tokens(choice) for choice in a.choices] for a in asked]
         pairs = [(a, ids) for a, some in zip(asked, options, strict=True) for ids in some]
         prompts, owners = [a.prompt for a, _ in pairs], [a.owner for a, _ in pairs]
-        means = iter(self.learner.score(prompts, [ids for _, ids in pairs], owners, bank))
+        completions, whole = [ids for _, ids in pairs], [len(prompt) for prompt in prompts]
+        found, _ = self.learner.score_and_generate(
+            prompts, completions, Sampling(0), owners, bank, whole
+        )
+        means = iter(found)
         answers = []
         for a, some in zip(asked, options, strict=True):
-            found = [next(means) for _ in some]
+            own = [next(means) for _ in some]
             # NaN compares with nothing: a learner whose numbers are none chooses the first.
-            best = max(range(len(some)), key=lambda i: (found[i] == found[i], found[i]))
-            answers.append((found[some.index(a.gold)], a.choices[best]))
+            best = max(range(len(some)), key=lambda i: (own[i] == own[i], own[i]))
+            answers.append((own[some.index(a.gold)], a.choices[best]))
         return answers
 
 

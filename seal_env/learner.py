@@ -33,6 +33,7 @@ from seal_env.packing import (
     padded_rows,
     running,
     scaled_attention,
+    whole_blocks,
 )
 from seal_env.prompts import uses_chat
 
@@ -155,20 +156,27 @@ class Learner:
             return []
         layout = Layout(whole, owners, self.device)
         hidden = self.hidden(layout.row, FullPass(layout), bank)
-        return self._mean_log_probs(hidden, layout, whole, [len(prompt) for prompt in prompts])
+        return self.mean_log_probs(hidden, layout.starts, whole, [len(p) for p in prompts])
 
-    def _mean_log_probs(
+    def mean_log_probs(
         self,
         hidden: Tensor,
-        layout: Layout,
+        starts: np.ndarray,
         texts: Sequence[Sequence[int]],
         unscored: Sequence[int],
     ) -> list[float]:
-        """Mean log-probability per token of each text after so many of its tokens."""
+        """Mean log-probability per token of each text after so many of its tokens.
+
+        Args:
+            hidden: Last hidden states of a row, shape (rows, width).
+            starts: The row of each text's first token.
+            texts: Token ids.
+            unscored: Leading tokens that do not count, of each.
+        """
         rows: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
         labels: list[int] = []
         counts = []
-        for start, ids, skipped in zip(layout.starts, texts, unscored, strict=True):
+        for start, ids, skipped in zip(starts, texts, unscored, strict=True):
             first = max(1, skipped)
             rows.append(np.arange(start + first - 1, start + len(ids) - 1))
             labels += ids[first:]
@@ -208,7 +216,7 @@ class Learner:
         states = hidden.float().cpu().numpy().astype(np.float64)
         for i, (start, ids) in enumerate(zip(layout.starts, texts, strict=True)):
             means[i] = states[start : start + len(ids)].mean(axis=0)
-        scores = self._mean_log_probs(hidden, layout, texts, [0] * len(texts))
+        scores = self.mean_log_probs(hidden, layout.starts, texts, [0] * len(texts))
         losses = [-score if len(ids) > 1 else 0.0 for score, ids in zip(scores, texts, strict=True)]
         return means, losses
 
@@ -222,6 +230,7 @@ class Learner:
         seeds: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
         constraint: Constraint | None = None,
+        shared: Sequence[int] | None = None,
     ) -> list[list[int]]:
         """Continues prompts, each under its adapter, until an end token or the limit.
 
@@ -233,6 +242,8 @@ class Learner:
             seeds: One a prompt; fix what is drawn at a temperature above 0.
             progress: Called with the number of prompts done.
             constraint: What may be written; anything if left out.
+            shared: About how many leading tokens of each prompt are read once for all prompts of
+                its adapter that begin with them; none if left out.
 
         Returns:
             The new token ids of each prompt, without the end token. They end where the model's
@@ -240,7 +251,8 @@ class Learner:
         """
         if not prompts:
             return []
-        decoder = _Decoder(self, prompts, owners or [0] * len(prompts), bank, sampling, seeds)
+        owners = owners or [0] * len(prompts)
+        decoder = _Decoder(self, prompts, owners, bank, sampling, seeds, None, shared)
         if constraint is not None:
             decoder.guides = [constraint.start() for _ in prompts]
         return decoder.run(progress)[1]
@@ -253,6 +265,7 @@ class Learner:
         sampling: Sampling,
         owners: Sequence[int],
         bank: Bank | None,
+        shared: Sequence[int] | None = None,
     ) -> tuple[list[float], list[list[int]]]:
         """What `score` and `generate` return, with every prompt read once.
 
@@ -262,10 +275,12 @@ class Learner:
             sampling: How the prompts are continued; greedily.
             owners: The adapter each belongs to.
             bank: The adapters; None for the untouched model.
+            shared: See `generate`.
         """
         if not prompts:
             return [], []
-        return _Decoder(self, prompts, owners, bank, sampling, None, completions).run(None)
+        decoder = _Decoder(self, prompts, owners, bank, sampling, None, completions, shared)
+        return decoder.run(None)
 
     def ends_line(self, tokens: Tensor) -> Tensor:
         """Which tokens contain a line break; same shape, bool."""
@@ -374,6 +389,7 @@ class _Decoder:
         sampling: Sampling,
         seeds: Sequence[int] | None,
         scored: Sequence[Sequence[int]] | None = None,
+        shared: Sequence[int] | None = None,
     ) -> None:
         self.learner, self.bank, self.sampling = learner, bank, sampling
         self.order = np.argsort(np.asarray(owners), kind="stable")
@@ -381,6 +397,7 @@ class _Decoder:
         self.owners = np.asarray(owners)[self.order]
         self.lengths = np.array([len(p) for p in self.prompts])
         self.scored = None if scored is None else [scored[i] for i in self.order]
+        self.shared = [0 if shared is None else shared[i] for i in self.order]
         self.likelihoods: list[float] = []
         self.active = np.arange(len(self.prompts))
         self.texts: list[list[int]] = [[] for _ in self.prompts]
@@ -406,25 +423,51 @@ class _Decoder:
         ]
 
     def _prefill(self) -> Tensor:
-        texts = self.prompts
-        if self.scored is not None:
-            # What is scored stands behind its prompt. Its keys and values are never looked at by a
-            # continuation, which writes its own over them.
-            texts = [[*p, *c] for p, c in zip(self.prompts, self.scored, strict=True)]
-        layout = Layout(texts, self.owners.tolist(), self.learner.device)
-        groups = zip(layout.blocks.members, layout.blocks.shapes, strict=True)
-        self.caches = [_Cache(some, self.lengths[some], room) for some, (_, room) in groups]
+        # What is scored stands behind its prompt. Its keys and values are never looked at by a
+        # continuation, which writes its own over them.
+        scored = self.scored or [[] for _ in self.prompts]
+        sequences: list[Sequence[int]] = []
+        owners, before, places, cuts = [], [], [], []
+        beginnings: dict[tuple[int, tuple[int, ...]], int] = {}
+        for prompt, behind, owner, shared in zip(
+            self.prompts, scored, self.owners.tolist(), self.shared, strict=True
+        ):
+            cut = whole_blocks(min(shared, len(prompt) - 1))
+            key = owner, tuple(prompt[:cut])
+            if cut and key not in beginnings:
+                beginnings[key] = len(sequences)
+                sequences.append(prompt[:cut])
+                owners.append(owner)
+                before.append(-1)
+            places.append(len(sequences))
+            cuts.append(cut)
+            sequences.append([*prompt[cut:], *behind])
+            owners.append(owner)
+            before.append(beginnings[key] if cut else -1)
+        layout = Layout(sequences, owners, self.learner.device, np.array(before))
+        own = np.full(len(sequences), -1)
+        own[places] = np.arange(len(places))
+        groups = zip(layout.blocks.members, layout.blocks.shapes, layout.before, strict=True)
+        caches: list[_Cache | None] = []
+        for members, (_, room), earlier in groups:
+            chosen = own[members]
+            passed = cuts[chosen[0]] if earlier is not None else 0
+            is_prompt = bool((chosen >= 0).all())
+            cache = _Cache(chosen, self.lengths[chosen], passed + room) if is_prompt else None
+            caches.append(cache)
+        self.caches = [cache for cache in caches if cache is not None]
 
-        def keep(layer: int, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> None:
-            for cache, k, v in zip(self.caches, keys, values, strict=True):
-                cache.keys[layer], cache.values[layer] = k, v
+        def keep(layer: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+            for cache, k, v in zip(caches, keys, values, strict=True):
+                if cache is not None:
+                    cache.keys[layer], cache.values[layer] = k, v
 
         hidden = self.learner.hidden(layout.row, FullPass(layout, keep), self.bank)
+        starts, left = layout.starts[places], self.lengths - np.array(cuts)
         if self.scored is not None:
-            unscored = self.lengths.tolist()
-            self.likelihoods = self.learner._mean_log_probs(hidden, layout, texts, unscored)
-        last = torch.from_numpy(layout.starts + self.lengths - 1).to(self.learner.device)
-        return hidden[last]
+            texts = [sequences[place] for place in places]
+            self.likelihoods = self.learner.mean_log_probs(hidden, starts, texts, left.tolist())
+        return hidden[torch.from_numpy(starts + left - 1).to(self.learner.device)]
 
     def _step(self, tokens: np.ndarray, step: int) -> Tensor:
         device = self.learner.device

@@ -32,6 +32,8 @@ IMPLEMENTATION = "seal_env_packed"
 """The name under which `packed_attention` is registered with transformers."""
 ROW_MULTIPLE = 16
 """Rows of tokens are filled up to a multiple of this."""
+SHORTEST_SHARED = 16
+"""Fewest tokens that are worth being read once for several sequences that begin with them."""
 
 
 def bucket(length: int) -> int:
@@ -42,6 +44,12 @@ def bucket(length: int) -> int:
     """
     step = max(8 if length <= 32 else 16, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
+
+
+def whole_blocks(length: int) -> int:
+    """The longest beginning of a text of so many tokens that fills its block; 0 if it is short."""
+    fitting = (n for n in range(length, SHORTEST_SHARED - 1, -1) if bucket(n) == n)
+    return next(fitting, 0)
 
 
 @dataclass(frozen=True)
@@ -65,21 +73,25 @@ class Blocks:
         return [count * length for count, length in self.shapes]
 
     @staticmethod
-    def build(lengths: np.ndarray, rows: int, device: torch.device) -> Blocks:
+    def build(
+        lengths: np.ndarray, rows: int, device: torch.device, kinds: np.ndarray | None = None
+    ) -> Blocks:
         """Blocks for segments that follow each other from row 0 on.
 
         Args:
             lengths: Tokens in each segment, all at least 1.
             rows: Rows of tokens, spare ones included (at least one).
             device: Where the index tensors live.
+            kinds: A number a segment; those with different ones are in different groups.
         """
         ends = np.cumsum(lengths)
         starts, real_rows = ends - lengths, int(ends[-1])
         padded = np.array([bucket(int(n)) for n in lengths])
+        kinds = np.zeros(len(lengths), dtype=np.int64) if kinds is None else kinds
         scatter = np.zeros(rows, dtype=np.int64)
         gathers, shapes, members, base = [], [], [], 0
-        for length in np.unique(padded):
-            chosen = np.flatnonzero(padded == length)
+        for kind, length in np.unique(np.stack([kinds, padded], axis=1), axis=0):
+            chosen = np.flatnonzero((padded == length) & (kinds == kind))
             slots = np.arange(length)[None, :]
             real = slots < lengths[chosen][:, None]
             taken = np.where(real, starts[chosen][:, None] + slots, rows - 1).reshape(-1)
@@ -175,28 +187,48 @@ class Layout:
         sequences: Token ids of each sequence, none of them empty.
         owners: The adapter each sequence belongs to.
         device: Where the tensors live.
+        before: For each sequence which other one it goes on from, -1 for none; `owners` ascend
+            then. What is gone on from fills its block (`whole_blocks`), and begins by itself.
     """
 
     def __init__(
-        self, sequences: Sequence[Sequence[int]], owners: Sequence[int], device: torch.device
+        self,
+        sequences: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        device: torch.device,
+        before: np.ndarray | None = None,
     ) -> None:
         self.order = np.argsort(np.asarray(owners), kind="stable")
         lengths = np.array([len(s) for s in sequences])[self.order]
+        before = np.full(len(lengths), -1) if before is None else before
+        passed = np.where(before < 0, 0, lengths[before])
         ends = np.cumsum(lengths)
         self.starts = np.empty(len(lengths), dtype=np.int64)
         """For each sequence, in the order given, the row of its first token."""
         self.starts[self.order] = ends - lengths
         self.row = Row.build(
             np.concatenate([np.asarray(sequences[i]) for i in self.order]),
-            np.concatenate([np.arange(n) for n in lengths]),
+            np.concatenate([np.arange(p, p + n) for p, n in zip(passed, lengths, strict=True)]),
             device,
         )
         rows = len(self.row.ids)
-        self.blocks = Blocks.build(lengths, rows, device)
+        kinds = passed.copy()
+        kinds[before[before >= 0]] = -1  # groups of their own, so that they can be looked up
+        self.blocks = Blocks.build(lengths, rows, device, kinds)
+        self.before = [self._found(before[members], device) for members in self.blocks.members]
+        """For each group of blocks the group of the sequences that they go on from, and which of
+        its blocks; None if from none."""
         self.owners, tokens = owner_segments(np.asarray(owners)[self.order], lengths)
         self.owner_blocks = (
             self.blocks if len(self.owners) == len(lengths) else Blocks.build(tokens, rows, device)
         )
+
+    def _found(self, wanted: np.ndarray, device: torch.device) -> tuple[int, Tensor] | None:
+        if wanted[0] < 0:
+            return None
+        groups = enumerate(self.blocks.members)
+        group, members = next((g, m) for g, m in groups if np.isin(wanted, m).all())
+        return group, torch.from_numpy(np.searchsorted(members, wanted)).to(device)
 
 
 def padded_rows(real: int) -> int:
@@ -271,8 +303,9 @@ class FullPass(Pass):
 
     Args:
         layout: The row.
-        keep: Called with (layer, keys, values) where a decoder wants them; each a tuple with
-            one tensor a group, shape (count, length, kv heads, width).
+        keep: Called with (layer, keys, values) where a decoder wants them; each a list with
+            one tensor a group, shape (count, length, kv heads, width), where the length is that of
+            what a sequence goes on from as well.
     """
 
     def __init__(self, layout: Layout, keep: Any = None) -> None:
@@ -283,7 +316,8 @@ class FullPass(Pass):
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
         """See `Pass.attend`."""
         blocks = self.layout.blocks
-        queries, keys, values = (to_blocks(x, blocks) for x in (q, k, v))
+        queries = to_blocks(q, blocks)
+        keys, values = (self._with_before(to_blocks(x, blocks)) for x in (k, v))
         if self.keep is not None:
             self.keep(layer, keys, values)
         parts = []
@@ -292,13 +326,31 @@ class FullPass(Pass):
             parts.append(out)
         return to_rows(parts, blocks)
 
+    def _with_before(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Keys or values of each group, behind those of what its sequences go on from."""
+        whole = []
+        for own, before in zip(parts, self.layout.before, strict=True):
+            if before is None:
+                whole.append(own)
+            else:
+                group, index = before
+                whole.append(torch.cat([parts[group].index_select(0, index), own], dim=1))
+        return whole
+
 
 def scaled_attention(
     q: Tensor, k: Tensor, v: Tensor, scale: float | None, causal: bool, mask: Tensor | None = None
 ) -> Tensor:
-    """Attention over blocks (count, length, heads, width), grouped-query or not."""
+    """Attention over blocks (count, length, heads, width), grouped-query or not.
+
+    In causal attention to more keys than there are queries, the last ones belong together.
+    """
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         return _plain_attention(q, k, v, scale, causal, mask)
+    more = k.shape[1] - q.shape[1]
+    if causal and more:
+        shape = (q.shape[1], k.shape[1])
+        mask = torch.ones(shape, dtype=torch.bool, device=q.device).tril(more)
     groups = q.shape[2] // k.shape[2]
     if groups > 1:
         k, v = (x.repeat_interleave(groups, dim=2) for x in (k, v))
@@ -307,7 +359,7 @@ def scaled_attention(
         k.transpose(1, 2),
         v.transpose(1, 2),
         attn_mask=mask,
-        is_causal=causal,
+        is_causal=causal and not more,
         scale=scale,
     )
     return out.transpose(1, 2)
@@ -329,7 +381,8 @@ def _plain_attention(
     keys, values = (x.transpose(1, 2).reshape(count * shared, context, -1) for x in (k, v))
     factor = width**-0.5 if scale is None else scale
     if causal:
-        mask = torch.full((length, context), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
+        hidden = torch.full((length, context), -torch.inf, dtype=q.dtype, device=q.device)
+        mask = hidden.triu(1 + context - length)
         mask = mask.repeat(groups, 1)[None]
     elif mask is not None:  # (count, 1, 1, context), the same for all heads
         mask = mask.expand(count, shared, 1, context).reshape(count * shared, 1, context)

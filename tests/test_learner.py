@@ -87,6 +87,34 @@ def test_scoring_and_continuing_at_once_is_one_after_the_other(learner, prompts)
     assert learner.score_and_generate([], [], sampling, [], bank) == ([], [])
 
 
+def test_what_prompts_begin_with_is_read_once_an_adapter(learner, monkeypatch):
+    bank = scrambled_bank(learner, 2)
+    beginnings = [random_ids(n, n) for n in (50, 16, 10, 135)]
+    pairs = [(b, random_ids(e, e)) for b in beginnings for e in (1, 9, 30)]
+    pairs.append((beginnings[0], []))  # nothing but what is shared
+    prompts = [[*b, *e] for b, e in pairs] * 2
+    shared = [len(b) for b, _ in pairs] * 2
+    owners = [0] * len(pairs) + [1] * len(pairs)
+    golds = [random_ids(1 + i % 5, 70 + i) for i in range(len(prompts))]
+    plain = learner.score_and_generate(prompts, golds, Sampling(40), owners, bank)
+
+    rows = []
+    hidden = learner.hidden
+    monkeypatch.setattr(
+        learner, "hidden", lambda row, *rest: (rows.append(row), hidden(row, *rest))[1]
+    )
+    scores, texts = learner.score_and_generate(prompts, golds, Sampling(40), owners, bank, shared)
+    all_tokens = sum(map(len, prompts)) + sum(map(len, golds))
+    saved = 2 * (3 * 48 + 2 * 16 + 0 + 2 * 128)
+    assert all_tokens - saved < len(rows[0].ids) <= all_tokens - saved + 16
+    assert texts == plain[1]
+    assert scores == pytest.approx(plain[0], abs=1e-5)
+    assert texts == learner.generate(prompts, Sampling(40), owners, bank, shared=shared)
+    for i, prompt in enumerate(prompts):
+        given = [prompt], [golds[i]], Sampling(40), [owners[i]], bank, [shared[i]]
+        assert learner.score_and_generate(*given) == ([scores[i]], [texts[i]])
+
+
 def test_adapters_matter(llama, prompts):
     bank = scrambled_bank(llama, 2)
     plain = llama.generate(prompts, Sampling(12))

@@ -14,6 +14,7 @@ from seal_env.packing import (
     Layout,
     bucket,
     padded_rows,
+    scaled_attention,
     to_blocks,
     to_rows,
 )
@@ -120,3 +121,12 @@ def test_activations_round_alike_everywhere_on_any_number_of_threads(threads, in
             assert torch.equal(x.grad[:, start : start + 16], piece.grad)
     finally:
         torch.set_num_threads(kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_last_queries_attend_as_they_do_among_all(dtype):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 24, n, 8, generator=generator).to(dtype) for n in (4, 2, 2))
+    whole = scaled_attention(q, k, v, None, causal=True)
+    last = scaled_attention(q[:, 16:], k, v, None, causal=True)
+    torch.testing.assert_close(last, whole[:, 16:])
