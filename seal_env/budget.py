@@ -20,7 +20,7 @@ from seal_env.learner import Learner
 from seal_env.memory import available_memory
 from seal_env.packing import FullPass, Layout
 
-QUICK = {"cpu": 2048}
+QUICK = {"cpu": 1024}
 """Tokens beyond which a pass gets no quicker per token, by kind of device: on a CPU, once the
 matrix products are large enough, smaller passes stay in its caches."""
 QUICK_ELSEWHERE = 32768
