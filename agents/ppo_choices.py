@@ -1,9 +1,9 @@
 """Agent `ppo-choices`: stable-baselines3's PPO on choices from a menu instead of text.
 
-PPO (Schulman et al. 2017, arXiv 1707.06347) with SB3's stock ``MultiInputPolicy``: it reads the
-learner's state and a few numbers about the context, and chooses what kind of self-edit to write
-(`seal_env.wrappers.menus`). A policy of some thousand parameters, against which a language model
-that writes freely has to show what its freedom is worth.
+PPO (Schulman et al. 2017, arXiv 1707.06347) with SB3's stock ``MultiInputPolicy``: it reads a few
+numbers about the context and, if wanted, the learner's state, and chooses what kind of self-edit
+to write (`seal_env.wrappers.menus`). A policy of some thousand parameters, against which a language
+model that writes freely has to show what its freedom is worth.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 from torch import Tensor
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
@@ -37,6 +38,12 @@ from seal_env.wrappers.text_vec import stacked
 
 WEIGHTS, STATE = "policy.safetensors", "policy.json"
 """A checkpoint's files: what the policy and its optimiser hold, and what it chooses from."""
+SUITED: dict[str, dict[str, Any]] = {
+    # What counts on a grid is in three of the menu's ten numbers; beside a hidden state of more
+    # than a hundred they are found out much later (docs/lab-log.md).
+    "tiny-grids": {"read_state": False},
+}
+"""Model to what suits it, where the default does not."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class PPOChoicesOptions(AgentOptions):
     such end."""
     width: int = 64
     """Width of the two hidden layers, of the policy as of the value function."""
+    read_state: bool = True
+    """Whether it reads the learner's state, or only what the menu says of the context."""
 
     def __post_init__(self) -> None:
         if min(self.n_epochs, self.width) < 1 or self.batch_size < 2:
@@ -77,6 +86,22 @@ class PPOChoicesOptions(AgentOptions):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"ppo-choices: {name} must be finite and not < 0")
 
+    @classmethod
+    def suited(cls, model: str) -> Self:
+        """The settings that suit a model."""
+        return cls(**SUITED.get(model, {}))
+
+
+class OnlyFeatures(BaseFeaturesExtractor):
+    """What the menu says of the context, without the learner's state."""
+
+    def __init__(self, observation_space: gym.spaces.Dict) -> None:
+        super().__init__(observation_space, gym.spaces.flatdim(observation_space["features"]))
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """The row of numbers."""
+        return observations["features"]
+
 
 class PPOChoices(Agent):
     """Chooses self-edits from a menu, and learns by PPO which to choose."""
@@ -88,6 +113,7 @@ class PPOChoices(Agent):
         assert isinstance(context.options, PPOChoicesOptions)
         options = asdict(context.options)
         menu, width = options.pop("menu"), options.pop("width")
+        reader = CombinedExtractor if options.pop("read_state") else OnlyFeatures
         settings = {name: getattr(context.env, name) for name in EnvConfig.__dataclass_fields__}
         env = ChoiceVecEnv(gym.make_vec("SelfEdit-v0", num_envs=1, **settings), menu)
         self.view = env.view
@@ -97,7 +123,7 @@ class PPOChoices(Agent):
                 "MultiInputPolicy",
                 env,
                 n_steps=context.options.batch_size,
-                policy_kwargs={"net_arch": [width, width]},
+                policy_kwargs={"net_arch": [width, width], "features_extractor_class": reader},
                 seed=context.seed % (1 << 32),
                 device="cpu",
                 **options,
@@ -227,7 +253,7 @@ class PPOChoices(Agent):
             "choices": [[choice.name, *choice.options] for choice in menu.choices],
             "features": list(menu.features),
             "width": options.width,
-            "model_state": list(state.shape),
+            "model_state": list(state.shape) if options.read_state else [],
         }
 
 

@@ -165,6 +165,25 @@ def test_bad_settings_are_refused(wrong):
         PPOChoicesOptions(**wrong)
 
 
+def test_the_learners_state_can_be_left_unread(models, tmp_path):
+    learner, seen = agent(models, read_state=False), observations(16)
+    other = [o | {"model_state": o["model_state"] + 1} for o in seen]
+    assert learner.act(seen, range(16)) == learner.act(other, range(16))
+    numbers = [*rounds(learner, 12, questions)]
+    assert numbers[-1]["entropy_loss"] > numbers[0]["entropy_loss"]
+    learner.save(tmp_path)
+    again = agent(models, read_state=False)
+    again.load(tmp_path)
+    assert again.act(seen, range(16)) == learner.act(seen, range(16))
+    with pytest.raises(UserError, match="another model_state"):
+        agent(models).load(tmp_path)
+
+
+def test_a_model_may_be_suited_by_other_settings():
+    assert PPOChoicesOptions.suited("tiny") == PPOChoicesOptions()
+    assert PPOChoicesOptions.suited("tiny-grids").read_state is False
+
+
 def test_the_menu_of_the_task_is_the_default(models):
     config = EnvConfig(**identity(2, 3, model=models["llama"]))
     learner = PPOChoices(AgentContext(config, options=PPOChoicesOptions()))
