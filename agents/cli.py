@@ -19,6 +19,7 @@ from rich.console import Console
 
 from seal_agents.report import report
 from seal_agents.settings import read_pairs
+from seal_agents.suited import REWARDS, run_settings
 from seal_agents.train import EvaluateConfig, TrainConfig, agent_class, evaluate, train
 from seal_env.edits import EDITS
 from seal_env.episodes import EnvConfig
@@ -131,8 +132,10 @@ def _run(argv: list[str]) -> None:
 
 def _train(argv: list[str]) -> None:
     agent = _early(argv, "agent", TrainConfig.agent)
-    options = agent_class(agent).Options.suited(_early(argv, "model", EnvConfig.model))
-    default = TrainCommand(TrainConfig(_env(argv), agent, options))
+    model = _early(argv, "model", EnvConfig.model)
+    options = agent_class(agent).Options.suited(model)
+    env = replace(_env(argv), reward=REWARDS.get(model, EnvConfig.reward))
+    default = TrainCommand(TrainConfig(env, agent, options, **run_settings(agent, model)))
     chosen = _parse("train", TrainCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
     train(config, chosen.resume, chosen.overwrite, Console())

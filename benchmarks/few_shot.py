@@ -27,6 +27,7 @@ from seal_agents.build import agent_class
 from seal_agents.configs import EvaluateConfig, TrainConfig
 from seal_agents.run import Record, RunFolder
 from seal_agents.stats import Estimate, bootstrap_mean
+from seal_agents.suited import REWARDS, run_settings
 from seal_agents.train import evaluate, train
 from seal_env.episodes import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
@@ -46,22 +47,23 @@ class Args:
     """Agents that are trained."""
     seeds: int = 3
     """Runs of each; they are numbered from 0."""
-    rounds: int = 3
-    """Rounds of each run."""
-    problems: int = 16
+    rounds: int | None = None
+    """Rounds of each run; this and the next two are what `seal-env train` takes if left out."""
+    problems: int | None = None
     """Problems in a round."""
-    samples: int = 8
+    samples: int | None = None
     """Self-edits tried for each."""
     test_problems: int = 20
     """Held-out problems."""
     fixed: int | None = None
-    """Which recipe of the menu is the fixed one, counted from 0; None for the middle one."""
+    """Which recipe of the menu is the fixed one, counted from 0; None for all tools with the
+    middle rate and the middle number of epochs."""
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(
         default_factory=lambda: EnvConfig(
             task="few-shot",
             model="tiny-grids",
             edit="directives",
-            reward="accuracy + 0.3 * log_likelihood",
+            reward=REWARDS["tiny-grids"],
         )
     )
     """The environment."""
@@ -75,14 +77,17 @@ class Args:
             UserError: One cannot be used.
         """
         for name in ("seeds", "rounds", "problems", "samples", "test_problems"):
-            if getattr(self, name) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1")
         for agent in self.agents:
             agent_class(agent)  # an unknown one is told before anything is done
 
 
-def recipes(env: EnvConfig) -> list[str]:
-    """Every recipe on the task's menu, as a directive.
+def recipes(env: EnvConfig) -> tuple[list[str], int]:
+    """Every recipe on the task's menu as a directive, and which of them is the middling one.
+
+    That is what one takes who knows nothing of the tasks: all tools, the middle rate, the middle
+    number of epochs.
 
     Raises:
         UserError: The task's menu is none of recipes.
@@ -91,14 +96,17 @@ def recipes(env: EnvConfig) -> list[str]:
     menu = load_menu(None, task, make_language(env), (env.edit, env.task))
     if not isinstance(menu, DirectiveMenu):
         raise UserError(f"--edit {env.edit}: the benchmark is about directives")
-    return [menu.render("", chosen) for chosen in menu.combinations()]
+    grid, every = menu.grid, list(menu.combinations())
+    rate, epochs = ((len(options) - 1) // 2 for options in (grid.learning_rates, grid.epochs))
+    middling = (*(1 for _ in grid.tools), rate, epochs, 0)
+    return [menu.render("", chosen) for chosen in every], every.index(middling)
 
 
 def run(args: Args, console: Console) -> dict[str, Any]:
     """Trains, evaluates and writes what came of it; returns the figures."""
     args.check()
-    written = recipes(args.env)
-    middle = len(written) // 2 if args.fixed is None else args.fixed
+    written, middle = recipes(args.env)
+    middle = middle if args.fixed is None else args.fixed
     if not 0 <= middle < len(written):
         raise UserError(f"--fixed {middle}: the menu has {len(written)} recipes")
     files = [f"{args.out}/recipes/{index}.json" for index in range(len(written))]
@@ -131,20 +139,25 @@ def _write(folder: Path, written: Sequence[str]) -> None:
 
 
 def _config(args: Args, agent: str, seed: int) -> TrainConfig:
-    return TrainConfig(
-        env=args.env,
-        agent=agent,
-        options=agent_class(agent).Options.suited(args.env.model),
-        rounds=args.rounds,
-        problems=args.problems,
-        samples=args.samples,
-        test_problems=args.test_problems,
-        references=(),
-        checks=1,
-        learner="fixed",
-        seed=seed,
-        out=args.out / agent / f"seed-{seed}",
-    )
+    sizes = {name: getattr(args, name) for name in ("rounds", "problems", "samples")}
+    given = {name: size for name, size in sizes.items() if size is not None}
+    settings = {
+        **run_settings(agent, args.env.model),
+        **given,
+        "env": args.env,
+        "agent": agent,
+        "options": agent_class(agent).Options.suited(args.env.model),
+        "test_problems": args.test_problems,
+        "references": (),
+        "checks": 1,
+        "seed": seed,
+        "out": args.out / agent / f"seed-{seed}",
+    }
+    return TrainConfig(**settings)
+
+
+def _tried(config: TrainConfig) -> int:
+    return config.rounds * config.problems * config.samples
 
 
 def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
@@ -190,7 +203,7 @@ def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
     return {
         "problems": args.test_problems,
         "recipes": count,
-        "evaluations": args.rounds * args.problems * args.samples,
+        "evaluations": {agent: _tried(_config(args, agent, 0)) for agent in args.agents},
         "seconds": seconds,
         "rows": {name: _row(rows[name], families) for name in rows},
         "comparisons": {agent: _compared(rows, agent) for agent in args.agents},

@@ -27,9 +27,8 @@ def folder(tmp_path_factory):
     quick = dataclasses.replace(RECIPES["tiny-grids"], max_tokens=300)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RECIPES, "tiny-grids", quick)
-        patch.setattr(
-            few_shot, "recipes", lambda env: [of([]), of(TOOLS), of(TOOLS[:1], 2), of([])]
-        )
+        written = [of([]), of(TOOLS), of(TOOLS[:1], 2), of([])]
+        patch.setattr(few_shot, "recipes", lambda env: (written, 2))
         assert few_shot.main([*SMALL, "--out", str(out)]) == 0
         first = {p.name: p.read_bytes() for p in out.iterdir() if p.is_file()}
         assert few_shot.main([*SMALL, "--out", str(out)]) == 0
@@ -47,7 +46,7 @@ def test_all_rows_are_there(folder):
         "ppo-choices, trained",
         few_shot.ORACLE,
     ]
-    assert found["recipes"] == 4 and found["evaluations"] == 4
+    assert found["recipes"] == 4 and found["evaluations"] == {"ppo-choices": 4}
     means = {name: row["accuracy"][0] for name, row in found["rows"].items()}
     assert means[few_shot.ORACLE] >= means["best single recipe"] >= means[few_shot.FIXED]
     assert len(found["rows"]["ppo-choices, trained"]["seeds"]) == 2
@@ -86,9 +85,10 @@ def test_comparisons_are_paired_and_the_way_is_a_share():
     assert few_shot._compared(rows, "a")["share of the way to the oracle"] is None
 
 
-def test_the_menu_has_every_recipe_once():
-    written = few_shot.recipes(few_shot.Args().env)
+def test_every_recipe_is_there_once_and_one_of_them_is_middling():
+    written, middle = few_shot.recipes(few_shot.Args().env)
     assert len(written) == len(set(written)) == 4 * 4 * 4 * 2
+    assert written[middle] == write_directive(TOOLS, TOOLS, 0.003, 2)
 
 
 @pytest.mark.parametrize(
