@@ -10,10 +10,11 @@ from threading import Event
 from seal_agents.base import AgentContext, AgentOptions, Observation
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
 from seal_env.constrained import Constraint
+from seal_env.decoding import Sampling
 from seal_env.episodes import default_prompt, make_language, make_task
 from seal_env.errors import UserError
 from seal_env.finetune import Dataset, Example, FinetuneConfig, finetune
-from seal_env.learner import Learner, Sampling
+from seal_env.learner import Learner
 from seal_env.models.loading import load_learner, merged_learner
 from seal_env.prompts import render_prompt
 from seal_env.workers import run_parts, split_evenly

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
+from seal_env.decoding import Sampling
 from seal_env.errors import UserError
-from seal_env.learner import Learner, Sampling
+from seal_env.learner import Learner
 from seal_env.models.loading import load_learner
 from seal_env.packing import FullPass, Layout
 from seal_env.tasks.base import stable_hash

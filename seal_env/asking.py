@@ -14,7 +14,8 @@ from threading import Event
 from typing import NamedTuple
 
 from seal_env.adapters import Bank
-from seal_env.learner import Learner, Sampling
+from seal_env.decoding import Sampling
+from seal_env.learner import Learner
 from seal_env.prompts import render_question
 from seal_env.rewards.base import Score
 from seal_env.tasks.base import Problem, Question, Task

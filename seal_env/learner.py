@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,39 +19,22 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seal_env.adapters import Bank
-from seal_env.constrained import Constraint, Guide
+from seal_env.constrained import Constraint
 from seal_env.decoder import Decoder, is_supported
+from seal_env.decoding import Continuation, Sampling
 from seal_env.packing import (
     ROW_MULTIPLE,
-    Blocks,
     FullPass,
     Layout,
     Pass,
     Row,
-    owner_segments,
     padded_rows,
     running,
-    scaled_attention,
-    whole_blocks,
 )
 from seal_env.prompts import uses_chat
 
 LOGITS = 1 << 23
 """Logits that are computed at a time, which bounds their memory."""
-CACHE_STEP = 32
-"""The key-value cache of a decoder grows by this many tokens at a time."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a text is continued."""
-
-    max_new_tokens: int
-    """Longest continuation, in tokens."""
-    temperature: float = 0.0
-    """0 takes the likeliest token; otherwise tokens are drawn at this temperature."""
-    stop_at_newline: bool = False
-    """Whether a line break ends the continuation (once something was written)."""
 
 
 class Learner:
@@ -252,7 +234,7 @@ class Learner:
         if not prompts:
             return []
         owners = owners or [0] * len(prompts)
-        decoder = _Decoder(self, prompts, owners, bank, sampling, seeds, None, shared)
+        decoder = Continuation(self, prompts, owners, bank, sampling, seeds, None, shared)
         if constraint is not None:
             decoder.guides = [constraint.start() for _ in prompts]
         return decoder.run(progress)[1]
@@ -279,7 +261,7 @@ class Learner:
         """
         if not prompts:
             return [], []
-        decoder = _Decoder(self, prompts, owners, bank, sampling, None, completions, shared)
+        decoder = Continuation(self, prompts, owners, bank, sampling, None, completions, shared)
         return decoder.run(None)
 
     def ends_line(self, tokens: Tensor) -> Tensor:
@@ -318,216 +300,6 @@ class _Losses(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
         return grad * outer[0].to(grad.dtype)[:, None], None, None, None
-
-
-class _DecodePass(Pass):
-    """One new token of every running sequence, attending to its sequence's cache."""
-
-    def __init__(self, decoder: _Decoder) -> None:
-        owners, counts = owner_segments(
-            decoder.owners[decoder.active], np.ones(len(decoder.active), dtype=np.int64)
-        )
-        rows = padded_rows(len(decoder.active))
-        super().__init__(owners, Blocks.build(counts, rows, decoder.learner.device))
-        self.decoder = decoder
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        out = torch.zeros_like(q)
-        for cache in self.decoder.caches:
-            rows, slots = cache.rows, cache.slots
-            keys, values = cache.keys[layer], cache.values[layer]
-            keys[cache.index, slots] = k[rows]
-            values[cache.index, slots] = v[rows]
-            mixed = scaled_attention(
-                q[rows].unsqueeze(1), keys, values, scale, causal=False, mask=cache.mask
-            )
-            out[rows] = mixed.squeeze(1)
-        return out
-
-
-class _Cache:
-    """Keys and values of the running sequences whose prompts have the same bucket."""
-
-    def __init__(self, members: np.ndarray, lengths: np.ndarray, room: int) -> None:
-        self.members, self.lengths, self.room = members, lengths, room
-        self.keys: dict[int, Tensor] = {}
-        self.values: dict[int, Tensor] = {}
-
-    def prepare(self, active: np.ndarray, step: int, capacity: int, like: Tensor) -> None:
-        """Gets ready for the token at position `lengths + step` of each sequence."""
-        device, dtype = like.device, like.dtype
-        for tensors in (self.keys, self.values):
-            for layer, tensor in tensors.items():
-                if tensor.shape[1] < capacity:
-                    missing = capacity - tensor.shape[1]
-                    tensors[layer] = F.pad(tensor, (0, 0, 0, 0, 0, missing))
-        self.rows = torch.from_numpy(np.searchsorted(active, self.members)).to(device)
-        self.index = torch.arange(len(self.members), device=device)
-        self.slots = torch.from_numpy(self.lengths + step).to(device)
-        visible = torch.arange(capacity, device=device)[None] <= self.slots[:, None]
-        mask = torch.zeros(visible.shape, dtype=dtype, device=device)
-        self.mask = mask.masked_fill_(~visible, -math.inf)[:, None, None]
-
-    def keep(self, stay: np.ndarray) -> None:
-        """Drops the sequences that are done."""
-        chosen = torch.from_numpy(np.flatnonzero(stay))
-        self.members, self.lengths = self.members[stay], self.lengths[stay]
-        for tensors in (self.keys, self.values):
-            for layer, tensor in tensors.items():
-                tensors[layer] = tensor[chosen.to(tensor.device)]
-
-
-class _Decoder:
-    """Continues packed prompts with a key-value cache per bucket of prompt lengths."""
-
-    def __init__(
-        self,
-        learner: Learner,
-        prompts: Sequence[Sequence[int]],
-        owners: Sequence[int],
-        bank: Bank | None,
-        sampling: Sampling,
-        seeds: Sequence[int] | None,
-        scored: Sequence[Sequence[int]] | None = None,
-        shared: Sequence[int] | None = None,
-    ) -> None:
-        self.learner, self.bank, self.sampling = learner, bank, sampling
-        self.order = np.argsort(np.asarray(owners), kind="stable")
-        self.prompts = [prompts[i] for i in self.order]
-        self.owners = np.asarray(owners)[self.order]
-        self.lengths = np.array([len(p) for p in self.prompts])
-        self.scored = None if scored is None else [scored[i] for i in self.order]
-        self.shared = [0 if shared is None else shared[i] for i in self.order]
-        self.likelihoods: list[float] = []
-        self.active = np.arange(len(self.prompts))
-        self.texts: list[list[int]] = [[] for _ in self.prompts]
-        self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
-        self.caches: list[_Cache] = []
-        self.guides: list[Guide] = []
-
-    def run(self, progress: Callable[[int], None] | None) -> tuple[list[float], list[list[int]]]:
-        """Mean log-probabilities of what is scored, if anything is, and the continuations."""
-        hidden = self._prefill()
-        for step in range(self.sampling.max_new_tokens):
-            tokens = self._choose(hidden, step)
-            going = self._append(tokens)
-            if progress is not None:
-                progress(len(self.prompts) - int(going.sum()))
-            if not going.any() or step + 1 == self.sampling.max_new_tokens:
-                break
-            self._drop(going)
-            hidden = self._step(tokens[going], step)
-        places = np.argsort(self.order)
-        return [self.likelihoods[i] for i in places if self.likelihoods], [
-            self.texts[i] for i in places
-        ]
-
-    def _prefill(self) -> Tensor:
-        # What is scored stands behind its prompt. Its keys and values are never looked at by a
-        # continuation, which writes its own over them.
-        scored = self.scored or [[] for _ in self.prompts]
-        sequences: list[Sequence[int]] = []
-        owners, before, places, cuts = [], [], [], []
-        beginnings: dict[tuple[int, tuple[int, ...]], int] = {}
-        for prompt, behind, owner, shared in zip(
-            self.prompts, scored, self.owners.tolist(), self.shared, strict=True
-        ):
-            cut = whole_blocks(min(shared, len(prompt) - 1))
-            key = owner, tuple(prompt[:cut])
-            if cut and key not in beginnings:
-                beginnings[key] = len(sequences)
-                sequences.append(prompt[:cut])
-                owners.append(owner)
-                before.append(-1)
-            places.append(len(sequences))
-            cuts.append(cut)
-            sequences.append([*prompt[cut:], *behind])
-            owners.append(owner)
-            before.append(beginnings[key] if cut else -1)
-        layout = Layout(sequences, owners, self.learner.device, np.array(before))
-        own = np.full(len(sequences), -1)
-        own[places] = np.arange(len(places))
-        groups = zip(layout.blocks.members, layout.blocks.shapes, layout.before, strict=True)
-        caches: list[_Cache | None] = []
-        for members, (_, room), earlier in groups:
-            chosen = own[members]
-            passed = cuts[chosen[0]] if earlier is not None else 0
-            is_prompt = bool((chosen >= 0).all())
-            cache = _Cache(chosen, self.lengths[chosen], passed + room) if is_prompt else None
-            caches.append(cache)
-        self.caches = [cache for cache in caches if cache is not None]
-
-        def keep(layer: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-            for cache, k, v in zip(caches, keys, values, strict=True):
-                if cache is not None:
-                    cache.keys[layer], cache.values[layer] = k, v
-
-        hidden = self.learner.hidden(layout.row, FullPass(layout, keep), self.bank)
-        starts, left = layout.starts[places], self.lengths - np.array(cuts)
-        if self.scored is not None:
-            texts = [sequences[place] for place in places]
-            self.likelihoods = self.learner.mean_log_probs(hidden, starts, texts, left.tolist())
-        return hidden[torch.from_numpy(starts + left - 1).to(self.learner.device)]
-
-    def _step(self, tokens: np.ndarray, step: int) -> Tensor:
-        device = self.learner.device
-        run = _DecodePass(self)
-        row = Row.build(tokens, self.lengths[self.active] + step, device)
-        for cache in self.caches:
-            capacity = cache.room + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
-            cache.prepare(self.active, step, capacity, next(iter(cache.keys.values())))
-        return self.learner.hidden(row, run, self.bank)[: len(tokens)]
-
-    def _choose(self, hidden: Tensor, step: int) -> np.ndarray:
-        rows = padded_rows(len(hidden))
-        logits = self.learner.head(F.pad(hidden, (0, 0, 0, rows - len(hidden))))[: len(hidden)]
-        if self.guides:
-            allowed = np.stack([self.guides[i].allowed() for i in self.active])
-            forbidden = torch.from_numpy(~allowed).to(logits.device)
-            logits = logits.masked_fill(forbidden, -math.inf)
-        if self.noise is None:
-            return logits.argmax(-1).cpu().numpy()
-        scaled = (logits.double() / self.sampling.temperature).softmax(-1).cumsum(-1)
-        drawn = self.noise[self.active, step].to(scaled)[:, None] * scaled[:, -1:]
-        return torch.searchsorted(scaled, drawn, right=True)[:, 0].cpu().numpy()
-
-    def _append(self, tokens: np.ndarray) -> np.ndarray:
-        """Writes the new tokens down; returns which of the active sequences go on."""
-        going = ~np.isin(tokens, self.learner.stop_ids)
-        if self.sampling.stop_at_newline:
-            breaks = self.learner.ends_line(torch.from_numpy(tokens).to(self.learner.device))
-            written = np.array([bool(self.texts[i]) for i in self.active])
-            going &= ~(breaks.cpu().numpy() & written)
-        for i, token, goes in zip(self.active, tokens, going, strict=True):
-            if goes:
-                self.texts[i].append(int(token))
-                if self.guides:
-                    self.guides[i].take(token)
-        written = np.array([len(self.texts[i]) for i in self.active])
-        going &= self.lengths[self.active] + written <= self.learner.max_length
-        return going
-
-    def _drop(self, going: np.ndarray) -> None:
-        if going.all():
-            return
-        done = set(self.active[~going].tolist())
-        self.active = self.active[going]
-        for cache in self.caches:
-            stay = np.array([i not in done for i in cache.members.tolist()])
-            if not stay.all():
-                cache.keep(stay)
-        self.caches = [cache for cache in self.caches if len(cache.members)]
-
-
-def _uniforms(seeds: Sequence[int] | None, order: np.ndarray, sampling: Sampling) -> Tensor:
-    """The numbers in [0, 1) that decide what is drawn, shape (prompts, max_new_tokens)."""
-    if seeds is None:
-        raise ValueError("sampling at a temperature above 0 needs one seed a prompt")
-    rows = []
-    for i in order:
-        generator = torch.Generator().manual_seed(int(seeds[i]))
-        rows.append(torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64))
-    return torch.stack(rows)
 
 
 def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -9,10 +9,11 @@ from helpers import random_ids, weights_hash
 from transformers.pytorch_utils import Conv1D
 
 import seal_env  # noqa: F401 (registers SelfEdit-v0)
+from seal_env.decoding import Sampling
 from seal_env.deltas import DeltaBank, Deltas, matrix_of
 from seal_env.edits.base import Change
 from seal_env.edits.weights import Weights, WeightsConfig
-from seal_env.learner import Learner, Sampling
+from seal_env.learner import Learner
 from seal_env.models.loading import load_learner
 from seal_env.packing import FullPass, Layout
 from seal_env.tasks.base import Problem

@@ -5,7 +5,7 @@ import torch
 from helpers import random_ids, scrambled_bank
 from transformers import AutoModelForCausalLM
 
-from seal_env.learner import Sampling
+from seal_env.decoding import Sampling
 
 LENGTHS = (5, 17, 40, 3, 33, 16, 70)
 

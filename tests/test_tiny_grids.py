@@ -5,10 +5,10 @@ from random import Random
 
 import pytest
 
+from seal_env.decoding import Sampling
 from seal_env.edits.directives import Directives, write_directive
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, Request
-from seal_env.learner import Sampling
 from seal_env.models.grid_corpus import PAIRS, GridCorpus
 from seal_env.models.loading import load_learner
 from seal_env.models.making import IGNORED

@@ -18,9 +18,10 @@ from random import Random
 import numpy as np
 import tyro
 
+from seal_env.decoding import Sampling
 from seal_env.edits.training_data import TrainingData
 from seal_env.inner_loop import InnerLoop, Request
-from seal_env.learner import Learner, Sampling
+from seal_env.learner import Learner
 from seal_env.models.corpus import Corpus
 from seal_env.models.loading import load_learner
 from seal_env.models.making import (
