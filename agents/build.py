@@ -9,10 +9,13 @@ from typing import Any
 
 from seal_agents import AGENTS
 from seal_agents.base import Agent, AgentContext, AgentOptions, Progress
+from seal_agents.configs import TrainConfig
 from seal_agents.policy import ADAPTER, PolicyOptions
 from seal_agents.run import RunFolder
+from seal_env.env import make_config
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
+from seal_env.inner_loop import InnerLoopConfig
 
 
 @dataclass(frozen=True)
@@ -128,3 +131,19 @@ def restored(kind: type[Any], values: Mapping[str, Any]) -> Any:
         return kind(**known)
     except TypeError as error:
         raise UserError(f"settings do not fit {kind.__name__}: {error}") from error
+
+
+def trained_with(run: RunFolder) -> TrainConfig:
+    """The settings of a run of `train`, but for the agent's own.
+
+    Raises:
+        UserError: It is none, or has trained nothing yet.
+    """
+    known = run.read_json("config.json") or {"command": None}
+    if known["command"] != "train" or not run.rounds_done():
+        raise UserError(f"--run {run.path}: trained nothing; give the run of a trained agent")
+    env = dict(known["env"])
+    env["inner"] = restored(InnerLoopConfig, env["inner"])
+    names = {f.name for f in fields(TrainConfig)} - {"env", "options", "out", "references"}
+    settings = {name: known[name] for name in names & set(known)}
+    return TrainConfig(env=make_config(env), **settings)

@@ -19,7 +19,7 @@ import tyro
 from rich.console import Console
 
 from seal_agents.base import Agent, Experience, Observation
-from seal_agents.build import build, make, restored
+from seal_agents.build import build, make, trained_with
 from seal_agents.collect import Stage, collect
 from seal_agents.configs import TrainConfig
 from seal_agents.imitation import Imitation, imitate
@@ -29,10 +29,8 @@ from seal_agents.report import plot_comparison, print_summary, summarise
 from seal_agents.rest_em import best
 from seal_agents.rounds import round_problems
 from seal_agents.run import Record, RunFolder
-from seal_env.env import make_config
 from seal_env.episodes import EnvConfig, make_task
 from seal_env.errors import UserError
-from seal_env.inner_loop import InnerLoopConfig
 from seal_env.models.loading import load_learner
 from seal_env.tasks.base import Problem, Task
 from seal_env.vector import SelfEditVectorEnv
@@ -86,7 +84,7 @@ class DistilCommand:
 def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
     """Runs `seal-env distil`; returns the summary."""
     given = RunFolder.existing(config.run)
-    taught = _trained_with(given)
+    taught = trained_with(given)
     out = config.out or config.run.with_name(f"{config.run.name}-distilled")
     RunFolder.check(out, resume, overwrite)
     env = replace(taught.env, adapter=None, split="test")
@@ -116,18 +114,6 @@ def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console
         console.print(line, markup=False, highlight=False)
     console.print(f"wrote {run.path}/summary.json", markup=False)
     return summary
-
-
-def _trained_with(run: RunFolder) -> TrainConfig:
-    """The settings of the run that is distilled."""
-    known = run.read_json("config.json")
-    if known["command"] != "train" or not run.rounds_done():
-        raise UserError(f"--run {run.path}: trained nothing yet; give the run of a trained agent")
-    env = dict(known["env"])
-    env["inner"] = restored(InnerLoopConfig, env["inner"])
-    names = {f.name for f in fields(TrainConfig)} - {"env", "options", "out", "references"}
-    settings = {name: known[name] for name in names & set(known)}
-    return TrainConfig(env=make_config(env), **settings)
 
 
 def _described(config: DistilConfig, taught: TrainConfig) -> dict[str, Any]:
