@@ -15,7 +15,7 @@ from seal_agents.run import RunFolder
 from seal_env.episodes import EnvConfig
 from seal_env.testing import identity
 
-LINES = 2 * 6 + 5 * 3
+LINES = 2 * 6 + 4 * 3
 
 
 @pytest.fixture(scope="module")
