@@ -86,7 +86,7 @@ AGENTS = {
     "ppo": Arm("ppo", problems=10, samples=10),
     "grpo": Arm("grpo", problems=10, samples=10),
     "rloo": Arm("rloo", problems=10, samples=10),
-    "ppo-choices": Arm("ppo-choices"),
+    "ppo-choices": Arm("ppo-choices", problems=8, samples=4),
 }
 """Name to arm; the round sizes are those that suit each agent."""
 
