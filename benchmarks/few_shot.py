@@ -173,7 +173,7 @@ def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
     grid = RunFolder.existing(args.out / "grid")
     of_recipes = [_rows(grid, f"always:{args.out}/recipes/{i}.json") for i in range(count)]
     accuracy = np.array([[r["accuracy"] for r in rows] for rows in of_recipes])
-    best = accuracy.argmax(axis=0)
+    best = np.argwhere(accuracy == accuracy.max(axis=0))
     none = _rows(grid, "none")
     rows: dict[str, dict[str, Any]] = {
         NONE: {"accuracy": np.array([r["accuracy"] for r in none]), "records": none},
@@ -198,7 +198,7 @@ def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
         seconds[agent] = [float(run.read_json("summary.json")["seconds"]) for run in runs]
     rows[ORACLE] = {
         "accuracy": accuracy.max(axis=0),
-        "records": [of_recipes[b][i] for i, b in enumerate(best)],
+        "records": [of_recipes[recipe][i] for recipe, i in best],  # all that are equally good
     }
     return {
         "problems": args.test_problems,
