@@ -88,10 +88,10 @@ def check_fits(
         )
 
 
-def adapters_at_once(device: torch.device, size: int) -> int:
-    """Adapters of so many weights that may be trained side by side."""
+def learners_at_once(device: torch.device, numbers: int) -> int:
+    """Learners that may be held side by side, each of which takes so many float32 numbers."""
     free = available_memory(device)
-    return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * STATES * size))))
+    return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * numbers))))
 
 
 @lru_cache

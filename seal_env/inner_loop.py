@@ -18,7 +18,7 @@ from torch import Tensor
 from seal_env.adapters import AdapterBank, Bank, LoraConfig, find_targets
 from seal_env.asking import Asker, Progress
 from seal_env.basis import Basis
-from seal_env.budget import adapters_at_once, check_fits, token_budget
+from seal_env.budget import STATES, check_fits, learners_at_once, token_budget
 from seal_env.deltas import DeltaBank, Deltas
 from seal_env.edits.base import SelfEdit
 from seal_env.errors import UserError
@@ -155,11 +155,20 @@ class InnerLoop:
         jobs = [self.prepare(request) for request in requests]
         longest = max((len(e.ids) for job in jobs for e in job.data.examples), default=0)
         check_fits(self.learner, self.targets, self.config.lora, self.tokens_per_pass, longest)
-        together = adapters_at_once(self.learner.device, self.new_bank(0).size)
+        numbers = [STATES * self.new_bank(0).size, *map(self._dense, requests)]
+        together = learners_at_once(self.learner.device, max(numbers))
         outcomes: list[Outcome] = []
         for start in range(0, len(jobs), together):
             outcomes += self._run_together(jobs[start : start + together], progress)
         return outcomes
+
+    def _dense(self, request: Request) -> int:
+        """How many numbers the matrices take that a request changes as they are."""
+        touched = {change.name for change in request.edit.changes}
+        if isinstance(request.start, Deltas):
+            touched |= set(request.start.matrices)
+        sizes = (self.learner.model.get_submodule(name).weight.numel() for name in touched)
+        return 2 * sum(sizes)  # differences on their own, and stacked with those of the others
 
     def baselines(
         self, problems: Iterable[Problem], progress: Progress | None = None

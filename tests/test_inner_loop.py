@@ -11,7 +11,7 @@ import torch
 from helpers import INNER, MAX_LENGTH, weights_hash
 
 from seal_env import budget, inner_loop
-from seal_env.edits.base import SelfEdit, Training
+from seal_env.edits.base import Change, SelfEdit, Training
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
 from seal_env.tasks.base import Generated
@@ -113,6 +113,31 @@ def test_a_budget_too_small_for_one_sequence_is_refused_before_anything_runs(lla
     with pytest.raises(UserError, match=f"too small for one sequence, which may have {MAX_LENGTH}"):
         InnerLoop(llama, TASK, wrong)
     InnerLoop(llama, TASK, dataclasses.replace(wrong, max_tokens=MAX_LENGTH - 1))
+
+
+def test_changed_matrices_that_do_not_fit_into_memory_take_turns(llama, monkeypatch):
+    loop = InnerLoop(llama, TASK, INNER)
+    layer = "model.layers.0.mlp"
+    changes = [Change(f"{layer}.{part}_proj", None, None, "scale", 3.0) for part in ("up", "down")]
+    requests = [
+        Request(TASK.problem("train", i), SelfEdit(changes=tuple(changes)), 0) for i in range(4)
+    ]
+    expected = loop.run(requests)
+    one = 2 * sum(llama.model.get_submodule(c.name).weight.numel() for c in changes)
+    assert one > budget.STATES * loop.new_bank(0).size
+    together = []
+    real = InnerLoop._run_together
+    monkeypatch.setattr(
+        InnerLoop,
+        "_run_together",
+        lambda s, jobs, p: together.append(len(jobs)) or real(s, jobs, p),
+    )
+    room = int(3.5 * 4 * one / budget.SHARE)
+    monkeypatch.setattr(budget, "available_memory", lambda device: room)
+    found = loop.run(requests)
+    assert together == [3, 1]
+    assert [outcome.after for outcome in found] == [outcome.after for outcome in expected]
+    assert any(outcome.after != outcome.before for outcome in found)
 
 
 def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, monkeypatch):
