@@ -153,9 +153,9 @@ def training_flops(work: Workload) -> float:
     total = 0.0
     for data in work.datasets:
         for example in data.examples:
-            length = len(example.ids)
+            length = len(example.ids) - 1  # nothing follows the last token, so it is not read
             total += length * (4 * linear + 6 * adapter)
-            total += (length - 1) * 4 * head.weight.numel()
+            total += length * 4 * head.weight.numel()
             total += 6 * length * length * width * int(shape.num_hidden_layers)
     return total * epochs
 

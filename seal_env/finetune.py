@@ -251,7 +251,8 @@ def _one_pass(
     """One forward and backward pass; returns each label's adapter and its part of the loss."""
     examples = [example for piece in pieces for example in piece.examples]
     owners = np.repeat([p.owner for p in pieces], [len(p.examples) for p in pieces])
-    layout = Layout([e.ids for e in examples], owners.tolist(), learner.device)
+    # The last token is learned and never read: nothing follows it.
+    layout = Layout([e.ids[:-1] for e in examples], owners.tolist(), learner.device)
     rows: list[np.ndarray] = []
     labels: list[int] = []
     counts: list[int] = []
