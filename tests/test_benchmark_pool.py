@@ -43,8 +43,10 @@ def test_a_failed_job_is_told_and_the_others_are_done(tmp_path):
 def test_no_process_outlives_the_one_that_started_it(tmp_path, how):
     os.mkfifo(tmp_path / "fifo")
     code = (
-        "import pool_jobs, sys\n"
+        "import pool_jobs, signal, sys\n"
         "from benchmarks.pool import in_processes\n"
+        # What runs in the background of a shell is started deaf to it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "if __name__ == '__main__':\n"
         "    list(in_processes(pool_jobs.work, [('wait', sys.argv[1])] * 2, 2))\n"
     )
