@@ -40,19 +40,22 @@ class Algorithm:
     kind: type[BaseAlgorithm]
     """The class."""
     settings: Mapping[str, Any]
-    """Its arguments: rollouts of 200 self-edits instead of 2,048 and more."""
+    """Its arguments: few steps of many environments, where SB3 expects many of one."""
     policy: str = "MultiInputPolicy"
     """Its stock policy."""
     discrete: bool = False
     """Whether it takes one choice among all combinations only."""
 
 
-ROLLOUT = {"n_steps": 10, "batch_size": 50}
+ROLLOUT = {"n_steps": 2, "batch_size": 50}
 ALGORITHMS = {
     "PPO": Algorithm(PPO, ROLLOUT | {"learning_rate": 1e-3}),
-    "A2C": Algorithm(A2C, {}),
+    "A2C": Algorithm(A2C, {"n_steps": 1}),
     "DQN": Algorithm(
-        DQN, {"learning_starts": 200, "target_update_interval": 200, "train_freq": 1}, discrete=True
+        DQN,
+        {"learning_starts": 200, "target_update_interval": 200, "train_freq": 1}
+        | {"gradient_steps": -1},
+        discrete=True,
     ),
     "TRPO": Algorithm(TRPO, ROLLOUT),
     "RecurrentPPO": Algorithm(RecurrentPPO, ROLLOUT, "MultiInputLstmPolicy"),
@@ -71,7 +74,7 @@ class Args:
     """Runs of each; they are numbered from 0."""
     steps: int = 2000
     """Self-edits that each may try."""
-    envs: int = 20
+    envs: int = 100
     """Self-edits side by side."""
     test_problems: int = 50
     """Held-out problems."""

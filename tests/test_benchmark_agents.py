@@ -40,7 +40,9 @@ def test_all_arms_spend_the_same_budget(name):
         one = config(name, budget)
         spent = one.rounds * one.problems * one.samples
         assert budget / 2 < spent <= budget and one.checks == min(4, one.rounds)
-    assert spent == 2000 and one.learner == "fixed" and one.fresh_test_seeds
+    # Rounds are whole.
+    assert 2000 - one.problems * one.samples < spent and one.learner == "fixed"
+    assert one.fresh_test_seeds
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
