@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# A clipped policy moves a little a round, so it needs many (docs/lab-log.md).
+_MANY_ROUNDS = {"rounds": 12, "problems": 8, "samples": 4}
 RUNS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "tiny": {"ppo-choices": _MANY_ROUNDS},
     "tiny-grids": {
         # Test-time training takes several times as long as finetuning on a few lines, and a
         # learner that follows a writer of directives forgets how to read grids (docs/lab-log.md).
         "": {"problems": 16, "test_problems": 40, "learner": "fixed"},
-        # A clipped policy moves a little a round, so it needs many.
-        "ppo-choices": {"rounds": 12, "problems": 8, "samples": 4},
+        "ppo-choices": _MANY_ROUNDS,
     },
 }
 """Model, then agent ("" for all) to fields of `TrainConfig`."""

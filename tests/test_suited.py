@@ -35,8 +35,8 @@ def test_what_suits_a_model_is_taken_unless_something_else_is_said(chosen):
 
 
 def test_other_models_have_the_usual_settings(chosen):
-    found, usual = chosen("--agent ppo-choices"), TrainConfig()
-    assert run_settings("ppo-choices", "tiny") == {}
+    found, usual = chosen("--agent rest-em"), TrainConfig()
+    assert run_settings("rest-em", "tiny") == run_settings("ppo-choices", "another") == {}
     for name in ("rounds", "problems", "samples", "learner", "test_problems"):
         assert getattr(found, name) == getattr(usual, name)
     assert found.env.reward == usual.env.reward == "accuracy"
