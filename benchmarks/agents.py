@@ -28,6 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from benchmarks.agents_plot import plot
 from benchmarks.agents_table import figures, markdown, print_table, read_runs
 from benchmarks.arms import AGENTS, BASE, VARIANTS, Arm, arm
+from benchmarks.command import command
 from benchmarks.pool import Failed, in_processes
 from seal_agents.configs import EvaluateConfig, TrainConfig
 from seal_agents.run import RunFolder
@@ -250,33 +251,22 @@ class _Bar:
             self.progress.update(self.task, completed=done)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit status."""
-    console = Console()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where an agent of one's own lies
-    try:
-        args = tyro.cli(
-            Args,
-            args=argv,
-            prog="python -m benchmarks.agents",
-            description=__doc__,
-            config=(tyro.conf.AvoidSubcommands,),
-        )
-        failures = run(args, console)
-        found = write(args, chosen(args))
-        if found is not None:
-            print_table(found, console)
-            console.print(f"wrote {args.out}/{args.table}.md, .json and .png", markup=False)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
+def _tell(args: Args, console: Console) -> int:
+    failures = run(args, console)
+    found = write(args, chosen(args))
+    if found is not None:
+        print_table(found, console)
+        console.print(f"wrote {args.out}/{args.table}.md, .json and .png", markup=False)
     for job, failed in failures:
         print(f"error: {job.arm}, seed {job.seed}: {failed}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where an agent of one's own lies
+    return command(Args, "agents", __doc__, _tell, argv)
 
 
 if __name__ == "__main__":

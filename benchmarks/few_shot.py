@@ -22,6 +22,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import command
 from benchmarks.few_shot_plot import plot
 from seal_agents.build import agent_class
 from seal_agents.configs import EvaluateConfig, TrainConfig
@@ -295,26 +296,15 @@ def show(found: Mapping[str, Any], console: Console) -> None:
         console.print(sentence, markup=False, highlight=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit status."""
-    console = Console()
-    try:
-        args = tyro.cli(
-            Args,
-            args=argv,
-            prog="python -m benchmarks.few_shot",
-            description=__doc__,
-            config=(tyro.conf.AvoidSubcommands,),
-        )
-        show(run(args, console), console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
+def _tell(args: Args, console: Console) -> int:
+    show(run(args, console), console)
     console.print(f"wrote {args.out}/table.md, table.json and tools.png", markup=False)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status."""
+    return command(Args, "few_shot", __doc__, _tell, argv)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
+from benchmarks.command import command
 from seal_agents.run import RunFolder
 from seal_agents.stats import Estimate, bootstrap_mean
 from seal_env.episodes import EnvConfig
@@ -188,29 +189,17 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmark; returns the exit status."""
-    console = Console()
-    try:
-        args = tyro.cli(
-            Args,
-            args=argv,
-            prog="python -m benchmarks.stock",
-            description=__doc__,
-            config=(tyro.conf.AvoidSubcommands,),
-        )
-        found = run(args, console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
+def _tell(args: Args, console: Console) -> int:
     table = Table(*HEADINGS)
-    for line in lines(found):
+    for line in lines(run(args, console)):
         table.add_row(*line)
     console.print(table)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit status."""
+    return command(Args, "stock", __doc__, _tell, argv)
 
 
 if __name__ == "__main__":

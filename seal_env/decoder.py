@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seal_env.adapters import Bank, Products
-from seal_env.packing import Pass, Row, evenly
+from seal_env.packing import Pass, Row
+from seal_env.rounding import evenly
 
 ARCHITECTURES = {"llama", "mistral", "qwen2"}
 """Values of ``config.model_type`` whose decoder layer is Llama's (Qwen2 adds biases)."""

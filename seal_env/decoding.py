@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seal_env.adapters import Bank
+from seal_env.attention import scaled_attention
 from seal_env.constrained import Guide
 from seal_env.packing import (
     Blocks,
@@ -26,7 +27,6 @@ from seal_env.packing import (
     Row,
     owner_segments,
     padded_rows,
-    scaled_attention,
     whole_blocks,
 )
 

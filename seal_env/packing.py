@@ -16,7 +16,7 @@ Spare tokens carry zeros through every gather, so that not even a NaN can spread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
+
+from seal_env.attention import scaled_attention
 
 IMPLEMENTATION = "seal_env_packed"
 """The name under which `packed_attention` is registered with transformers."""
@@ -338,62 +339,6 @@ class FullPass(Pass):
         return whole
 
 
-def scaled_attention(
-    q: Tensor, k: Tensor, v: Tensor, scale: float | None, causal: bool, mask: Tensor | None = None
-) -> Tensor:
-    """Attention over blocks (count, length, heads, width), grouped-query or not.
-
-    In causal attention to more keys than there are queries, the last ones belong together.
-    """
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return _plain_attention(q, k, v, scale, causal, mask)
-    more = k.shape[1] - q.shape[1]
-    if causal and more:
-        shape = (q.shape[1], k.shape[1])
-        mask = torch.ones(shape, dtype=torch.bool, device=q.device).tril(more)
-    groups = q.shape[2] // k.shape[2]
-    if groups > 1:
-        k, v = (x.repeat_interleave(groups, dim=2) for x in (k, v))
-    out = F.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=mask,
-        is_causal=causal and not more,
-        scale=scale,
-    )
-    return out.transpose(1, 2)
-
-
-def _plain_attention(
-    q: Tensor, k: Tensor, v: Tensor, scale: float | None, causal: bool, mask: Tensor | None
-) -> Tensor:
-    """The same as batched products: on a CPU torch's kernel is 2 to 6 times slower in bfloat16.
-
-    Heads that share keys stand below each other as rows of one product. As in transformers'
-    eager attention, scores are rounded to bfloat16.
-    """
-    count, length, heads, width = q.shape
-    shared = k.shape[2]
-    groups, context = heads // shared, k.shape[1]
-    rows = q.view(count, length, shared, groups, width).permute(0, 2, 3, 1, 4)
-    rows = rows.reshape(count * shared, groups * length, width)
-    keys, values = (x.transpose(1, 2).reshape(count * shared, context, -1) for x in (k, v))
-    factor = width**-0.5 if scale is None else scale
-    if causal:
-        hidden = torch.full((length, context), -torch.inf, dtype=q.dtype, device=q.device)
-        mask = hidden.triu(1 + context - length)
-        mask = mask.repeat(groups, 1)[None]
-    elif mask is not None:  # (count, 1, 1, context), the same for all heads
-        mask = mask.expand(count, shared, 1, context).reshape(count * shared, 1, context)
-    if mask is None:
-        scores = torch.bmm(rows, keys.transpose(1, 2)).mul_(factor)
-    else:
-        scores = torch.baddbmm(mask, rows, keys.transpose(1, 2), alpha=factor)
-    out = torch.bmm(scores.softmax(-1), values)
-    return out.view(count, shared, groups, length, -1).permute(0, 3, 1, 2, 4).flatten(2, 3)
-
-
 _current: ContextVar[Pass] = ContextVar("seal_env_pass")
 
 
@@ -438,66 +383,6 @@ def packed_attention(
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     return run.attend(layer, q, k, v, scaling).unsqueeze(0), None
-
-
-def evenly(operation: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """An element-wise operation that rounds alike wherever in a row a token stands.
-
-    On a CPU torch deals the elements out to threads in equal shares, and computes what is left
-    over at the end of a share, less than a vector, by scalar code that rounds differently. So
-    the shares are made whole vectors here.
-
-    Args:
-        operation: The operation.
-        *tensors: What it takes, all of one shape.
-    """
-    size = tensors[0].numel()
-    even = _even_share(size) if tensors[0].device.type == "cpu" else size
-    if even == size:
-        return operation(*tensors)
-    flat = [x.reshape(-1) for x in tensors]
-    parts = [operation(*(x[:even] for x in flat)), operation(*(x[even:] for x in flat))]
-    return torch.cat(parts).view_as(tensors[0])
-
-
-class EvenActivation(nn.Module):
-    """An activation that is applied by `evenly`.
-
-    Args:
-        inner: The activation.
-    """
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape in, same shape out."""
-        return evenly(self.inner, x)
-
-
-_GRAIN = 32768  # at::internal::GRAIN_SIZE: fewest elements that torch gives a thread
-_VECTORS = 64  # elements: two of the longest vectors, of two bytes each
-
-
-def _even_share(size: int) -> int:
-    """How many of so many elements can be dealt out to threads in whole vectors."""
-    while True:
-        threads = min(torch.get_num_threads(), -(-size // _GRAIN))
-        if threads <= 1 or size % (threads * _VECTORS) == 0:
-            return size
-        size -= size % (threads * _VECTORS)
-
-
-def even_activations(model: nn.Module) -> None:
-    """Wraps the activations of a model in `EvenActivation`, in place."""
-    kinds = ("transformers.activations", "torch.nn.modules.activation")
-    for module in list(model.modules()):
-        if isinstance(module, EvenActivation):
-            continue
-        for name, child in list(module.named_children()):
-            if type(child).__module__ in kinds:
-                setattr(module, name, EvenActivation(child))
 
 
 AttentionInterface.register(IMPLEMENTATION, packed_attention)

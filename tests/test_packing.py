@@ -7,17 +7,17 @@ from helpers import random_ids
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from seal_env.attention import scaled_attention
 from seal_env.packing import (
     Blocks,
-    EvenActivation,
     FullPass,
     Layout,
     bucket,
     padded_rows,
-    scaled_attention,
     to_blocks,
     to_rows,
 )
+from seal_env.rounding import EvenActivation
 
 LENGTHS = (5, 17, 1, 40, 3, 33, 64, 16, 130)
 CPU = torch.device("cpu")
