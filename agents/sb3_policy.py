@@ -25,7 +25,8 @@ from seal_env.decoding import Sampling
 from seal_env.errors import UserError
 from seal_env.learner import Learner
 from seal_env.models.loading import load_learner
-from seal_env.packing import FullPass, Layout
+from seal_env.packing import Layout
+from seal_env.passes import FullPass
 from seal_env.tasks.base import stable_hash
 from seal_env.wrappers.tokens import Written, action, prompts, vocabulary_size, written
 

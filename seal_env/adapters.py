@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from seal_env.errors import UserError
-from seal_env.packing import Pass, current_pass, take_rows
+from seal_env.passes import Pass, current_pass
 
 _PEFT_PREFIX = "base_model.model."
 _ALIGNED = 16
@@ -103,11 +104,11 @@ class Products(Protocol):
 
     def backward(
         self,
-        grad: Tensor,
+        outer: Sequence[Tensor],
         blocks: Sequence[Tensor],
         hidden: Sequence[Tensor],
         run: Pass,
-        inner: Tensor | None,
+        inner: list[Tensor] | None,
     ) -> None:
         """See `Adapter.backward`."""
 
@@ -188,6 +189,16 @@ class AdapterBank:
                 a.uniform_(-bound, bound, generator=generator)
                 self.matrices[target.name][0][index] = a
             drawn[seed] = index
+
+    def reorder(self, order: np.ndarray) -> None:
+        """Puts adapters into another order, which takes no gradients along.
+
+        Args:
+            order: Which adapter comes first, second and so on.
+        """
+        if not np.array_equal(order, np.arange(self.count)):
+            index = torch.from_numpy(order).to(self.weights.device)
+            self.weights.copy_(self.weights.index_select(0, index))
 
     def require_grads(self) -> None:
         """Allocates gradients: backward passes add to `grads`, shape (count, size)."""
@@ -369,41 +380,43 @@ class Adapter(NamedTuple):
         """
         hidden, parts = [], []
         for owners, rows in zip(run.groups, blocks, strict=True):
-            hidden.append(_product(rows, self.a[owners].transpose(1, 2)).mul_(self.scale))
-            parts.append(_product(hidden[-1], self.b[owners].transpose(1, 2)))
-        out.add_(_join(parts, run))
+            hidden.append(_product(rows, _take(self.a, owners).transpose(1, 2)))
+            parts.append(_product(hidden[-1], _take(self.b, owners).transpose(1, 2)))
+        out.add_(run.join(parts), alpha=self.scale)
         return hidden
 
     def backward(
         self,
-        grad: Tensor,
+        outer: Sequence[Tensor],
         blocks: Sequence[Tensor],
         hidden: Sequence[Tensor],
         run: Pass,
-        inner: Tensor | None,
+        inner: list[Tensor] | None,
     ) -> None:
         """Adds the gradients of the matrices to the bank's.
 
         Args:
-            grad: The output's gradient, shape (rows, outputs).
+            outer: The output's gradient as `Pass.split` returns it.
             blocks: As in `add`.
             hidden: What `add` returned.
             run: The pass.
-            inner: The input's gradient, shape (rows, inputs), which is added to; None if nobody
-                needs it.
+            inner: The input's gradient in blocks, which is added to (empty: nothing yet); None if
+                nobody needs it.
         """
         assert self.grads is not None
         grad_a, grad_b = self.grads
-        parts = []
-        pieces = zip(run.groups, blocks, hidden, run.split(grad), strict=True)
-        for owners, rows, low, outer in pieces:
-            grad_low = _product(outer, self.b[owners]).mul_(self.scale)
-            _add_at(grad_a, owners, _product(grad_low.transpose(1, 2), rows))
-            _add_at(grad_b, owners, _product(outer.transpose(1, 2), low))
+        fresh = inner is not None and not inner
+        pieces = zip(run.groups, blocks, hidden, outer, strict=True)
+        for index, (owners, rows, low, grad) in enumerate(pieces):
+            grad_low = _product(grad, _take(self.b, owners))
+            _add_at(grad_a, owners, _product(grad_low.transpose(1, 2), rows), self.scale)
+            _add_at(grad_b, owners, _product(grad.transpose(1, 2), low), self.scale)
             if inner is not None:
-                parts.append(_product(grad_low, self.a[owners]))
-        if inner is not None:
-            inner.add_(_join(parts, run))
+                part = _product(grad_low, _take(self.a, owners)).mul_(self.scale)
+                if fresh:
+                    inner.append(part)
+                else:
+                    inner[index].add_(part)
 
 
 class _Adapted(torch.autograd.Function):
@@ -431,29 +444,29 @@ class _Adapted(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         weight, *kept = ctx.saved_tensors
         count = len(ctx.run.groups)
-        inner = outer[0] @ weight if ctx.needs_input_grad[0] else None
-        ctx.adapter.backward(outer[0], kept[:count], kept[count:], ctx.run, inner)
-        return inner, None, None, None, None, None, None
+        inner: list[Tensor] | None = [] if ctx.needs_input_grad[0] else None
+        blocks = ctx.run.split(outer[0])
+        ctx.adapter.backward(blocks, kept[:count], kept[count:], ctx.run, inner)
+        grad = None if inner is None else (outer[0] @ weight).add_(ctx.run.join(inner))
+        return grad, None, None, None, None, None, None
 
 
-def _add_at(total: Tensor, owners: slice | Tensor, products: Tensor) -> None:
+def _take(matrices: Tensor, owners: slice | Tensor) -> Tensor:
+    """The matrices of some adapters."""
+    return matrices[owners] if isinstance(owners, slice) else matrices.index_select(0, owners)
+
+
+def _add_at(total: Tensor, owners: slice | Tensor, products: Tensor, scale: float) -> None:
     """Adds to the matrices of some adapters, each of which is named once."""
     if isinstance(owners, slice):
-        total[owners].add_(products)
+        total[owners].add_(products, alpha=scale)
     else:
-        total.index_add_(0, owners, products)
+        total.index_add_(0, owners, products, alpha=scale)
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     """Matrix products of many pairs, each rounded alike however many there are."""
-    if len(x) == 1 and (x.shape[1] % 2 or x.shape[2] % 2 or y.shape[2] % 2):
+    if x.shape[0] == 1 and (x.shape[1] % 2 or x.shape[2] % 2 or y.shape[2] % 2):
         # A single product of an odd shape takes another path through the CPU's library.
         return torch.bmm(x.expand(2, -1, -1), y.expand(2, -1, -1))[:1]
-    return x @ y
-
-
-def _join(parts: list[Tensor], run: Pass) -> Tensor:
-    """The inverse of `Pass.split`."""
-    flat = [part.flatten(0, 1) for part in parts]
-    joined = flat[0] if len(flat) == 1 else torch.cat(flat)
-    return take_rows(joined, run.owner_blocks.scatter, run.owner_blocks)
+    return torch.bmm(x, y)

@@ -18,7 +18,8 @@ from seal_env.adapters import AdapterBank, LoraConfig, Target
 from seal_env.errors import UserError
 from seal_env.learner import Learner
 from seal_env.memory import available_memory
-from seal_env.packing import FullPass, Layout
+from seal_env.packing import Layout
+from seal_env.passes import FullPass
 
 QUICK = {"cpu": 1024}
 """Tokens beyond which a pass gets no quicker per token, by kind of device: on a CPU, once the

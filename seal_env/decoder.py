@@ -9,6 +9,8 @@ threads can run it at once. Every other architecture runs through transformers' 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -16,14 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seal_env.adapters import Bank, Products
-from seal_env.packing import Pass, Row
+from seal_env.heads import Heads
+from seal_env.packing import Row
+from seal_env.passes import Pass
 from seal_env.rounding import evenly
 
 ARCHITECTURES = {"llama", "mistral", "qwen2"}
 """Values of ``config.model_type`` whose decoder layer is Llama's (Qwen2 adds biases)."""
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = ("gate_proj", "up_proj", "down_proj")
-_LINEAR = [f"self_attn.{name}" for name in _ATTENTION] + [f"mlp.{name}" for name in _MLP]
+_LINEAR = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj",),
+    ("mlp.up_proj",),
+    ("mlp.down_proj",),
+)
+"""A layer's matrices; those that one product takes together stand together."""
 
 
 class Decoder:
@@ -44,11 +53,13 @@ class Decoder:
         x = self.base.embed_tokens(row.ids)
         cos, sin = (y[0, :, None] for y in self.base.rotary_emb(x[None], row.positions[None]))
         half = sin.shape[-1] // 2
-        rotation = cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+        sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+        rotation = cos, sin, -sin
         for layer in self.layers:
-            adapters = [None if bank is None else bank.adapter(name) for name in layer.names]
-            there = next((adapter.a for adapter in adapters if adapter is not None), None)
-            x = _DecoderLayer.apply(x, there, layer, adapters, rotation, run)
+            linear = [_Linear(matrix, bank, run) for matrix in layer.matrices]
+            adapted = (adapter.a for part in linear for _, adapter in part.adapters)
+            there = next(adapted, None) if torch.is_grad_enabled() else None
+            x = _DecoderLayer.apply(x, there, layer, linear, rotation, run)
         return self.base.norm(x[None])[0]
 
 
@@ -71,41 +82,96 @@ class _Layer:
         attention = module.self_attn
         self.index, self.scaling = int(attention.layer_idx), float(attention.scaling)
         self.width = int(attention.head_dim)
+        q, k = (int(x.weight.shape[0]) for x in (attention.q_proj, attention.k_proj))
+        self.heads = Heads(q // self.width, k // self.width)
         self.norms = (module.input_layernorm, module.post_attention_layernorm)
-        self.linear = [module.get_submodule(place) for place in _LINEAR]
-        self.names = [f"{name}.{place}" for place in _LINEAR]
+        self.matrices = [
+            _Matrix([(f"{name}.{place}", module.get_submodule(place)) for place in places])
+            for places in _LINEAR
+        ]
+
+
+class _Matrix:
+    """Linear layers of one input, whose matrices are laid below each other as one.
+
+    Args:
+        modules: The layers by their names in the model; their weights become views of the whole.
+    """
+
+    def __init__(self, modules: Sequence[tuple[str, nn.Linear]]) -> None:
+        self.modules = [module for _, module in modules]
+        weights: list[Tensor] = [module.weight for module in self.modules]
+        ends = [0, *accumulate(len(weight) for weight in weights)]
+        rows = [slice(*place) for place in pairwise(ends)]
+        self.parts = [(name, place) for (name, _), place in zip(modules, rows, strict=True)]
+        """Which of the rows are whose."""
+        self._whole: Tensor | None = None
+        self._places: list[int] = []
+        if len(weights) > 1:
+            self._whole = torch.cat([weight.detach() for weight in weights])
+            for weight, place in zip(weights, rows, strict=True):
+                weight.data = self._whole[place]
+            self._places = [weight.data_ptr() for weight in weights]
+
+    def weight(self) -> Tensor:
+        """The matrix, shape (outputs, inputs)."""
+        weights: tuple[Tensor, ...] = tuple(module.weight for module in self.modules)
+        if self._whole is None:
+            return weights[0]
+        if [weight.data_ptr() for weight in weights] == self._places:
+            return self._whole
+        return torch.cat(weights)  # somebody gave a module other weights: right, but slower
+
+    def bias(self) -> Tensor | None:
+        """What is added, shape (outputs,)."""
+        biases = tuple(module.bias for module in self.modules)
+        if biases[0] is None:
+            return None
+        return biases[0] if len(biases) == 1 else torch.cat(biases)
 
 
 class _Linear:
-    """A frozen linear layer with its adapter, if it has one, in one pass."""
+    """Frozen linear layers of one input with their adapters, if they have any, in one pass."""
 
-    def __init__(self, module: nn.Linear, adapter: Products | None, run: Pass) -> None:
-        self.weight, self.bias, self.adapter, self.run = module.weight, module.bias, adapter, run
-        self.hidden: list[Tensor] = []
-        """What the adapter's gradient needs."""
+    def __init__(self, matrix: _Matrix, bank: Bank | None, run: Pass) -> None:
+        self.weight, self.bias, self.run = matrix.weight(), matrix.bias(), run
+        self.adapters: list[tuple[slice, Products]] = []
+        """What is added to which of the outputs."""
+        for name, rows in matrix.parts:
+            adapter = None if bank is None else bank.adapter(name)
+            if adapter is not None:
+                self.adapters.append((rows, adapter))
+        self.hidden: list[list[Tensor]] = []
+        """What the adapters' gradients need."""
 
     def forward(self, x: Tensor, blocks: list[Tensor]) -> Tensor:
-        """Its output."""
+        """Their outputs side by side."""
         out = F.linear(x, self.weight, self.bias)
-        if self.adapter is not None:
-            self.hidden = self.adapter.add(out, blocks, self.run)
+        self.hidden = [
+            adapter.add(out[:, rows], blocks, self.run) for rows, adapter in self.adapters
+        ]
         return out
 
     def backward(self, grad: Tensor, blocks: list[Tensor], total: Tensor | None = None) -> Tensor:
-        """The gradient of its input, added to `total` if that is given."""
+        """The gradient of their input, added to `total` if that is given."""
         inner = grad @ self.weight if total is None else total.addmm_(grad, self.weight)
-        self.learn(grad, blocks, inner)
-        return inner
+        parts: list[Tensor] = []
+        self.learn(grad, blocks, parts)
+        return inner.add_(self.run.join(parts)) if parts else inner
 
-    def learn(self, grad: Tensor, blocks: list[Tensor], inner: Tensor | None) -> None:
-        """The adapter's part of `backward`."""
-        if self.adapter is not None:
-            self.adapter.backward(grad, blocks, self.hidden, self.run, inner)
+    def learn(self, grad: Tensor, blocks: list[Tensor], inner: list[Tensor] | None) -> None:
+        """The adapters' part of `backward`."""
+        if not self.adapters:
+            return
+        outer = self.run.split(grad)
+        for (rows, adapter), hidden in zip(self.adapters, self.hidden, strict=True):
+            some = [part[..., rows] for part in outer]
+            adapter.backward(some, blocks, hidden, self.run, inner)
 
 
 def _blocks(x: Tensor, run: Pass, *layers: _Linear) -> list[Tensor]:
     """An input in blocks by adapter, if one of the layers that take it is adapted."""
-    return run.split(x) if any(layer.adapter is not None for layer in layers) else []
+    return run.split(x) if any(layer.adapters for layer in layers) else []
 
 
 class _DecoderLayer(torch.autograd.Function):
@@ -117,22 +183,22 @@ class _DecoderLayer(torch.autograd.Function):
         x: Tensor,
         trigger: Tensor | None,
         layer: _Layer,
-        adapters: list[Products | None],
-        rotation: tuple[Tensor, Tensor],
+        linear: list[_Linear],
+        rotation: tuple[Tensor, Tensor, Tensor],
         run: Pass,
     ) -> Tensor:
         learning = any(ctx.needs_input_grad[:2])
-        linear = [_Linear(*pair, run) for pair in zip(layer.linear, adapters, strict=True)]
-        q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj = linear
+        attn_proj, o_proj, gate_proj, up_proj, down_proj = linear
+        cos, sin, _ = rotation
 
         normed, scale1 = _norm(x, layer.norms[0])
-        blocks1 = _blocks(normed, run, q_proj, k_proj, v_proj)
-        heads = [part.forward(normed, blocks1).view(len(x), -1, layer.width) for part in linear[:3]]
-        heads[:2] = [_rotate(part, *rotation) for part in heads[:2]]
-        heads = [part.detach().requires_grad_(learning) for part in heads]
-        with torch.set_grad_enabled(learning):  # a graph of its own: any kernel can attend
-            mixed = run.attend(layer.index, heads[0], heads[1], heads[2], layer.scaling)
-        attended = mixed.detach().reshape(len(x), -1)
+        blocks1 = _blocks(normed, run, attn_proj)
+        heads = attn_proj.forward(normed, blocks1).view(len(x), -1, layer.width)
+        _rotate(heads[:, : -layer.heads.keys], cos, sin)
+        mixed, attend_backward = run.attend(
+            layer.index, heads, layer.heads, layer.scaling, learning
+        )
+        attended = mixed.view(len(x), -1)
         blocks2 = _blocks(attended, run, o_proj)
         middle = o_proj.forward(attended, blocks2).add_(x)
         normed, scale2 = _norm(middle, layer.norms[1])
@@ -143,18 +209,19 @@ class _DecoderLayer(torch.autograd.Function):
         out = down_proj.forward(active, blocks4).add_(middle)
         if learning:
             # Nothing of this is an output, so autograd has no cycle to fear.
-            ctx.kept = linear, rotation, heads, mixed, (blocks1, blocks2, blocks3, blocks4)
-            ctx.layer = layer
+            ctx.kept = linear, attend_backward, (blocks1, blocks2, blocks3, blocks4)
+            ctx.layer, ctx.rotation = layer, rotation
             ctx.save_for_backward(x, scale1, middle, scale2, gate, up)
         return out
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        linear, (cos, sin), heads, mixed, blocks = ctx.kept
+        linear, attend_backward, blocks = ctx.kept
         ctx.kept = None  # frees this layer's memory before the next one's turn
-        q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj = linear
+        attn_proj, o_proj, gate_proj, up_proj, down_proj = linear
         x, scale1, middle, scale2, gate, up = ctx.saved_tensors
-        norm1, norm2 = ctx.layer.norms
+        layer, (norm1, norm2) = ctx.layer, ctx.layer.norms
+        cos, _, back = ctx.rotation
 
         grad = down_proj.backward(outer[0], blocks[3])
         grad_up = evenly(F.silu, gate).mul_(grad)
@@ -163,16 +230,13 @@ class _DecoderLayer(torch.autograd.Function):
         grad = gate_proj.backward(grad_gate, blocks[2], grad)
         grad_middle = _norm_backward(grad, middle, scale2, norm2).add_(outer[0])
         grad = o_proj.backward(grad_middle, blocks[1])
-        grads = list(torch.autograd.grad(mixed, heads, grad.view_as(mixed)))
-        grads[:2] = [_rotate(part, cos, -sin) for part in grads[:2]]
-        grads = [part.reshape(len(x), -1) for part in grads]
+        heads = attend_backward(grad.view(len(x), -1, layer.width))
+        _rotate(heads[:, : -layer.heads.keys], cos, back)
+        grad = heads.view(len(x), -1)
         if not ctx.needs_input_grad[0]:  # the first adapted layer: nothing below it learns
-            for part, outer_grad in zip(linear[:3], grads, strict=True):
-                part.learn(outer_grad, blocks[0], None)
+            attn_proj.learn(grad, blocks[0], None)
             return None, None, None, None, None, None
-        grad = q_proj.backward(grads[0], blocks[0])
-        grad = k_proj.backward(grads[1], blocks[0], grad)
-        grad = v_proj.backward(grads[2], blocks[0], grad)
+        grad = attn_proj.backward(grad, blocks[0])
         grad = _norm_backward(grad, x, scale1, norm1).add_(grad_middle)
         return grad, None, None, None, None, None
 
@@ -192,8 +256,8 @@ def _norm_backward(grad: Tensor, x: Tensor, scale: Tensor, module: Any) -> Tenso
     return wide.mul_(scale).to(grad.dtype)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864).
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in place.
 
     Args:
         x: Shape (rows, heads, width).
@@ -201,4 +265,5 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         sin: As cos, its first half negated; negated as a whole it turns back.
     """
     half = x.shape[-1] // 2
-    return torch.cat([x[..., half:], x[..., :half]], dim=-1).mul_(sin).add_(x * cos)
+    turned = torch.cat([x[..., half:], x[..., :half]], dim=-1).mul_(sin)
+    x.mul_(cos).add_(turned)

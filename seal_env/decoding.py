@@ -17,18 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seal_env.adapters import Bank
-from seal_env.attention import scaled_attention
+from seal_env.attention import attend
 from seal_env.constrained import Guide
-from seal_env.packing import (
-    Blocks,
-    FullPass,
-    Layout,
-    Pass,
-    Row,
-    owner_segments,
-    padded_rows,
-    whole_blocks,
-)
+from seal_env.heads import Heads
+from seal_env.packing import Blocks, Layout, Row, owner_segments, padded_rows, whole_blocks
+from seal_env.passes import FullPass, Pass
 
 if TYPE_CHECKING:
     from seal_env.learner import Learner
@@ -60,18 +53,20 @@ class _DecodePass(Pass):
         super().__init__(owners, Blocks.build(counts, rows, decoder.learner.device))
         self.decoder = decoder
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    def attend(
+        self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
+    ) -> tuple[Tensor, None]:
+        assert not learning, "what is written token by token is not learned"
+        q, k, v = heads.split(x)
         out = torch.zeros_like(q)
         for cache in self.decoder.caches:
             rows, slots = cache.rows, cache.slots
             keys, values = cache.keys[layer], cache.values[layer]
-            keys[cache.index, slots] = k[rows]
-            values[cache.index, slots] = v[rows]
-            mixed = scaled_attention(
-                q[rows].unsqueeze(1), keys, values, scale, causal=False, mask=cache.mask
-            )
-            out[rows] = mixed.squeeze(1)
-        return out
+            keys[cache.index, :, slots] = k[rows]
+            values[cache.index, :, slots] = v[rows]
+            mixed = attend(q[rows].unsqueeze(2), keys, values, scale, False, cache.mask)
+            out[rows] = mixed.squeeze(2)
+        return out, None
 
 
 class _Cache:
@@ -87,9 +82,8 @@ class _Cache:
         device, dtype = like.device, like.dtype
         for tensors in (self.keys, self.values):
             for layer, tensor in tensors.items():
-                if tensor.shape[1] < capacity:
-                    missing = capacity - tensor.shape[1]
-                    tensors[layer] = F.pad(tensor, (0, 0, 0, 0, 0, missing))
+                if tensor.shape[2] < capacity:
+                    tensors[layer] = F.pad(tensor, (0, 0, 0, capacity - tensor.shape[2]))
         self.rows = torch.from_numpy(np.searchsorted(active, self.members)).to(device)
         self.index = torch.arange(len(self.members), device=device)
         self.slots = torch.from_numpy(self.lengths + step).to(device)

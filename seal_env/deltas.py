@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from seal_env.adapters import _aligned, _join, _product
+from seal_env.adapters import _aligned, _product
 from seal_env.edits.base import Change
-from seal_env.packing import Pass, current_pass
+from seal_env.passes import Pass, current_pass
 
 if TYPE_CHECKING:
     from seal_env.learner import Learner
@@ -171,7 +171,7 @@ class DenseAdapter(NamedTuple):
                 part[index] = self._products(rows[index], places)
             parts.append(part)
         if some:
-            out.add_(_join(parts, run))
+            out.add_(run.join(parts))
         return []
 
     def _products(self, rows: Tensor, places: list[int]) -> Tensor:

@@ -20,8 +20,12 @@ from torch import nn
 from seal_env.adapters import AdapterBank
 from seal_env.errors import UserError
 from seal_env.learner import Learner
-from seal_env.packing import FullPass, Layout, bucket
-from seal_env.workers import run_parts, split_evenly
+from seal_env.packing import Layout, bucket
+from seal_env.passes import FullPass
+from seal_env.workers import run_parts
+
+STEP = 80
+"""What a step costs on a CPU whatever is in it, in tokens (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,11 @@ class Dataset:
         """Tokens that are trained on, over all epochs."""
         return self.config.epochs * sum(len(example.ids) for example in self.examples)
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return self.config.steps(len(self.examples))
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -126,20 +135,58 @@ def finetune(
     Returns:
         One record an adapter.
     """
-    bank.require_grads()
+    # Those with many steps stand together: a thread takes as many steps as its longest adapter.
+    order = np.argsort([-data.steps for data in datasets], kind="stable")
+    ordered = [datasets[k] for k in order]
 
-    def job(members: range, main: bool) -> Callable[[Event], list[Trained]]:
-        some = [datasets[k] for k in members]
-        tell = progress if main else None
+    def job(members: range) -> Callable[[Event], list[Trained]]:
+        some = ordered[members.start : members.stop]
+        tell = progress if members.start == 0 else None
         return lambda stop: _train_some(learner, bank, members, some, tokens_per_pass, tell, stop)
 
-    parts = split_evenly([data.tokens for data in datasets], learner.workers(bank.count))
-    longest = max(range(len(parts)), key=lambda i: max(len(datasets[k].examples) for k in parts[i]))
+    parts = split(ordered, learner.workers(bank.count))
+    bank.reorder(order)
+    bank.require_grads()
     try:
-        found = run_parts([job(part, i == longest) for i, part in enumerate(parts)])
-        return [record for records in found for record in records]
+        found = run_parts([job(part) for part in parts])
     finally:
         bank.drop_grads()
+        bank.reorder(np.argsort(order))
+    records = [record for some in found for record in some]
+    return [records[place] for place in np.argsort(order)]
+
+
+def split(datasets: Sequence[Dataset], parts: int) -> list[range]:
+    """Cuts datasets into at most so many runs of about equal cost, each for a thread of its own.
+
+    A thread's cost is that of its tokens, and of as many steps as its longest adapter takes.
+
+    Args:
+        datasets: Those with most steps first.
+        parts: Threads.
+    """
+    low, high = 0.0, float(sum(data.tokens for data in datasets) + STEP * datasets[0].steps)
+    best = [range(len(datasets))]
+    while parts > 1 and high - low > 0.01 * high:
+        limit = (low + high) / 2
+        found = _runs(datasets, limit)
+        if len(found) <= parts:
+            best, high = found, limit
+        else:
+            low = limit
+    return best
+
+
+def _runs(datasets: Sequence[Dataset], limit: float) -> list[range]:
+    """Runs whose costs are within a limit, or that are single."""
+    start, tokens = 0, 0
+    found = []
+    for index, data in enumerate(datasets):
+        if index > start and tokens + data.tokens + STEP * datasets[start].steps > limit:
+            found.append(range(start, index))
+            start, tokens = index, 0
+        tokens += data.tokens
+    return [*found, range(start, len(datasets))]
 
 
 def _train_some(

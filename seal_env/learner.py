@@ -22,15 +22,8 @@ from seal_env.adapters import Bank
 from seal_env.constrained import Constraint
 from seal_env.decoder import Decoder, is_supported
 from seal_env.decoding import Continuation, Sampling
-from seal_env.packing import (
-    ROW_MULTIPLE,
-    FullPass,
-    Layout,
-    Pass,
-    Row,
-    padded_rows,
-    running,
-)
+from seal_env.packing import ROW_MULTIPLE, Layout, Row, padded_rows
+from seal_env.passes import FullPass, Pass, running
 from seal_env.prompts import uses_chat
 
 LOGITS = 1 << 23
@@ -41,7 +34,7 @@ class Learner:
     """A frozen model with its tokenizer.
 
     Args:
-        model: A causal language model whose attention is `packing.IMPLEMENTATION`.
+        model: A causal language model whose attention is `passes.IMPLEMENTATION`.
         tokenizer: Its tokenizer.
         name: What it was loaded as.
     """

@@ -2,10 +2,7 @@
 
 A transformer's linear layers treat every token alike, so the tokens of all sequences (of all
 adapters) can stand side by side in a single row; only attention has to know where a sequence
-begins and ends. `Layout` describes such a row. `packed_attention` is registered with
-transformers as an attention implementation: it takes the row apart into sequences of similar
-length, attends within each, and puts the row together again, so that attention costs what
-the separate sequences cost.
+begins and ends. `Layout` describes such a row; `seal_env.passes` takes it apart for attention.
 
 What each sequence gets does not depend on what else is in the row. On a CPU a row of a matrix
 product has the same bits whatever the other rows are, once there are at least 8 of them, so
@@ -16,21 +13,14 @@ Spare tokens carry zeros through every gather, so that not even a NaN can spread
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import AttentionInterface
+from torch import Tensor
 
-from seal_env.attention import scaled_attention
-
-IMPLEMENTATION = "seal_env_packed"
-"""The name under which `packed_attention` is registered with transformers."""
 ROW_MULTIPLE = 16
 """Rows of tokens are filled up to a multiple of this."""
 SHORTEST_SHARED = 16
@@ -40,10 +30,10 @@ SHORTEST_SHARED = 16
 def bucket(length: int) -> int:
     """The padded length of a block that holds `length` tokens.
 
-    At most a quarter is padding beyond 32 tokens, and there are few distinct values: every one
+    At most a quarter is padding beyond 64 tokens, and there are few distinct values: every one
     costs operations of its own.
     """
-    step = max(8 if length <= 32 else 16, 1 << max(0, length.bit_length() - 3))
+    step = 8 if length <= 8 else max(16, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
 
 
@@ -110,23 +100,8 @@ class Blocks:
         )
 
 
-class _Move(torch.autograd.Function):
-    """Takes rows by one index; the gradient comes back by the inverse one. Spare rows are 0."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, blocks: Blocks) -> Tensor:
-        ctx.save_for_backward(index, inverse)
-        ctx.blocks = blocks
-        return take_rows(x, index, blocks)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _, inverse = ctx.saved_tensors
-        return take_rows(grads[0], inverse, ctx.blocks), None, None, None
-
-
 def take_rows(x: Tensor, index: Tensor, blocks: Blocks) -> Tensor:
-    """Rows into slots or slots into rows, outside of autograd; spare rows come out as zeros.
+    """Rows into slots or slots into rows; spare rows come out as zeros.
 
     Args:
         x: Rows or slots.
@@ -137,31 +112,6 @@ def take_rows(x: Tensor, index: Tensor, blocks: Blocks) -> Tensor:
     if index is blocks.scatter:
         taken[blocks.real_rows :] = 0
     return taken
-
-
-def to_blocks(x: Tensor, blocks: Blocks) -> tuple[Tensor, ...]:
-    """Splits rows into blocks.
-
-    Args:
-        x: Rows, shape (rows, ...); the spare rows must be finite.
-        blocks: How.
-
-    Returns:
-        One tensor a group, shape (count, length, ...); padding holds the last spare row.
-    """
-    flat = _Move.apply(x, blocks.gather, blocks.scatter, blocks)
-    parts = flat.split(blocks.sizes)
-    return tuple(
-        part.view(count, length, *x.shape[1:])
-        for part, (count, length) in zip(parts, blocks.shapes, strict=True)
-    )
-
-
-def to_rows(parts: Sequence[Tensor], blocks: Blocks) -> Tensor:
-    """The inverse of `to_blocks`; spare rows come out as zeros."""
-    flat = [part.reshape(-1, *part.shape[2:]) for part in parts]
-    joined = flat[0] if len(flat) == 1 else torch.cat(flat)
-    return _Move.apply(joined, blocks.scatter, blocks.gather, blocks)
 
 
 class Row(NamedTuple):
@@ -241,148 +191,3 @@ def owner_segments(owners: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray,
     """Joins neighbouring sequences of one owner: the distinct owners, and tokens of each."""
     distinct, first = np.unique(owners, return_index=True)
     return distinct, np.add.reduceat(lengths, first)
-
-
-class Pass:
-    """What attention and adapters need to know during one forward pass.
-
-    Args:
-        owners: The adapters that have tokens in the row, ascending.
-        owner_blocks: The row's segments by adapter.
-    """
-
-    def __init__(self, owners: np.ndarray, owner_blocks: Blocks) -> None:
-        self.owner_blocks = owner_blocks
-        self.groups = [_index(owners[chosen], owner_blocks) for chosen in owner_blocks.members]
-        """For each group of `owner_blocks`, which adapters its blocks belong to."""
-        self._last: tuple[Tensor, list[Tensor]] | None = None
-
-    def split(self, rows: Tensor) -> list[Tensor]:
-        """Rows (rows, width) as one float32 tensor of blocks a group, (adapters, length, width)."""
-        blocks = self.owner_blocks
-        parts = take_rows(rows, blocks.gather, blocks).float().split(blocks.sizes)
-        return [part.view(*shape, -1) for part, shape in zip(parts, blocks.shapes, strict=True)]
-
-    @torch.no_grad()
-    def blocks_of(self, x: Tensor, rows: Tensor) -> list[Tensor]:
-        """`split` of a module's input, done once for modules that take the same input.
-
-        Args:
-            x: The input itself, by which it is known again.
-            rows: Its rows.
-        """
-        if self._last is None or self._last[0] is not x:
-            self._last = (x, self.split(rows))
-        return self._last[1]
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        """Attention over rows.
-
-        Args:
-            layer: The layer's number.
-            q: Shape (rows, heads, width).
-            k: Shape (rows, kv heads, width).
-            v: As k.
-            scale: Factor on the scores; None for the usual one.
-
-        Returns:
-            Shape (rows, heads, width).
-        """
-        raise NotImplementedError
-
-
-def _index(owners: np.ndarray, blocks: Blocks) -> slice | Tensor:
-    """An index of adapters; a slice, which copies nothing, where they are consecutive."""
-    first, last = int(owners[0]), int(owners[-1])
-    if last - first + 1 == len(owners):
-        return slice(first, last + 1)
-    return torch.from_numpy(owners).to(blocks.gather.device)
-
-
-class FullPass(Pass):
-    """All tokens of all sequences at once, causal within each: training, scoring, prefill.
-
-    Args:
-        layout: The row.
-        keep: Called with (layer, keys, values) where a decoder wants them; each a list with
-            one tensor a group, shape (count, length, kv heads, width), where the length is that of
-            what a sequence goes on from as well.
-    """
-
-    def __init__(self, layout: Layout, keep: Any = None) -> None:
-        super().__init__(layout.owners, layout.owner_blocks)
-        self.layout = layout
-        self.keep = keep
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        """See `Pass.attend`."""
-        blocks = self.layout.blocks
-        queries = to_blocks(q, blocks)
-        keys, values = (self._with_before(to_blocks(x, blocks)) for x in (k, v))
-        if self.keep is not None:
-            self.keep(layer, keys, values)
-        parts = []
-        for q_part, k_part, v_part in zip(queries, keys, values, strict=True):
-            out = scaled_attention(q_part, k_part, v_part, scale, causal=True)
-            parts.append(out)
-        return to_rows(parts, blocks)
-
-    def _with_before(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Keys or values of each group, behind those of what its sequences go on from."""
-        whole = []
-        for own, before in zip(parts, self.layout.before, strict=True):
-            if before is None:
-                whole.append(own)
-            else:
-                group, index = before
-                whole.append(torch.cat([parts[group].index_select(0, index), own], dim=1))
-        return whole
-
-
-_current: ContextVar[Pass] = ContextVar("seal_env_pass")
-
-
-@contextmanager
-def running(run: Pass) -> Iterator[None]:
-    """Makes a pass the current one while the model is called."""
-    token = _current.set(run)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-def current_pass() -> Pass | None:
-    """The pass that is under way, if the model was called through this package."""
-    return _current.get(None)
-
-
-def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """The attention implementation that transformers calls, in its signature.
-
-    Args:
-        module: The attention layer.
-        query: Shape (1, heads, rows, width).
-        key: Shape (1, kv heads, rows, width).
-        value: As key.
-        attention_mask: None; the current pass knows what attends to what.
-        scaling: Factor on the scores.
-
-    Returns:
-        Shape (1, rows, heads, width), and None in place of attention weights.
-    """
-    run = _current.get()
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    return run.attend(layer, q, k, v, scaling).unsqueeze(0), None
-
-
-AttentionInterface.register(IMPLEMENTATION, packed_attention)

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
 from seal_env.errors import UserError
 from seal_env.models.loading import load_learner
-from seal_env.packing import FullPass, Layout
+from seal_env.packing import Layout
+from seal_env.passes import FullPass
 
 IDS = random_ids(23, 4)
 CPU = torch.device("cpu")

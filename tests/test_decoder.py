@@ -3,12 +3,14 @@
 import pytest
 import torch
 from helpers import LORA, dataset, new_bank, random_ids, save_model, scrambled_bank
+from safetensors.torch import load_file
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
 from seal_env.decoder import is_supported
 from seal_env.finetune import Dataset, FinetuneConfig, finetune
 from seal_env.models.loading import load_learner
-from seal_env.packing import FullPass, Layout
+from seal_env.packing import Layout
+from seal_env.passes import FullPass
 
 EVERYTHING = LoraConfig(rank=4, alpha=8.0, targets=("all-linear",))
 UPPER = LoraConfig(rank=4, alpha=8.0, targets=("gate_proj", "o_proj", "k_proj"))
@@ -103,3 +105,29 @@ def test_a_layers_memory_is_freed_on_the_way_back(llama):
     assert node.kept is not None
     out.sum().backward()
     assert node.kept is None
+
+
+def test_matrices_laid_together_are_still_the_models_own(both, tmp_path):
+    written, theirs = both
+    attention = written.model.base_model.layers[0].self_attn
+    pointers = [part.weight.data_ptr() for part in (attention.q_proj, attention.k_proj)]
+    assert pointers[1] - pointers[0] == attention.q_proj.weight.nbytes
+    written.model.save_pretrained(tmp_path)
+    loaded = load_file(tmp_path / "model.safetensors")
+    for name, weight in theirs.model.state_dict().items():
+        if name in loaded:
+            assert torch.equal(loaded[name], weight)
+    assert any("k_proj" in name for name in loaded)
+
+
+def test_other_weights_given_to_a_module_count(both, monkeypatch):
+    weight = torch.randn(both[0].model.base_model.layers[1].self_attn.v_proj.weight.shape)
+    before = hidden(both[0], None)
+    for learner in both:
+        module = learner.model.base_model.layers[1].self_attn.v_proj
+        monkeypatch.setattr(module.weight, "data", weight.clone())
+    found, expected = (hidden(learner, None) for learner in both)
+    monkeypatch.undo()
+    assert not torch.allclose(found, before, atol=1e-2)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(hidden(both[0], None), before)

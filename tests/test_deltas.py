@@ -15,7 +15,8 @@ from seal_env.edits.base import Change
 from seal_env.edits.weights import Weights, WeightsConfig
 from seal_env.learner import Learner
 from seal_env.models.loading import load_learner
-from seal_env.packing import FullPass, Layout
+from seal_env.packing import Layout
+from seal_env.passes import FullPass
 from seal_env.tasks.base import Problem
 
 CPU = torch.device("cpu")

@@ -7,16 +7,10 @@ from helpers import random_ids
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from seal_env.attention import scaled_attention
-from seal_env.packing import (
-    Blocks,
-    FullPass,
-    Layout,
-    bucket,
-    padded_rows,
-    to_blocks,
-    to_rows,
-)
+from seal_env.attention import attend, attend_and_learn
+from seal_env.heads import HeadBlocks, Heads
+from seal_env.packing import Blocks, Layout, bucket, padded_rows
+from seal_env.passes import FullPass
 from seal_env.rounding import EvenActivation
 
 LENGTHS = (5, 17, 1, 40, 3, 33, 64, 16, 130)
@@ -62,41 +56,56 @@ def test_sequences_are_laid_out_by_owner_and_found_where_starts_says():
     assert len(layout.row.ids) == 16
 
 
-def test_rows_to_blocks_and_back():
-    lengths = np.array([3, 20, 16, 1, 90])
-    rows = padded_rows(int(lengths.sum()))
-    blocks = Blocks.build(lengths, rows, CPU)
-    x = torch.randn(rows, 4, requires_grad=True)
-    parts = to_blocks(x, blocks)
-    assert {tuple(part.shape[:2]) for part in parts} == {(2, 8), (1, 24), (1, 16), (1, 96)}
-    back = to_rows(parts, blocks)
-    assert torch.equal(back[:130], x[:130])
-    assert not back[130:].any()
-    back[:130].square().sum().backward()
-    assert torch.equal(x.grad[:130], 2 * x[:130])
-    assert not x.grad[130:].any()
+def head_blocks(lengths):
+    rows = padded_rows(sum(lengths))
+    return HeadBlocks(Blocks.build(np.array(lengths), rows, CPU), Heads(4, 2)), rows
+
+
+def test_heads_are_taken_apart_and_put_together():
+    lengths = (3, 20, 16, 1, 90)
+    blocks, rows = head_blocks(lengths)
+    x = torch.randn(rows, 8, 5)
+    groups = blocks.apart(x)
+    assert {tuple(q.shape[:3]) for q, _, _ in groups} == {
+        (2, 4, 8), (1, 4, 32), (1, 4, 16), (1, 4, 96),
+    }  # fmt: skip
+    longest = next(group for group in groups if group[0].shape[2] == 96)
+    for part, heads in zip(longest, (slice(0, 4), slice(4, 6), slice(6, 8)), strict=True):
+        assert torch.equal(part[0, :, :90], x[40:130, heads].transpose(0, 1))
+    for back, expected in (
+        (blocks.together([q for q, _, _ in groups]), x[:, :4]),
+        (blocks.apart_backward(groups), x),
+    ):
+        assert torch.equal(back[:130], expected[:130])
+        assert not back[130:].any()
+    queries = blocks.together_backward(x[:, :4].contiguous())
+    assert all(torch.equal(q, group[0]) for q, group in zip(queries, groups, strict=True))
 
 
 def test_a_nan_stays_in_its_own_rows_forward_and_backward():
-    lengths = np.array([20, 20, 5])
-    blocks = Blocks.build(lengths, padded_rows(45), CPU)
-    x = torch.randn(padded_rows(45), 3)
+    lengths = (20, 20, 5)
+    blocks, rows = head_blocks(lengths)
+    x = torch.randn(rows, 8, 6)
+    clean = x.clone()
     x[:20] = torch.nan
-    x.requires_grad_(True)
-    back = to_rows([part * part for part in to_blocks(x, blocks)], blocks)
-    assert back[:20].isnan().all()
-    assert back[20:].isfinite().all()
-    back.backward(torch.where(back.isnan(), torch.nan, torch.ones(())))
-    assert x.grad[:20].isnan().all()
-    assert torch.equal(x.grad[20:45], 2 * x[20:45].detach())
-    assert not x.grad[45:].any()
+    found, grads = [], []
+    for some in (x, clean):
+        pairs = [attend_and_learn(*group, None) for group in blocks.apart(some)]
+        found.append(blocks.together([out for out, _ in pairs]))
+        outer = blocks.together_backward(found[-1])
+        inner = [back(grad) for (_, back), grad in zip(pairs, outer, strict=True)]
+        grads.append(blocks.apart_backward(inner))
+    for broken, whole in (found, grads):
+        assert broken[:20].isnan().all()
+        assert torch.equal(broken[20:], whole[20:])
+        assert not broken[45:].any()
 
 
 def test_buckets_waste_little():
     for length in range(1, 5000):
         assert length <= bucket(length)
         assert bucket(length) % 8 == 0
-        assert bucket(length) < length + max(8 if length <= 32 else 16, length // 4)
+        assert bucket(length) < length + (8 if length <= 8 else max(16, length // 4))
     assert len({bucket(n) for n in range(1, 5000)}) < 35
 
 
@@ -124,9 +133,25 @@ def test_activations_round_alike_everywhere_on_any_number_of_threads(threads, in
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_last_queries_attend_as_they_do_among_all(dtype):
+@pytest.mark.parametrize("length", [24, 96])
+def test_the_last_queries_attend_as_they_do_among_all(dtype, length):
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, 24, n, 8, generator=generator).to(dtype) for n in (4, 2, 2))
-    whole = scaled_attention(q, k, v, None, causal=True)
-    last = scaled_attention(q[:, 16:], k, v, None, causal=True)
-    torch.testing.assert_close(last, whole[:, 16:])
+    q, k, v = (torch.randn(2, n, length, 8, generator=generator).to(dtype) for n in (4, 2, 2))
+    whole = attend(q, k, v, None, causal=True)
+    last = attend(q[:, :, 16:], k, v, None, causal=True)
+    torch.testing.assert_close(last, whole[:, :, 16:])
+
+
+@pytest.mark.parametrize("length", [16, 96])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_both_ways_to_attend_give_the_same_gradients(length, scale, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(3, n, length, 8, generator=generator) for n in (6, 2, 2))
+    outer = torch.randn(3, 6, length, 8, generator=generator)
+    found = []
+    for short in (0, 1 << 20):
+        monkeypatch.setattr("seal_env.attention.SHORT", short)
+        out, backward = attend_and_learn(q, k, v, scale)
+        found.append((out, *backward(outer)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)

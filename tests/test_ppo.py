@@ -287,7 +287,7 @@ SHARP = {
     "settings", [{"ratio": "token"}, {"ratio": "sequence"}, {"baseline": "group"}]
 )
 def test_the_agent_comes_to_write_what_is_rewarded(models, settings):
-    history = play(make_agent(models["llama"], **SHARP, **settings), 7, 48)
+    history = play(make_agent(models["llama"], **SHARP, **settings), 10, 48)
     late = sum(paid for paid, _ in history[-2:]) / 2
     assert history[0][0] < 0.6 and late > history[0][0] + 0.2
 

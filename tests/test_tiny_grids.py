@@ -231,7 +231,7 @@ def test_which_tool_helps_depends_on_the_operation(loop):
     for index in (0, 3):
         problem = WORLD.problem("test", index)
         for tool in ("colors", "positions"):
-            text = write_directive(WORLD.tools, [tool], 0.01, 4)
+            text = write_directive(WORLD.tools, [tool], 0.003, 4)
             requests.append(Request(problem, edits.parse(text, problem), seed=0))
     after = [outcome.after.accuracy for outcome in loop.run(requests)]
     moved, recoloured = after[:2], after[2:]

@@ -364,7 +364,7 @@ def test_a_curriculum_grows_with_the_rounds_and_ends_with_training(models, tmp_p
 
 def test_seconds_are_those_of_all_sittings(models, tmp_path):
     first = scripted(models, tmp_path, rounds=1)
-    assert 0 < first["seconds"] < 1000
+    assert 0 <= first["seconds"] < 1000
     (tmp_path / "summary.json").unlink()
     (tmp_path / "clock.json").write_text('{"seconds": 5000.0}')
     assert 5000 <= scripted(models, tmp_path, rounds=1)["seconds"] < 6000

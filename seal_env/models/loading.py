@@ -21,7 +21,8 @@ from seal_env.adapters import AdapterBank
 from seal_env.errors import UserError
 from seal_env.learner import Learner
 from seal_env.memory import keep_freed_memory
-from seal_env.packing import IMPLEMENTATION, FullPass, Layout
+from seal_env.packing import Layout
+from seal_env.passes import IMPLEMENTATION, FullPass
 from seal_env.rounding import even_activations
 
 EMBEDDED = {name: Path(__file__).parent / name for name in ("tiny", "tiny-grids")}

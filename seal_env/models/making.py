@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from seal_env.packing import FullPass, Layout, running
+from seal_env.packing import Layout
+from seal_env.passes import FullPass, running
 
 IGNORED = -100
 """The label of a token that is read and not to be predicted."""

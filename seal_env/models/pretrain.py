@@ -36,7 +36,7 @@ from seal_env.models.making import (
     write_model,
 )
 from seal_env.models.tokenizer import build_tokenizer
-from seal_env.packing import IMPLEMENTATION
+from seal_env.passes import IMPLEMENTATION
 from seal_env.prompts import render_prompt
 from seal_env.recipes import recipe
 from seal_env.tasks.base import Problem

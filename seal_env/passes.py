@@ -1,0 +1,211 @@
+"""Passes: what attention and adapters need to know while a row goes through the model.
+
+`packed_attention` is registered with transformers as an attention implementation, for the
+architectures that run through transformers' own layers: the pass under way takes the row apart
+into sequences of similar length, attends within each, and puts the row together again, so that
+attention costs what the separate sequences cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from seal_env.attention import Backward, attend, attend_and_learn
+from seal_env.heads import HeadBlocks, Heads
+from seal_env.packing import Blocks, Layout, take_rows
+
+IMPLEMENTATION = "seal_env_packed"
+"""The name under which `packed_attention` is registered with transformers."""
+
+
+class Pass:
+    """What attention and adapters need to know during one forward pass.
+
+    Args:
+        owners: The adapters that have tokens in the row, ascending.
+        owner_blocks: The row's segments by adapter.
+    """
+
+    def __init__(self, owners: np.ndarray, owner_blocks: Blocks) -> None:
+        self.owner_blocks = owner_blocks
+        self.groups = [_index(owners[chosen], owner_blocks) for chosen in owner_blocks.members]
+        """For each group of `owner_blocks`, which adapters its blocks belong to."""
+        self._last: tuple[Tensor, list[Tensor]] | None = None
+
+    def split(self, rows: Tensor) -> list[Tensor]:
+        """Rows (rows, width) as one float32 tensor of blocks a group, (adapters, length, width)."""
+        blocks = self.owner_blocks
+        parts = take_rows(rows, blocks.gather, blocks).float().split(blocks.sizes)
+        return [part.view(*shape, -1) for part, shape in zip(parts, blocks.shapes, strict=True)]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """The inverse of `split`."""
+        flat = [part.flatten(0, 1) for part in parts]
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat)
+        return take_rows(joined, self.owner_blocks.scatter, self.owner_blocks)
+
+    @torch.no_grad()
+    def blocks_of(self, x: Tensor, rows: Tensor) -> list[Tensor]:
+        """`split` of a module's input, done once for modules that take the same input.
+
+        Args:
+            x: The input itself, by which it is known again.
+            rows: Its rows.
+        """
+        if self._last is None or self._last[0] is not x:
+            self._last = (x, self.split(rows))
+        return self._last[1]
+
+    def attend(
+        self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
+        """Attention over rows.
+
+        Args:
+            layer: The layer's number.
+            x: Queries, keys and values side by side, shape (rows, heads.all, width).
+            heads: How many of each.
+            scale: Factor on the scores; None for the usual one.
+            learning: Whether there will be a backward pass.
+
+        Returns:
+            Shape (rows, heads.queries, width), and what makes the gradient of x from that of the
+            result, if there will be a backward pass.
+        """
+        raise NotImplementedError
+
+
+def _index(owners: np.ndarray, blocks: Blocks) -> slice | Tensor:
+    """An index of adapters; a slice, which copies nothing, where they are consecutive."""
+    first, last = int(owners[0]), int(owners[-1])
+    if last - first + 1 == len(owners):
+        return slice(first, last + 1)
+    return torch.from_numpy(owners).to(blocks.gather.device)
+
+
+class FullPass(Pass):
+    """All tokens of all sequences at once, causal within each: training, scoring, prefill.
+
+    Args:
+        layout: The row.
+        keep: Called with (layer, keys, values) where a decoder wants them; each a list with
+            one tensor a group, shape (count, kv heads, length, width), where the length is that of
+            what a sequence goes on from as well.
+    """
+
+    def __init__(self, layout: Layout, keep: Any = None) -> None:
+        super().__init__(layout.owners, layout.owner_blocks)
+        self.layout = layout
+        self.keep = keep
+        self._blocks: dict[Heads, HeadBlocks] = {}
+
+    def attend(
+        self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
+        """See `Pass.attend`."""
+        if heads not in self._blocks:
+            self._blocks[heads] = HeadBlocks(self.layout.blocks, heads)
+        blocks = self._blocks[heads]
+        groups = blocks.apart(x)
+        if not learning:
+            keys, values = (self._with_before([g[i] for g in groups]) for i in (1, 2))
+            if self.keep is not None:
+                self.keep(layer, keys, values)
+            parts = zip((q for q, _, _ in groups), keys, values, strict=True)
+            return blocks.together([attend(*part, scale, causal=True) for part in parts]), None
+        assert not any(self.layout.before), "what goes on from another sequence is not learned"
+        outs: list[Tensor] = []
+        inner: list[Backward] = []
+        for group in groups:
+            out, back = attend_and_learn(*group, scale)
+            outs.append(out)
+            inner.append(back)
+
+        def backward(grad: Tensor) -> Tensor:
+            grads = zip(inner, blocks.together_backward(grad), strict=True)
+            return blocks.apart_backward([back(part) for back, part in grads])
+
+        return blocks.together(outs), backward
+
+    def _with_before(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Keys or values of each group, behind those of what its sequences go on from."""
+        whole = []
+        for own, before in zip(parts, self.layout.before, strict=True):
+            if before is None:
+                whole.append(own)
+            else:
+                group, index = before
+                whole.append(torch.cat([parts[group].index_select(0, index), own], dim=2))
+        return whole
+
+
+_current: ContextVar[Pass] = ContextVar("seal_env_pass")
+
+
+@contextmanager
+def running(run: Pass) -> Iterator[None]:
+    """Makes a pass the current one while the model is called."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_pass() -> Pass | None:
+    """The pass that is under way, if the model was called through this package."""
+    return _current.get(None)
+
+
+class _Attention(torch.autograd.Function):
+    """`Pass.attend` for autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, run: Pass, layer: int, heads: Heads, scale: float | None
+    ) -> Tensor:
+        out, ctx.back = run.attend(layer, x, heads, scale, ctx.needs_input_grad[0])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.back(outer[0]), None, None, None, None
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The attention implementation that transformers calls, in its signature.
+
+    Args:
+        module: The attention layer.
+        query: Shape (1, heads, rows, width).
+        key: Shape (1, kv heads, rows, width).
+        value: As key.
+        attention_mask: None; the current pass knows what attends to what.
+        scaling: Factor on the scores.
+
+    Returns:
+        Shape (1, rows, heads, width), and None in place of attention weights.
+    """
+    heads = Heads(query.shape[1], key.shape[1])
+    x = torch.cat([query[0], key[0], value[0]]).transpose(0, 1).contiguous()
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    return _Attention.apply(x, _current.get(), layer, heads, scaling).unsqueeze(0), None
+
+
+AttentionInterface.register(IMPLEMENTATION, packed_attention)
