@@ -33,7 +33,7 @@ from seal_env.models.loading import load_learner
 if TYPE_CHECKING:
     from benchmarks.throughput import ThroughputConfig
 
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def sweep(config: ThroughputConfig, console: Console) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def sweep(config: ThroughputConfig, console: Console) -> dict[str, Any]:
     found = {k: statistics.median(values) for k, values in seconds.items()}
     bank = work.loop.new_bank(1)
     state = STATES * 4 * bank.size / (1 << 20)
-    figures = _figures(found, memory, state, config)
+    figures = _figures(found, memory, state, config, _full(work))
     _show(figures, console)
     assert config.sweep is not None
     _draw(figures, config)
@@ -76,6 +76,13 @@ def sweep(config: ThroughputConfig, console: Console) -> dict[str, Any]:
 def _some(work: Workload, start: int, count: int) -> Workload:
     place = slice(start, start + count)
     return Workload(work.loop, work.requests[place], work.datasets[place])
+
+
+def _full(work: Workload) -> float:
+    """From how many adapters on a step fills the pass of every thread."""
+    steps = sum(data.steps for data in work.datasets)
+    learner, limit = work.loop.learner, work.loop.tokens_per_pass
+    return learner.workers(len(work.datasets)) * limit * steps / sum(work.tokens)
 
 
 def _memory_of(config: ThroughputConfig, adapters: int) -> float:
@@ -110,20 +117,25 @@ def print_memory() -> None:
 
 
 def _figures(
-    seconds: dict[int, float], memory: dict[int, float], state: float, config: ThroughputConfig
+    seconds: dict[int, float],
+    memory: dict[int, float],
+    state: float,
+    config: ThroughputConfig,
+    full: float,
 ) -> dict[str, Any]:
     sizes = np.array(list(memory))
     megabytes = np.array(list(memory.values()))
-    large = sizes >= 16 if (sizes >= 16).sum() > 1 else sizes >= 0
+    large = sizes >= min(full, sizes[-2:][0])
     slope = float(np.polyfit(sizes[large], megabytes[large], 1)[0]) if large.sum() > 1 else 0.0
-    flat = [seconds[k] for k in seconds if k >= 16]
+    flat = [seconds[int(k)] for k in sizes[large]]
     return {
+        "passes_full_from": full,
         "seconds_per_edit": seconds,
         "memory_mb": memory,
         "memory_slope_mb": slope,
         "state_mb": state,
         "slope_over_state": slope / state,
-        "spread_from_16": max(flat) / min(flat) - 1 if flat else None,
+        "spread": max(flat) / min(flat) - 1,
         "model": throughput.model_name(config.model),
     }
 
@@ -136,8 +148,10 @@ def _show(figures: dict[str, Any], console: Console) -> None:
         table.add_row(str(k), f"{seconds:.3g}", f"{figures['memory_mb'][k]:,.0f}")
     console.print(table)
     console.print(
-        f"memory grows by {figures['memory_slope_mb']:.2f} MB an adapter, "
-        f"{figures['slope_over_state']:.2f} times its weights, gradients and Adam moments"
+        f"passes are full from K = {figures['passes_full_from']:.0f} on; there memory grows by "
+        f"{figures['memory_slope_mb']:.2f} MB an adapter, {figures['slope_over_state']:.2f} times "
+        f"its weights, gradients and Adam moments, and the slowest K takes "
+        f"{figures['spread']:.0%} longer than the quickest"
     )
 
 
@@ -161,7 +175,7 @@ def _draw(figures: dict[str, Any], config: ThroughputConfig) -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     right.set_xscale("linear")
-    right.set_xticks([k for k in sizes if k >= 32 or k == sizes[-1]])
+    right.set_xticks([k for k in sizes if 8 * k >= sizes[-1]])
     figure.suptitle(f"Training K adapters of {figures['model']} side by side")
     path = config.sweep
     assert path is not None

@@ -74,7 +74,8 @@ class ThroughputConfig:
     json: Path | None = None
     """Where the figures are written."""
     sweep: Path | None = None
-    """Draws time and memory against K = 1, 2, 4, ... 256 into this PNG instead."""
+    """Draws time and memory against K = 1, 2, 4, ... up to `adapters` (at most 1,024) into this PNG
+    instead."""
 
     def check(self) -> None:
         """Raises UserError where a setting makes no sense."""

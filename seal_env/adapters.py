@@ -191,14 +191,19 @@ class AdapterBank:
             drawn[seed] = index
 
     def reorder(self, order: np.ndarray) -> None:
-        """Puts adapters into another order, which takes no gradients along.
+        """Puts adapters into another order, without a copy of them all; gradients stay.
 
         Args:
             order: Which adapter comes first, second and so on.
         """
-        if not np.array_equal(order, np.arange(self.count)):
-            index = torch.from_numpy(order).to(self.weights.device)
-            self.weights.copy_(self.weights.index_select(0, index))
+        after = dict(enumerate(order.tolist()))
+        while after:
+            first, source = after.popitem()
+            kept, place = self.weights[first].clone(), first
+            while source != first:
+                self.weights[place] = self.weights[source]
+                place, source = source, after.pop(source)
+            self.weights[place] = kept
 
     def require_grads(self) -> None:
         """Allocates gradients: backward passes add to `grads`, shape (count, size)."""

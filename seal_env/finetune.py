@@ -217,7 +217,9 @@ def _train_some(
         if progress is not None:
             progress(step + 1, longest)
     weights = bank.weights[members.start : members.stop]
-    finite = torch.isfinite(weights).all(dim=1).cpu().numpy()
+    # The largest weight of each: isfinite would make a copy of all weights on the way.
+    largest = torch.linalg.vector_norm(weights, ord=math.inf, dim=1)
+    finite = torch.isfinite(largest).cpu().numpy()
     failed = ~finite | ((totals > 0) & ~np.isfinite(last))
     return [
         Trained(int(n), int(t), float(loss), bool(bad))
@@ -340,18 +342,24 @@ class _AdamW:
             k: bank.mask(data.layers) for k, data in enumerate(datasets) if data.layers is not None
         }
         parameters = [nn.Parameter(row) for row in bank.weights[place]]
-        for parameter, grad in zip(parameters, self.grads, strict=True):
-            parameter.grad = grad
         members_of: dict[_Group, list[nn.Parameter]] = {}
         for parameter, data, total in zip(parameters, datasets, totals.tolist(), strict=True):
             if total:
                 members_of.setdefault(_Group(total, data.config), []).append(parameter)
         self.groups = list(members_of)
         groups = [
-            {"params": parameters, "weight_decay": group.config.weight_decay}
-            for group, parameters in members_of.items()
+            {"params": some, "weight_decay": group.config.weight_decay}
+            for group, some in members_of.items()
         ]
         self.inner = torch.optim.AdamW(groups, lr=0.0, fused=True) if groups else None
+        # All moments as two tensors: thousands of small ones would leave gaps in memory.
+        first, second = torch.zeros_like(self.grads), torch.zeros_like(self.grads)
+        for k, parameter in enumerate(parameters):
+            parameter.grad = self.grads[k]
+            if self.inner is not None:
+                steps = torch.zeros((), device=first.device)
+                moments = {"step": steps, "exp_avg": first[k], "exp_avg_sq": second[k]}
+                self.inner.state[parameter] = moments
 
     @torch.no_grad()
     def step(self, step: int) -> None:
