@@ -96,8 +96,8 @@ class Products(Protocol):
     """What the learners of a bank add to the output of one module."""
 
     @property
-    def a(self) -> Tensor:
-        """Weights that it is made from; gradients are wanted if this one's are."""
+    def trigger(self) -> Tensor:
+        """Some of the weights; gradients are wanted if its are."""
 
     def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
         """See `Adapter.add`."""
@@ -119,8 +119,8 @@ class Bank(Protocol):
     def attached(self, model: nn.Module) -> AbstractContextManager[None]:
         """While this lasts, the model's modules add what the bank holds."""
 
-    def adapter(self, name: str) -> Products | None:
-        """What is added to the output of one module; None if nothing is."""
+    def adapter(self, name: str, run: Pass) -> Products | None:
+        """What is added to the output of one module in a pass; None if nothing is."""
 
 
 def layer_of(name: str) -> int | None:
@@ -249,26 +249,30 @@ class AdapterBank:
             for module in modules:
                 module.__dict__.pop("forward", None)
 
-    def adapter(self, name: str) -> Adapter | None:
-        """The adapters of one module, while this bank is attached; None if it has none."""
+    def adapter(self, name: str, run: Pass) -> Adapter | None:
+        """The adapters of one module in a pass; None if it has none."""
         if name not in self.matrices:
             return None
+        # What a pass needs is taken once, not anew for each module.
+        if self not in run.kept:
+            run.kept[self] = [self._views(_take(self.weights, owners)) for owners in run.groups]
+        matrices = [views[name] for views in run.kept[self]]
         scale = self.config.alpha / self.config.rank
-        return Adapter(*self.matrices[name], self._grad_views.get(name), scale)
+        return Adapter(self.matrices[name][0], matrices, self._grad_views.get(name), scale)
 
     def _forward(self, name: str, module: nn.Module) -> Callable[[Tensor], Tensor]:
         """What a target module does while the bank is attached."""
-        adapter = self.adapter(name)
-        assert adapter is not None
         weight: Tensor = module.weight  # type: ignore[assignment]
         turned = weight.t() if isinstance(module, Conv1D) else weight
 
         def forward(x: Tensor) -> Tensor:
             run = current_pass()
             assert run is not None, "an adapted model was called outside of a pass"
+            adapter = self.adapter(name, run)
+            assert adapter is not None
             rows = x.reshape(-1, x.shape[-1])
             blocks = run.blocks_of(x, rows)
-            out = _Adapted.apply(rows, adapter.a, turned, module.bias, adapter, blocks, run)
+            out = _Adapted.apply(rows, adapter.trigger, turned, module.bias, adapter, blocks, run)
             return out.view(*x.shape[:-1], -1)
 
         return forward
@@ -364,10 +368,11 @@ class Adapter(NamedTuple):
     all K adapters.
     """
 
-    a: Tensor
-    """Shape (count, rank, inputs)."""
-    b: Tensor
-    """Shape (count, outputs, rank)."""
+    trigger: Tensor
+    """Weights of the bank, by which autograd knows whether gradients are wanted."""
+    matrices: Sequence[tuple[Tensor, Tensor]]
+    """A, shape (adapters, rank, inputs), and B, (adapters, outputs, rank), of each group of the
+    pass."""
     grads: tuple[Tensor, Tensor] | None
     """Where gradients are added up; None while nothing is trained."""
     scale: float
@@ -384,9 +389,9 @@ class Adapter(NamedTuple):
             What `backward` needs.
         """
         hidden, parts = [], []
-        for owners, rows in zip(run.groups, blocks, strict=True):
-            hidden.append(_product(rows, _take(self.a, owners).transpose(1, 2)))
-            parts.append(_product(hidden[-1], _take(self.b, owners).transpose(1, 2)))
+        for (a, b), rows in zip(self.matrices, blocks, strict=True):
+            hidden.append(_product(rows, a.transpose(1, 2)))
+            parts.append(_product(hidden[-1], b.transpose(1, 2)))
         out.add_(run.join(parts), alpha=self.scale)
         return hidden
 
@@ -411,13 +416,13 @@ class Adapter(NamedTuple):
         assert self.grads is not None
         grad_a, grad_b = self.grads
         fresh = inner is not None and not inner
-        pieces = zip(run.groups, blocks, hidden, outer, strict=True)
-        for index, (owners, rows, low, grad) in enumerate(pieces):
-            grad_low = _product(grad, _take(self.b, owners))
+        pieces = zip(run.groups, self.matrices, blocks, hidden, outer, strict=True)
+        for index, (owners, (a, b), rows, low, grad) in enumerate(pieces):
+            grad_low = _product(grad, b)
             _add_at(grad_a, owners, _product(grad_low.transpose(1, 2), rows), self.scale)
             _add_at(grad_b, owners, _product(grad.transpose(1, 2), low), self.scale)
             if inner is not None:
-                part = _product(grad_low, _take(self.a, owners)).mul_(self.scale)
+                part = _product(grad_low, a).mul_(self.scale)
                 if fresh:
                     inner.append(part)
                 else:
@@ -456,9 +461,9 @@ class _Adapted(torch.autograd.Function):
         return grad, None, None, None, None, None, None
 
 
-def _take(matrices: Tensor, owners: slice | Tensor) -> Tensor:
-    """The matrices of some adapters."""
-    return matrices[owners] if isinstance(owners, slice) else matrices.index_select(0, owners)
+def _take(weights: Tensor, owners: slice | Tensor) -> Tensor:
+    """The weights of some adapters."""
+    return weights[owners] if isinstance(owners, slice) else weights.index_select(0, owners)
 
 
 def _add_at(total: Tensor, owners: slice | Tensor, products: Tensor, scale: float) -> None:

@@ -57,7 +57,7 @@ class Decoder:
         rotation = cos, sin, -sin
         for layer in self.layers:
             linear = [_Linear(matrix, bank, run) for matrix in layer.matrices]
-            adapted = (adapter.a for part in linear for _, adapter in part.adapters)
+            adapted = (adapter.trigger for part in linear for _, adapter in part.adapters)
             there = next(adapted, None) if torch.is_grad_enabled() else None
             x = _DecoderLayer.apply(x, there, layer, linear, rotation, run)
         return self.base.norm(x[None])[0]
@@ -138,7 +138,7 @@ class _Linear:
         self.adapters: list[tuple[slice, Products]] = []
         """What is added to which of the outputs."""
         for name, rows in matrix.parts:
-            adapter = None if bank is None else bank.adapter(name)
+            adapter = None if bank is None else bank.adapter(name, run)
             if adapter is not None:
                 self.adapters.append((rows, adapter))
         self.hidden: list[list[Tensor]] = []

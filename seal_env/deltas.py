@@ -132,7 +132,7 @@ class DeltaBank:
             for module in modules:
                 module.__dict__.pop("forward", None)
 
-    def adapter(self, name: str) -> DenseAdapter | None:
+    def adapter(self, name: str, run: Pass) -> DenseAdapter | None:
         """What is added to the output of one module; None if nobody touches it."""
         return self._adapters.get(name)
 
@@ -140,10 +140,15 @@ class DeltaBank:
 class DenseAdapter(NamedTuple):
     """The products of one module: D_k x for each row x of a learner k that touches it."""
 
-    a: Tensor
+    deltas: Tensor
     """The deltas of those learners, shape (learners, outputs, inputs)."""
     place: Mapping[int, int]
     """Which of them is whose."""
+
+    @property
+    def trigger(self) -> Tensor:
+        """See `Products.trigger`."""
+        return self.deltas
 
     def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
         """Adds the products to a module's output.
@@ -165,7 +170,7 @@ class DenseAdapter(NamedTuple):
             if len(touching) == len(present):
                 parts.append(self._products(rows, places))
                 continue
-            part = rows.new_zeros(*rows.shape[:2], self.a.shape[1])
+            part = rows.new_zeros(*rows.shape[:2], self.deltas.shape[1])
             if touching:
                 index = torch.tensor(touching, device=rows.device)
                 part[index] = self._products(rows[index], places)
@@ -176,7 +181,7 @@ class DenseAdapter(NamedTuple):
 
     def _products(self, rows: Tensor, places: list[int]) -> Tensor:
         """Blocks times deltas, which are not copied: not neighbours, they are taken one by one."""
-        turned = self.a.transpose(1, 2)
+        turned = self.deltas.transpose(1, 2)
         first, last = places[0], places[-1]
         if last - first + 1 == len(places):
             return _product(rows, turned[first : last + 1])

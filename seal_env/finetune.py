@@ -335,7 +335,7 @@ class _AdamW:
     ) -> None:
         assert bank.grads is not None
         place = slice(members.start, members.stop)
-        self.grads = bank.grads[place]
+        self.grads, self.steps = bank.grads[place], totals
         clips = torch.tensor([data.config.clip for data in datasets], dtype=torch.float32)
         self.clips = clips.to(self.grads.device)
         self.masks = {
@@ -369,12 +369,14 @@ class _AdamW:
             settings["lr"] = group.config.learning_rate * (1 - step / group.steps)
         for k, mask in self.masks.items():
             self.grads[k].mul_(mask)
-        norms = torch.linalg.vector_norm(self.grads, dim=1)
-        self.grads.mul_((self.clips / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        going = int((self.steps > step).sum())  # those with most steps come first
+        grads = self.grads[:going]
+        norms = torch.linalg.vector_norm(grads, dim=1)
+        grads.mul_((self.clips[:going] / (norms + 1e-6)).clamp(max=1.0)[:, None])
         self.inner.step()
-        self.grads.zero_()
-        going = [group.steps > step + 1 for group in self.groups]
-        if not all(going):
+        grads.zero_()
+        stay = [group.steps > step + 1 for group in self.groups]
+        if not all(stay):
             settings_of = self.inner.param_groups
-            self.inner.param_groups = [s for s, on in zip(settings_of, going, strict=True) if on]
-            self.groups = [group for group, on in zip(self.groups, going, strict=True) if on]
+            self.inner.param_groups = [s for s, on in zip(settings_of, stay, strict=True) if on]
+            self.groups = [group for group, on in zip(self.groups, stay, strict=True) if on]

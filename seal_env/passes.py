@@ -38,6 +38,8 @@ class Pass:
         self.owner_blocks = owner_blocks
         self.groups = [_index(owners[chosen], owner_blocks) for chosen in owner_blocks.members]
         """For each group of `owner_blocks`, which adapters its blocks belong to."""
+        self.kept: dict[Any, Any] = {}
+        """What a bank needs for this pass alone."""
         self._last: tuple[Tensor, list[Tensor]] | None = None
 
     def split(self, rows: Tensor) -> list[Tensor]:

@@ -166,9 +166,10 @@ def test_equals_a_model_with_the_changes_written_into_it(learner):
 def test_only_touched_matrices_are_held(llama):
     one = Deltas.of(llama.model, [Change("model.layers.0.mlp.up_proj", 1, 1, "add", 1.0)])
     bank = DeltaBank([None, one, Deltas(), one], CPU)
-    assert bank.adapter("model.layers.0.mlp.down_proj") is None
-    held = bank.adapter("model.layers.0.mlp.up_proj")
-    assert held.a.shape == (2, 128, 64)
+    run = FullPass(Layout([[1]], [0], CPU))
+    assert bank.adapter("model.layers.0.mlp.down_proj", run) is None
+    held = bank.adapter("model.layers.0.mlp.up_proj", run)
+    assert held.deltas.shape == (2, 128, 64)
     assert bank.count == 4
 
 
