@@ -25,7 +25,6 @@ from rich.table import Table
 
 from benchmarks import throughput
 from benchmarks.loops import Workload
-from seal_env.budget import STATES
 from seal_env.errors import UserError
 from seal_env.memory import PeakMemory
 from seal_env.models.loading import load_learner
@@ -33,6 +32,8 @@ from seal_env.models.loading import load_learner
 if TYPE_CHECKING:
     from benchmarks.throughput import ThroughputConfig
 
+STATES = 4
+"""An adapter's weights, their gradients and Adam's two moments."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,17 @@ from torch import Tensor
 SHORT = 64
 """Keys up to which batched products are quicker on a CPU than torch's attention in float32; in
 bfloat16 they always are, by 2 to 6 times."""
-Backward = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""The gradients of queries, keys and values from that of what came out."""
+CACHED = 256
+"""Keys up to which a mask is kept for the next time."""
+
+
+class Backward(NamedTuple):
+    """The backward pass of attention."""
+
+    kept: tuple[Tensor, ...]
+    """What it needs; for autograd to save, so that this memory is counted and freed like any."""
+    run: Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Tensor, Tensor]]
+    """The gradients of queries, keys and values from that of what came out, and from `kept`."""
 
 
 def attend(
@@ -56,11 +66,11 @@ def attend_and_learn(
     with torch.enable_grad():  # a graph of its own: any kernel will do
         out = _kernel(*inputs, scale, True, None)
 
-    def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(grad: Tensor, _: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         q_grad, k_grad, v_grad = torch.autograd.grad(out, inputs, grad)
         return q_grad, k_grad, v_grad
 
-    return out.detach(), backward
+    return out.detach(), Backward((), backward)
 
 
 def _by_products(q: Tensor, k: Tensor) -> bool:
@@ -98,7 +108,8 @@ def _products(
     keys, values = (x.reshape(count * shared, context, -1) for x in (k, v))
     factor = width**-0.5 if scale is None else scale
     if causal:
-        mask = _later(length, context, groups, q.dtype, q.device)
+        make_mask = _kept_later if context <= CACHED else _later
+        mask = make_mask(length, context, groups, q.dtype, q.device)
     elif mask is not None:
         mask = mask.expand(count, shared, 1, context).reshape(count * shared, 1, context)
     if mask is None:
@@ -107,21 +118,29 @@ def _products(
         scores = torch.baddbmm(mask, rows, keys.transpose(1, 2), alpha=factor)
     shares = scores.softmax(-1)
 
-    def backward(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        rows, keys, values, shares = kept
         outer = grad.reshape(count * shared, groups * length, -1)
         v_grad = torch.bmm(shares.transpose(1, 2), outer)
         inner = torch.bmm(outer, values.transpose(1, 2))
         inner = torch.ops.aten._softmax_backward_data(inner, shares, -1, shares.dtype).mul_(factor)
         k_grad = torch.bmm(inner.transpose(1, 2), rows)
-        return torch.bmm(inner, keys).view(q.shape), k_grad.view(k.shape), v_grad.view(v.shape)
+        return (
+            torch.bmm(inner, keys).view(count, heads, length, -1),
+            k_grad.view(count, shared, context, -1),
+            v_grad.view(count, shared, context, -1),
+        )
 
-    return torch.bmm(shares, values).view(count, heads, length, -1), backward
+    out = torch.bmm(shares, values).view(count, heads, length, -1)
+    return out, Backward((rows, keys, values, shares), backward)
 
 
-@lru_cache(maxsize=32)
 def _later(
     length: int, context: int, groups: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """What hides later tokens from earlier ones, shape (1, groups * length, context)."""
     hidden = torch.full((length, context), -torch.inf, dtype=dtype, device=device)
     return hidden.triu(1 + context - length).repeat(groups, 1)[None]
+
+
+_kept_later = lru_cache(maxsize=32)(_later)

@@ -27,8 +27,9 @@ matrix products are large enough, smaller passes stay in its caches."""
 QUICK_ELSEWHERE = 32768
 SHARE = 0.5
 """Share of the free memory that may be used."""
-STATES = 4
-"""Numbers kept for each weight of an adapter: itself, its gradient and Adam's two moments."""
+STATES = 5
+"""Numbers kept for each weight of an adapter: itself, its gradient, Adam's two moments, and the
+copy that a pass takes."""
 _PROBE = 64
 
 

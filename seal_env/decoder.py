@@ -3,7 +3,7 @@
 transformers' own layer is about a hundred small operations for autograd, most of which move
 memory or wait for Python; on a small model they cost more than the matrix products. Here a
 layer is one autograd function that keeps only what its gradient needs. Same weights, same
-formulas (Touvron et al. 2023, arXiv 2302.13971). Nothing of the model is patched, so several
+formulas (Touvron et al. 2023, arXiv 2302.13971). No method of the model is patched, so several
 threads can run it at once. Every other architecture runs through transformers' own layers.
 """
 
@@ -125,7 +125,7 @@ class _Matrix:
     def bias(self) -> Tensor | None:
         """What is added, shape (outputs,)."""
         biases = tuple(module.bias for module in self.modules)
-        if biases[0] is None:
+        if all(bias is None for bias in biases):
             return None
         return biases[0] if len(biases) == 1 else torch.cat(biases)
 
@@ -195,9 +195,7 @@ class _DecoderLayer(torch.autograd.Function):
         blocks1 = _blocks(normed, run, attn_proj)
         heads = attn_proj.forward(normed, blocks1).view(len(x), -1, layer.width)
         _rotate(heads[:, : -layer.heads.keys], cos, sin)
-        mixed, attend_backward = run.attend(
-            layer.index, heads, layer.heads, layer.scaling, learning
-        )
+        mixed, back = run.attend(layer.index, heads, layer.heads, layer.scaling, learning)
         attended = mixed.view(len(x), -1)
         blocks2 = _blocks(attended, run, o_proj)
         middle = o_proj.forward(attended, blocks2).add_(x)
@@ -207,11 +205,11 @@ class _DecoderLayer(torch.autograd.Function):
         active = evenly(F.silu, gate).mul_(up)
         blocks4 = _blocks(active, run, down_proj)
         out = down_proj.forward(active, blocks4).add_(middle)
-        if learning:
+        if back is not None:
             # Nothing of this is an output, so autograd has no cycle to fear.
-            ctx.kept = linear, attend_backward, (blocks1, blocks2, blocks3, blocks4)
+            ctx.kept = linear, back.run, (blocks1, blocks2, blocks3, blocks4)
             ctx.layer, ctx.rotation = layer, rotation
-            ctx.save_for_backward(x, scale1, middle, scale2, gate, up)
+            ctx.save_for_backward(x, scale1, middle, scale2, gate, up, *back.kept)
         return out
 
     @staticmethod
@@ -219,7 +217,7 @@ class _DecoderLayer(torch.autograd.Function):
         linear, attend_backward, blocks = ctx.kept
         ctx.kept = None  # frees this layer's memory before the next one's turn
         attn_proj, o_proj, gate_proj, up_proj, down_proj = linear
-        x, scale1, middle, scale2, gate, up = ctx.saved_tensors
+        x, scale1, middle, scale2, gate, up, *attended = ctx.saved_tensors
         layer, (norm1, norm2) = ctx.layer, ctx.layer.norms
         cos, _, back = ctx.rotation
 
@@ -230,7 +228,7 @@ class _DecoderLayer(torch.autograd.Function):
         grad = gate_proj.backward(grad_gate, blocks[2], grad)
         grad_middle = _norm_backward(grad, middle, scale2, norm2).add_(outer[0])
         grad = o_proj.backward(grad_middle, blocks[1])
-        heads = attend_backward(grad.view(len(x), -1, layer.width))
+        heads = attend_backward(grad.view(len(x), -1, layer.width), attended)
         _rotate(heads[:, : -layer.heads.keys], cos, back)
         grad = heads.view(len(x), -1)
         if not ctx.needs_input_grad[0]:  # the first adapted layer: nothing below it learns

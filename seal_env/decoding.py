@@ -83,7 +83,7 @@ class _Cache:
         for tensors in (self.keys, self.values):
             for layer, tensor in tensors.items():
                 if tensor.shape[2] < capacity:
-                    tensors[layer] = F.pad(tensor, (0, 0, 0, capacity - tensor.shape[2]))
+                    tensors[layer] = _longer(tensor)
         self.rows = torch.from_numpy(np.searchsorted(active, self.members)).to(device)
         self.index = torch.arange(len(self.members), device=device)
         self.slots = torch.from_numpy(self.lengths + step).to(device)
@@ -98,6 +98,11 @@ class _Cache:
         for tensors in (self.keys, self.values):
             for layer, tensor in tensors.items():
                 tensors[layer] = tensor[chosen.to(tensor.device)]
+
+
+def _longer(cached: Tensor) -> Tensor:
+    """Keys or values with room for `CACHE_STEP` tokens more."""
+    return F.pad(cached, (0, 0, 0, CACHE_STEP))
 
 
 class _Texts(NamedTuple):
@@ -201,9 +206,11 @@ class Continuation:
         def keep(layer: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
             for cache, k, v in zip(caches, keys, values, strict=True):
                 if cache is not None:
-                    cache.keys[layer], cache.values[layer] = k, v
+                    # With room for the first tokens; a view would hold on to the queries as well.
+                    cache.keys[layer], cache.values[layer] = _longer(k), _longer(v)
 
-        hidden = self.learner.hidden(layout.row, FullPass(layout, keep), self.bank)
+        continued = keep if self.sampling.max_new_tokens > 1 else None
+        hidden = self.learner.hidden(layout.row, FullPass(layout, continued), self.bank)
         starts, left = layout.starts[read.places], self.lengths - np.array(read.cuts)
         if self.scored is not None:
             texts = [read.texts[place] for place in read.places]

@@ -146,8 +146,8 @@ def finetune(
 
     parts = split(ordered, learner.workers(bank.count))
     bank.reorder(order)
-    bank.require_grads()
     try:
+        bank.require_grads()
         found = run_parts([job(part) for part in parts])
     finally:
         bank.drop_grads()

@@ -11,19 +11,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from seal_env.attention import Backward, attend, attend_and_learn
+from seal_env.attention import attend, attend_and_learn
 from seal_env.heads import HeadBlocks, Heads
 from seal_env.packing import Blocks, Layout, take_rows
 
 IMPLEMENTATION = "seal_env_packed"
 """The name under which `packed_attention` is registered with transformers."""
+
+
+class RowsBackward(NamedTuple):
+    """The backward pass of attention over rows."""
+
+    kept: tuple[Tensor, ...]
+    """What it needs, for autograd to save."""
+    run: Callable[[Tensor, Sequence[Tensor]], Tensor]
+    """The gradient of queries, keys and values from that of the result, and from `kept`."""
 
 
 class Pass:
@@ -68,7 +77,7 @@ class Pass:
 
     def attend(
         self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
+    ) -> tuple[Tensor, RowsBackward | None]:
         """Attention over rows.
 
         Args:
@@ -79,8 +88,7 @@ class Pass:
             learning: Whether there will be a backward pass.
 
         Returns:
-            Shape (rows, heads.queries, width), and what makes the gradient of x from that of the
-            result, if there will be a backward pass.
+            Shape (rows, heads.queries, width), and the backward pass, if there will be one.
         """
         raise NotImplementedError
 
@@ -111,7 +119,7 @@ class FullPass(Pass):
 
     def attend(
         self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
+    ) -> tuple[Tensor, RowsBackward | None]:
         """See `Pass.attend`."""
         if heads not in self._blocks:
             self._blocks[heads] = HeadBlocks(self.layout.blocks, heads)
@@ -123,19 +131,24 @@ class FullPass(Pass):
                 self.keep(layer, keys, values)
             parts = zip((q for q, _, _ in groups), keys, values, strict=True)
             return blocks.together([attend(*part, scale, causal=True) for part in parts]), None
+        assert self.keep is None, "what is learned is not continued"
         assert not any(self.layout.before), "what goes on from another sequence is not learned"
         outs: list[Tensor] = []
-        inner: list[Backward] = []
+        steps: list[Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Tensor, Tensor]]] = []
+        kept: list[Tensor] = []
+        places: list[slice] = []
         for group in groups:
             out, back = attend_and_learn(*group, scale)
             outs.append(out)
-            inner.append(back)
+            steps.append(back.run)
+            places.append(slice(len(kept), len(kept) + len(back.kept)))
+            kept += back.kept
 
-        def backward(grad: Tensor) -> Tensor:
-            grads = zip(inner, blocks.together_backward(grad), strict=True)
-            return blocks.apart_backward([back(part) for back, part in grads])
+        def backward(grad: Tensor, kept: Sequence[Tensor]) -> Tensor:
+            parts = zip(steps, places, blocks.together_backward(grad), strict=True)
+            return blocks.apart_backward([run(part, kept[place]) for run, place, part in parts])
 
-        return blocks.together(outs), backward
+        return blocks.together(outs), RowsBackward(tuple(kept), backward)
 
     def _with_before(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Keys or values of each group, behind those of what its sequences go on from."""
@@ -174,12 +187,17 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, run: Pass, layer: int, heads: Heads, scale: float | None
     ) -> Tensor:
-        out, ctx.back = run.attend(layer, x, heads, scale, ctx.needs_input_grad[0])
+        with torch.autocast(x.device.type, enabled=False):  # the backward pass has none either
+            out, back = run.attend(layer, x, heads, scale, ctx.needs_input_grad[0])
+        if back is not None:
+            ctx.save_for_backward(*back.kept)
+            ctx.run = back.run
         return out
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.back(outer[0]), None, None, None, None
+        run, ctx.run = ctx.run, None  # frees this layer's memory before the next one's turn
+        return run(outer[0], ctx.saved_tensors), None, None, None, None
 
 
 def packed_attention(
@@ -205,7 +223,10 @@ def packed_attention(
         Shape (1, rows, heads, width), and None in place of attention weights.
     """
     heads = Heads(query.shape[1], key.shape[1])
-    x = torch.cat([query[0], key[0], value[0]]).transpose(0, 1).contiguous()
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    parts = [part[0].to(dtype) for part in (query, key, value)]
+    x = torch.cat(parts).transpose(0, 1).contiguous()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     return _Attention.apply(x, _current.get(), layer, heads, scaling).unsqueeze(0), None
 

@@ -7,7 +7,7 @@ import torch
 from helpers import LORA, dataset, new_bank, weights_hash
 from transformers import AutoModelForCausalLM
 
-from seal_env.adapters import LoraConfig, layer_of
+from seal_env.adapters import AdapterBank, LoraConfig, layer_of
 from seal_env.errors import UserError
 from seal_env.finetune import STEP, Dataset, Example, FinetuneConfig, data_order, finetune, split
 
@@ -256,6 +256,18 @@ def test_an_exception_leaves_no_trace_on_the_model(llama):
     assert not torch.equal(bank.weights[1], new_bank(llama, [2]).weights[0])
     assert weights_hash(llama.model) == before
     assert not any(m._forward_hooks for m in llama.model.modules())
+
+
+def test_without_memory_for_gradients_adapters_stay_in_place(llama, monkeypatch):
+    def fail(bank):
+        raise MemoryError
+
+    bank = new_bank(llama, [1, 2, 3])
+    before = bank.weights.clone()
+    monkeypatch.setattr(AdapterBank, "require_grads", fail)
+    with pytest.raises(MemoryError):
+        finetune(llama, bank, [Dataset(DATA[i], CONFIG, 0) for i in (1, 0, 2)])
+    assert torch.equal(bank.weights, before)
 
 
 def test_data_order_is_a_fresh_permutation_every_epoch():

@@ -11,6 +11,7 @@ import torch
 from helpers import INNER, MAX_LENGTH, weights_hash
 
 from seal_env import budget, inner_loop
+from seal_env.adapters import find_targets
 from seal_env.edits.base import Change, SelfEdit, Training
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
@@ -94,7 +95,7 @@ def test_adapters_that_do_not_fit_into_memory_take_turns(llama, outcomes, monkey
     rooms = []
 
     def room(device):
-        rooms.append(3 * 16 * size / budget.SHARE)
+        rooms.append(3 * 4 * budget.STATES * size / budget.SHARE)
         return int(rooms[-1])
 
     loop = InnerLoop(llama, TASK, INNER)
@@ -153,6 +154,15 @@ def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, mon
     assert same(found, expected)
     with pytest.raises(UserError, match=r"sequence of 301 tokens, and the memory .* allows"):
         loop.run([REQUESTS[0], long])
+
+
+def test_what_attention_keeps_counts_as_memory(learner, monkeypatch):
+    targets, measure = find_targets(learner.model, INNER.lora), budget.bytes_per_token.__wrapped__
+    found = {}
+    for short in (0, 64):  # torch's own attention, and batched products, which keep more
+        monkeypatch.setattr("seal_env.attention.SHORT", short)
+        found[short] = measure(learner, targets, INNER.lora)
+    assert found[64] > found[0]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

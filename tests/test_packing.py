@@ -8,9 +8,11 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from seal_env.attention import attend, attend_and_learn
+from seal_env.decoding import Continuation, Sampling
 from seal_env.heads import HeadBlocks, Heads
+from seal_env.models.making import packed_loss
 from seal_env.packing import Blocks, Layout, bucket, padded_rows
-from seal_env.passes import FullPass
+from seal_env.passes import IMPLEMENTATION, FullPass
 from seal_env.rounding import EvenActivation
 
 LENGTHS = (5, 17, 1, 40, 3, 33, 64, 16, 130)
@@ -93,7 +95,7 @@ def test_a_nan_stays_in_its_own_rows_forward_and_backward():
         pairs = [attend_and_learn(*group, None) for group in blocks.apart(some)]
         found.append(blocks.together([out for out, _ in pairs]))
         outer = blocks.together_backward(found[-1])
-        inner = [back(grad) for (_, back), grad in zip(pairs, outer, strict=True)]
+        inner = [back.run(grad, back.kept) for (_, back), grad in zip(pairs, outer, strict=True)]
         grads.append(blocks.apart_backward(inner))
     for broken, whole in (found, grads):
         assert broken[:20].isnan().all()
@@ -152,6 +154,34 @@ def test_both_ways_to_attend_give_the_same_gradients(length, scale, monkeypatch)
     for short in (0, 1 << 20):
         monkeypatch.setattr("seal_env.attention.SHORT", short)
         out, backward = attend_and_learn(q, k, v, scale)
-        found.append((out, *backward(outer)))
+        found.append((out, *backward.run(outer, backward.kept)))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_documents_of_all_lengths_are_learned_in_mixed_precision(models):
+    documents = [(ids, ids) for ids in (random_ids(n, n) for n in (12, 60, 100))]
+    grads = []
+    for implementation in (IMPLEMENTATION, "eager"):
+        model = AutoModelForCausalLM.from_pretrained(
+            models["llama"], dtype=torch.float32, attn_implementation=implementation
+        )
+        if implementation == IMPLEMENTATION:
+            loss = packed_loss(model, documents)
+        else:
+            each = [model(input_ids=torch.tensor([ids])).logits[0, :-1] for ids, _ in documents]
+            labels = torch.cat([torch.tensor(ids[1:]) for ids, _ in documents])
+            loss = torch.nn.functional.cross_entropy(torch.cat(each), labels)
+        loss.backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*grads, dim=0) > 0.99
+
+
+def test_a_cache_holds_keys_and_values_alone(learner):
+    prompts = [random_ids(n, n) for n in (5, 20, 40)]
+    decoder = Continuation(learner, prompts, [0, 0, 0], None, Sampling(3), None)
+    with torch.no_grad():
+        decoder._prefill()
+    for cache in decoder.caches:
+        for tensor in (*cache.keys.values(), *cache.values.values()):
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes

@@ -88,7 +88,7 @@ def build_model(config: MakingConfig, vocabulary: int, max_length: int) -> Llama
 def packed_loss(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tensor:
     """Mean cross-entropy per labelled token of documents side by side in one row.
 
-    The model's attention has to be `packing.IMPLEMENTATION`.
+    The model's attention has to be `passes.IMPLEMENTATION`.
     """
     layout = Layout([ids for ids, _ in documents], [0] * len(documents), model.device)
     labels = np.full(len(layout.row.ids), IGNORED, dtype=np.int64)
