@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 import snowballstemmer
@@ -171,14 +172,21 @@ def content_words(text: str, keep_function_words: bool = False) -> list[str]:
     return [_stem(token) for token in tokens]
 
 
-def grade_answer(gold: str, answer: str, question: str = "") -> bool:
+def grade_answer(gold: str | Sequence[str], answer: str, question: str = "") -> bool:
     """Whether an answer is right.
 
     Args:
-        gold: The gold answer. An empty one is an error in the data and matches nothing.
+        gold: The gold answer, or several of which any will do, as several annotators gave
+            them. An empty one is an error in the data and matches nothing.
         answer: What the learner said. An empty answer is wrong.
         question: The question, if known: its words in the gold answer need not be repeated.
     """
+    golds = (gold,) if isinstance(gold, str) else gold
+    return any(_matches(each, answer, question) for each in golds)
+
+
+def _matches(gold: str, answer: str, question: str) -> bool:
+    """Whether an answer is right by one gold answer."""
     if not gold.strip() or not answer.strip():
         return False
     gold_words, answer_words = content_words(gold), set(content_words(answer))

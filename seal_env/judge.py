@@ -61,13 +61,14 @@ class Judge:
         if url.scheme not in ("http", "https") or not url.netloc:
             raise UserError(f"judge: base_url {self.base_url!r} is no http:// or https:// address")
 
-    def grade(self, batch: Sequence[tuple[str, str, str]]) -> list[bool]:
+    def grade(self, batch: Sequence[tuple[str, str | Sequence[str], str]]) -> list[bool]:
         """Whether each answer is right.
 
         An empty answer is wrong, and nothing is asked about it.
 
         Args:
-            batch: Triples of question, gold answer and answer.
+            batch: Triples of question, gold answer and answer. Of several gold answers any
+                will do; the model reads them all in one request.
 
         Raises:
             UserError: The endpoint cannot be reached, refuses, or does not say yes or no.
@@ -75,13 +76,17 @@ class Judge:
         with ThreadPoolExecutor(max_workers=max(1, self.concurrency)) as pool:
             return list(pool.map(self._grade_one, batch))
 
-    def _grade_one(self, item: tuple[str, str, str]) -> bool:
+    def _grade_one(self, item: tuple[str, str | Sequence[str], str]) -> bool:
         question, gold, answer = item
-        if not gold.strip() or not answer.strip():
+        golds = [each for each in ((gold,) if isinstance(gold, str) else gold) if each.strip()]
+        if not golds or not answer.strip():
             return False
-        content = json.dumps(
-            {"question": question, "gold answer": gold, "student's answer": answer}
+        gold_part = (
+            {"gold answer": golds[0]}
+            if len(golds) == 1
+            else {"gold answers, of which any one will do": golds}
         )
+        content = json.dumps({"question": question, **gold_part, "student's answer": answer})
         body = {
             "model": self.model,
             "temperature": 0,

@@ -90,6 +90,18 @@ def test_an_empty_gold_is_never_right():
     assert not grade_answer(" ", "anything")
 
 
+def test_of_several_gold_answers_any_will_do():
+    golds = ["Saint Bernadette Soubirous", "a girl of fourteen"]
+    assert grade_answer(golds, "Bernadette Soubirous")
+    assert grade_answer(tuple(golds), "a girl of 14")
+    assert not grade_answer(golds, "Bernadette, a nun")
+    # Half of one and half of the other make no answer.
+    assert not grade_answer(["red apple", "green pear"], "red pear")
+    assert grade_answer(["", "Otrar"], "Otrar")
+    assert not grade_answer(["", " "], "Otrar")
+    assert not grade_answer([], "Otrar")
+
+
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [

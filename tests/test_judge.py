@@ -93,6 +93,18 @@ def test_the_key_comes_from_the_named_variable_or_not_at_all(server, monkeypatch
     assert "Authorization" not in headers[1]
 
 
+def test_several_gold_answers_are_one_request(server):
+    server.script = [(200, completion("yes"))]
+    judge = Judge(server.url, "m")
+    assert judge.grade([("q", ["a", " ", "b"], "b"), ("q", ["", " "], "b"), ("q", [], "b")]) == [
+        *(True, False, False),
+    ]
+    assert judge.grade([("q", ["", "a"], "a")]) == [True]
+    several, one = (json.loads(body["messages"][-1]["content"]) for _, _, body in server.requests)
+    assert several["gold answers, of which any one will do"] == ["a", "b"]
+    assert one["gold answer"] == "a"
+
+
 def test_empty_answers_are_wrong_without_asking(server):
     assert Judge(server.url, "m").grade([("q", "g", " "), ("q", "", "a")]) == [False, False]
     assert Judge(server.url, "m").grade([]) == []
