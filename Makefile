@@ -8,22 +8,28 @@ PIP_ARGS ?=
 SEED ?= 0
 OUT ?= runs/main$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 ARGS ?=
+# Processes that the tests run in; each computes with one thread. 0 runs them in pytest's own.
+WORKERS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WITH_WORKERS := -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint clean
+.PHONY: help train test test-fast lint clean
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
-	@echo "Variables: PYTHON=$(PYTHON) SEED=$(SEED) OUT=$(OUT) ARGS='$(ARGS)' PIP_ARGS='$(PIP_ARGS)'"
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@echo "Variables: PYTHON=$(PYTHON) SEED=$(SEED) OUT=$(OUT) ARGS='$(ARGS)' WORKERS=$(WORKERS) PIP_ARGS='$(PIP_ARGS)'"
 
 train: $(INSTALLED) ## Train the embedded model into runs/main, or go on with a run that was stopped
 	$(BIN)/seal-env train --seed $(SEED) --out $(OUT) --resume $(ARGS)
 
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest -q $(ARGS)
+test: $(INSTALLED) ## Run all tests
+	$(BIN)/python -m pytest -q $(WITH_WORKERS) $(ARGS)
+
+test-fast: $(INSTALLED) ## Run the tests that are not marked as slow, in less than a minute
+	$(BIN)/python -m pytest -q $(WITH_WORKERS) -m "not slow" $(ARGS)
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ AGENTS = Registry(
         "ppo": "seal_agents.ppo:ProximalPolicy",
         "ppo-choices": "seal_agents.ppo_choices:PPOChoices",
     },
+    extra="agents",
 )
 
 __all__ = ["AGENTS", "Agent", "AgentContext", "Experience"]

@@ -21,10 +21,12 @@ class Registry(Mapping[str, str]):
     Args:
         kind: What the entries are, as it reads in an error message (``"task"``).
         entries: Short name to ``"package.module:Name"``.
+        extra: The extra of seal-env that brings what the entries need, if there is one.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, str], extra: str = "") -> None:
         self.kind = kind
+        self.extra = extra
         self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> str:
@@ -40,7 +42,8 @@ class Registry(Mapping[str, str]):
         """Returns the class behind a short name or a ``"package.module:Name"`` path.
 
         Raises:
-            UserError: The name is not registered, or the path cannot be imported.
+            UserError: The name is not registered, the path cannot be imported, or a package
+                that it needs is not installed.
         """
         path = self._entries.get(name, name)
         if ":" not in path:
@@ -49,6 +52,14 @@ class Registry(Mapping[str, str]):
         try:
             module = importlib.import_module(module_name)
         except (ImportError, TypeError, ValueError) as error:  # the latter two: no module's name
+            needed = error.name if isinstance(error, ModuleNotFoundError) else None
+            if needed and not f"{module_name}.".startswith(f"{needed}."):
+                hint = (
+                    f": pip install 'seal-env[{self.extra}]'" if name in self and self.extra else ""
+                )
+                raise UserError(
+                    f"{self.kind} {name!r} needs {needed!r}, which is not installed{hint}"
+                ) from error
             raise UserError(
                 f"{self.kind} {name!r}: cannot import {module_name!r} ({error}); "
                 f"check the spelling and that its folder is on the Python path"

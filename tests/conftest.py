@@ -2,10 +2,12 @@
 
 import os
 
-# Before anything imports transformers, tokenizers or matplotlib; subprocesses inherit it.
+# Before anything imports torch, transformers, tokenizers or matplotlib; subprocesses inherit it.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are taken by the other workers
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import ipaddress
 import socket

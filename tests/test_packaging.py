@@ -16,6 +16,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import seal_env
+from seal_agents.__main__ import EXTRA
+
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = {"build", "dist", "runs"}
 
@@ -102,7 +105,46 @@ def test_installed_packages_are_the_checkouts(package, folder, place, tmp_path):
 
 def test_the_command_is_installed():
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="seal-env")
-    assert command.value == "seal_agents.cli:main"
+    assert command.value == "seal_agents.__main__:main"
+
+
+def test_the_version_is_written_once():
+    assert setup_cfg()["metadata"]["version"] == "attr: seal_env.__version__"
+    assert importlib.metadata.version("seal-env") == seal_env.__version__
+    again = [p for p in project_files() if p.suffix in {".py", ".cff", ".cfg", ".toml"}]
+    said = [p for p in again if re.search(r"^_*version_*\b.*\d\.\d", p.read_text("utf-8"), re.M)]
+    assert said == [ROOT / "seal_env" / "__init__.py"]
+
+
+def without_agents(code, folder):
+    """Runs Python in a process that cannot import what the extra `agents` brings."""
+    block = f"import sys; sys.modules |= dict.fromkeys({sorted(EXTRA)}, None)"
+    command = [sys.executable, "-c", f"{block}\n{code}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_environment_does_without_the_extra(tmp_path):
+    code = (
+        "import gymnasium as gym, seal_env, seal_agents\n"
+        "env = gym.make('SelfEdit-v0'); env.reset(seed=0)\n"
+        "print(env.step('Nothing.')[4]['accuracy'])\n"
+        "seal_agents.AGENTS.load('ppo')"
+    )
+    done = without_agents(code, tmp_path)
+    assert 0 <= float(done.stdout) <= 1
+    assert done.stderr.splitlines()[-1].startswith("seal_env.errors.UserError: agent 'ppo' needs ")
+    assert done.stderr.endswith("pip install 'seal-env[agents]'\n")
+
+
+def test_the_command_without_the_extra_is_one_line(tmp_path):
+    done = without_agents("from seal_agents.__main__ import main; main()", tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "pip install 'seal-env[agents]'" in done.stderr
+
+
+def test_the_extra_agents_is_what_the_command_looks_for():
+    names = {r.name for r in requirements("agents")}
+    assert names == set(EXTRA.values())
 
 
 def test_every_folder_with_code_is_listed_as_a_package():
@@ -144,9 +186,9 @@ def test_the_wheel_holds_every_file_of_its_folders(package, folder, wheel_conten
     assert wanted - wheel_contents == set()
 
 
-def requirements() -> list[Requirement]:
-    texts = setup_cfg().get("options", "install_requires")
-    texts += "".join(setup_cfg()["options.extras_require"].values())
+def requirements(*extras: str) -> list[Requirement]:
+    """What some extras ask for."""
+    texts = "".join(setup_cfg()["options.extras_require"][extra] for extra in extras)
     return [Requirement(line) for line in texts.splitlines() if line.strip()]
 
 
@@ -157,11 +199,14 @@ def test_constraints_pin_every_dependency_within_its_range():
             name, version = line.split("==")
             assert canonicalize_name(name) not in pinned
             pinned[canonicalize_name(name)] = version
-    missing = [str(r) for r in requirements() if canonicalize_name(r.name) not in pinned]
-    assert missing == []
-    outside = [
-        str(r) for r in requirements() if pinned[canonicalize_name(r.name)] not in r.specifier
-    ]
+    extras = setup_cfg()["options.extras_require"]
+    needed = requirements(*extras)
+    needed += [Requirement(line) for line in setup_cfg()["options"]["install_requires"].split()]
+    own = [r for r in needed if r.name == "seal-env"]
+    assert {extra for r in own for extra in r.extras} <= set(extras)
+    others = [r for r in needed if r.name != "seal-env"]
+    assert [str(r) for r in others if canonicalize_name(r.name) not in pinned] == []
+    outside = [str(r) for r in others if pinned[canonicalize_name(r.name)] not in r.specifier]
     assert outside == []
 
 

@@ -54,5 +54,18 @@ def test_a_wrong_name_is_one_line_that_helps(name, says):
     assert "\n" not in str(error.value)
 
 
+def test_a_part_whose_package_is_missing_says_which_and_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "pear.py").write_text("import no_such_package.part\n")
+    fruit = Registry("fruit", {"pear": "pear:Pear"}, extra="orchard")
+    with pytest.raises(
+        UserError, match=r"^fruit 'pear' needs 'no_such_package', which is"
+    ) as error:
+        fruit.load("pear")
+    assert str(error.value).endswith("is not installed: pip install 'seal-env[orchard]'")
+    with pytest.raises(UserError, match=r"needs 'no_such_package', which is not installed$"):
+        fruit.load("pear:Pear")  # somebody's own: no extra of ours brings what it needs
+
+
 def test_nothing_is_imported_before_it_is_asked_for():
     assert len(FRUIT) == 2  # though an entry is broken
