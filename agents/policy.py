@@ -16,6 +16,7 @@ from seal_env.errors import UserError
 from seal_env.finetune import Dataset, Example, FinetuneConfig, finetune
 from seal_env.learner import Learner
 from seal_env.models.loading import load_learner, merged_learner
+from seal_env.peft_io import load_peft, save_peft
 from seal_env.prompts import render_prompt
 from seal_env.workers import run_parts, split_evenly
 
@@ -183,8 +184,8 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Writes the adapter in PEFT's format."""
         if self.adapter is not None:
-            self.adapter.save_peft(folder / ADAPTER, 0, self.model.name)
+            save_peft(self.adapter, 0, folder / ADAPTER, self.model.name)
 
     def load(self, folder: Path) -> None:
         """Reads an adapter in PEFT's format."""
-        self.adapter = AdapterBank.load_peft(folder / ADAPTER, self.model.model, self.model.device)
+        self.adapter = load_peft(folder / ADAPTER, self.model.model, self.model.device)

@@ -36,9 +36,9 @@ from seal_agents.sb3_policy import (
     Ratio,
     spread,
 )
-from seal_env.adapters import AdapterBank
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
+from seal_env.peft_io import load_peft
 from seal_env.tasks.base import stable_hash
 from seal_env.wrappers.sb3 import SelfEditVecEnv
 from seal_env.wrappers.tokens import action
@@ -198,9 +198,7 @@ class ProximalPolicy(Prompted):
 
     def load(self, folder: Path) -> None:
         """Reads what `save` wrote."""
-        bank = AdapterBank.load_peft(
-            folder / ADAPTER, self.policy.model.model, self.policy.model.device
-        )
+        bank = load_peft(folder / ADAPTER, self.policy.model.model, self.policy.model.device)
         mine = self.actor.bank
         if (bank.targets, bank.config.rank) != (mine.targets, mine.config.rank):
             raise UserError(

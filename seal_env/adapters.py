@@ -9,28 +9,23 @@ same to the bit whoever its neighbours are.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from seal_env.errors import UserError
 from seal_env.passes import Pass, current_pass
 
-_PEFT_PREFIX = "base_model.model."
 _ALIGNED = 16
 """Every matrix starts at a multiple of so many weights (64 bytes): where a matrix lies in memory
 can change how a product is rounded, and it must not depend on an adapter's place in the bank."""
@@ -280,74 +275,6 @@ class AdapterBank:
     def copy_of(self, index: int) -> Tensor:
         """One adapter's weights, shape (size,), on the CPU."""
         return self.weights[index].detach().cpu().clone()
-
-    def save_peft(self, folder: Path, index: int, base: str) -> None:
-        """Writes one adapter in PEFT's format (`PeftModel.from_pretrained` reads it).
-
-        Args:
-            folder: Created if needed.
-            index: Which adapter.
-            base: Name or path of the base model, for PEFT's config.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {}
-        for target in self.targets:
-            for letter, matrix in zip("AB", self.matrices[target.name], strict=True):
-                key = f"{_PEFT_PREFIX}{target.name}.lora_{letter}.weight"
-                tensors[key] = matrix[index].detach().cpu().contiguous()
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-        described = {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base,
-            "r": self.config.rank,
-            "lora_alpha": self.config.alpha,
-            "lora_dropout": 0.0,
-            "target_modules": [target.name for target in self.targets],
-            "bias": "none",
-            "inference_mode": True,
-        }
-        (folder / "adapter_config.json").write_text(json.dumps(described, indent=2) + "\n")
-
-    @staticmethod
-    def load_peft(folder: Path, model: nn.Module, device: torch.device) -> AdapterBank:
-        """Reads a LoRA adapter in PEFT's format as a bank of one.
-
-        Raises:
-            UserError: A file is missing or broken, or the adapter is for another model.
-        """
-        try:
-            described = json.loads((folder / "adapter_config.json").read_text())
-            tensors = load_file(folder / "adapter_model.safetensors")
-            rank, alpha = int(described["r"]), float(described["lora_alpha"])
-            if described.get("use_rslora"):  # there alpha is divided by the root of the rank
-                alpha *= math.sqrt(rank)
-            config = LoraConfig(rank, alpha)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise UserError(
-                f"{folder}: no readable PEFT adapter ({error}); it needs "
-                f"adapter_config.json and adapter_model.safetensors"
-            ) from error
-        if described.get("rank_pattern") or described.get("alpha_pattern"):
-            raise UserError(
-                f"{folder}: the adapter's rank or alpha differs between modules; "
-                f"use one with the same everywhere"
-            )
-        if not tensors:
-            raise UserError(f"{folder}: the adapter has no weights")
-        pieces = {name.removeprefix(_PEFT_PREFIX).rpartition(".lora_")[0] for name in tensors}
-        every = find_targets(model, LoraConfig(targets=("all-linear",)))
-        targets = tuple(target for target in every if target.name in pieces)
-        bank = AdapterBank(targets, config, 1, device)
-        for target in targets:
-            for letter, matrix in zip("AB", bank.matrices[target.name], strict=True):
-                found = tensors.pop(f"{_PEFT_PREFIX}{target.name}.lora_{letter}.weight", None)
-                if found is None or found.shape != matrix[0].shape:
-                    raise UserError(f"{folder}: the adapter's {target.name} does not fit the model")
-                matrix[0] = found
-        if tensors:
-            raise UserError(f"{folder}: the model has no {next(iter(tensors))}; wrong base model?")
-        return bank
 
     def merge_into(self, model: nn.Module) -> None:
         """Adds the (single) adapter's update to the model's own weights."""

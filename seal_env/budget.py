@@ -8,7 +8,6 @@ only what runs beside it does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -67,9 +66,13 @@ def token_budget(
 def tokens_that_fit(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -> int | None:
     """Tokens whose activations fit into the memory that is free; None where that is unknown."""
     free = available_memory(learner.device)
-    return (
-        None if free is None else int(free * SHARE / bytes_per_token(learner, tuple(targets), lora))
-    )
+    if free is None:
+        return None
+    # Kept with the learner: a cache of its own would keep every learner alive.
+    known, key = learner.kept.setdefault("bytes per token", {}), (tuple(targets), lora)
+    if key not in known:
+        known[key] = bytes_per_token(learner, tuple(targets), lora)
+    return int(free * SHARE / known[key])
 
 
 def check_fits(
@@ -96,7 +99,6 @@ def learners_at_once(device: torch.device, numbers: int) -> int:
     return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * numbers))))
 
 
-@lru_cache
 def bytes_per_token(learner: Learner, targets: tuple[Target, ...], lora: LoraConfig) -> float:
     """Memory that a token takes from its forward to its backward pass, measured on a few.
 

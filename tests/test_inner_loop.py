@@ -157,7 +157,7 @@ def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, mon
 
 
 def test_what_attention_keeps_counts_as_memory(learner, monkeypatch):
-    targets, measure = find_targets(learner.model, INNER.lora), budget.bytes_per_token.__wrapped__
+    targets, measure = find_targets(learner.model, INNER.lora), budget.bytes_per_token
     found = {}
     for short in (0, 64):  # torch's own attention, and batched products, which keep more
         monkeypatch.setattr("seal_env.attention.SHORT", short)

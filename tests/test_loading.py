@@ -1,15 +1,24 @@
 """Loading models: a pool, the embedded tokenizer, and errors of one line."""
 
+import gc
 import shutil
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import save_model
+from helpers import INNER, save_model, scrambled_bank
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seal_env.errors import UserError
-from seal_env.models.loading import EMBEDDED, load_learner, resolve_device, resolve_dtype
+from seal_env.inner_loop import InnerLoop
+from seal_env.models import devices
+from seal_env.models.checkpoints import EMBEDDED
+from seal_env.models.devices import resolve_device, resolve_dtype
+from seal_env.models.loading import load_learner
 from seal_env.models.tokenizer import build_tokenizer, vocabulary
+from seal_env.peft_io import save_peft
+from seal_env.tasks.biographies import Biographies
 
 
 def refused(*args, **kwargs):
@@ -106,7 +115,7 @@ def test_weights_that_need_unpickling_are_not_loaded(models, tmp_path):
 def test_an_architecture_that_mixes_tokens_by_itself_is_refused(tmp_path):
     from transformers import MambaConfig, MambaForCausalLM
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "state_size": 4, "vocab_size": 64}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "state_size": 4, "vocab_size": 600}
     MambaForCausalLM(MambaConfig(**sizes)).save_pretrained(tmp_path)
     build_tokenizer(64).save_pretrained(tmp_path)
     assert "cannot be used here" in refused(str(tmp_path))
@@ -133,20 +142,104 @@ def test_adapter_errors_are_one_line(models, tmp_path):
     assert str(tmp_path) in refused(models["llama"], adapter=str(tmp_path))
 
 
-def test_the_pool_forgets_old_merged_models(models, llama, tmp_path):
-    from helpers import scrambled_bank
+def loops(learner):
+    """What an environment keeps of a learner."""
+    return InnerLoop(learner, Biographies(), INNER)
 
-    from seal_env.models import loading
 
-    bank = scrambled_bank(llama, 4)
-    merged = []
-    for i in range(4):
-        bank.save_peft(tmp_path / str(i), i, "base")
-        folder = str(tmp_path / str(i))
-        merged.append(load_learner(models["llama"], device="cpu", adapter=folder))
-    assert len([key for key in loading._pool if key[3]]) == loading.MERGED_KEPT
+def test_merged_models_that_nobody_uses_are_freed(models, llama, tmp_path):
+    bank, gone = scrambled_bank(llama, 6), []
+    for i in range(6):
+        save_peft(bank, i, tmp_path / str(i), "base")
+        merged = load_learner(models["llama"], device="cpu", adapter=str(tmp_path / str(i)))
+        loops(merged)
+        gone.append(weakref.ref(merged))
+        del merged
+    gc.collect()
+    assert [ref() is None for ref in gone] == [True] * 4 + [False] * 2
     assert load_learner(models["llama"], device="cpu") is llama
-    assert merged[3] is load_learner(models["llama"], device="cpu", adapter=str(tmp_path / "3"))
+    last = load_learner(models["llama"], device="cpu", adapter=str(tmp_path / "5"))
+    assert last is gone[5]()
+
+
+def test_models_that_nobody_uses_are_freed(tmp_path):
+    gone = []
+    for i in range(4):
+        learner = load_learner(save_model("llama", tmp_path / str(i)), device="cpu")
+        loops(learner)
+        gone.append(weakref.ref(learner))
+        del learner
+    gc.collect()
+    assert [ref() is None for ref in gone] == [True] * 2 + [False] * 2
+
+
+def test_a_model_in_use_stays_shared_however_many_come_after_it(models, llama, tmp_path):
+    save_peft(scrambled_bank(llama, 1), 0, tmp_path / "adapter", "base")
+    given = {"device": "cpu", "adapter": str(tmp_path / "adapter")}
+    first = load_learner(models["llama"], **given)
+    for kind in ("llama", "gpt2", "qwen2"):
+        again = save_model(kind, tmp_path / kind)
+        load_learner(again, device="cpu")
+    assert load_learner(models["llama"], device="cpu") is llama
+    assert load_learner(models["llama"], **given) is first
+
+
+def test_a_folder_that_was_written_again_is_loaded_again(tmp_path):
+    folder = save_model("llama", tmp_path)
+    first = load_learner(folder, device="cpu")
+    assert load_learner(folder, device="cpu") is first
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(2)
+    model.save_pretrained(folder)
+    again = load_learner(folder, device="cpu")
+    assert again is not first
+    assert torch.equal(again.model.model.embed_tokens.weight, model.model.embed_tokens.weight)
+
+
+def test_threads_share_one_model(tmp_path):
+    folder = save_model("llama", tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load_learner(folder, device="cpu"), range(4)))
+    assert all(learner is found[0] for learner in found)
+
+
+@pytest.fixture
+def product_times(monkeypatch):
+    """Lets a test say how long products take in either precision, and reset what was measured."""
+    seconds = {}
+    monkeypatch.setattr(devices, "product_seconds", lambda dtype: seconds[dtype])
+    devices._warn_if_emulated.cache_clear()
+    yield seconds
+    devices._warn_if_emulated.cache_clear()
+
+
+def test_emulated_bfloat16_is_told_once_in_one_line(product_times, caplog):
+    product_times |= {torch.float32: 0.0004, torch.bfloat16: 0.048}
+    for _ in range(3):
+        assert resolve_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "48 ms" in record.message
+    assert "0.4 ms" in record.message
+    assert "\n" not in record.message
+
+
+def test_nothing_is_told_where_bfloat16_is_quick_or_not_asked_for(product_times, caplog):
+    product_times |= {torch.float32: 0.0004, torch.bfloat16: 0.0008}
+    resolve_dtype("bfloat16", torch.device("cpu"))
+    devices._warn_if_emulated.cache_clear()
+    product_times[torch.bfloat16] = 1.0
+    resolve_dtype("auto", torch.device("cpu"))
+    resolve_dtype("float32", torch.device("cpu"))
+    resolve_dtype("bfloat16", torch.device("cuda"))
+    assert not caplog.records
+
+
+def test_measuring_products_leaves_the_threads_alone():
+    before = torch.get_num_threads()
+    assert devices.product_seconds(torch.float32) > 0
+    assert torch.get_num_threads() == before
 
 
 def test_loading_leaves_global_randomness_alone(tmp_path):

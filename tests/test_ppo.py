@@ -20,6 +20,7 @@ from seal_agents.sb3_buffer import TokenRolloutBuffer
 from seal_agents.sb3_policy import LanguageModelConfig, LanguageModelPolicy
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
+from seal_env.peft_io import save_peft
 from seal_env.wrappers.sb3 import SelfEditVecEnv
 from seal_env.wrappers.tokens import Written, action
 
@@ -61,7 +62,7 @@ def batch(envs):
 
 def peft_twin(policy, model, folder):
     """The same model with the same adapter, by PEFT, to compare with."""
-    policy.bank.save_peft(folder, 0, model)
+    save_peft(policy.bank, 0, folder, model)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     return PeftModel.from_pretrained(base, folder, is_trainable=True).eval()
 

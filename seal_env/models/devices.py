@@ -1,0 +1,80 @@
+"""The device and the precision that a user's words mean, and whether a processor has bfloat16."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache
+
+import torch
+
+from seal_env.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+EMULATED = 3.0
+"""How many times slower than in float32 a product in bfloat16 is where the processor emulates it.
+Processors that have bfloat16 take 0.2 to 1 times as long, those without it 50 to 150 times."""
+
+_log = logging.getLogger(__name__)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a name means.
+
+    Raises:
+        UserError: The name is unknown or the device is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device == "auto":
+        device = "cuda" if cuda else "mps" if mps else "cpu"
+    available = {"cpu": True, "cuda": cuda, "mps": mps}.get(device.partition(":")[0])
+    if available is None:
+        raise UserError(f"unknown device {device!r}: use auto, cpu, cuda or mps")
+    if not available:
+        raise UserError(f"device {device!r} is not available here: use auto or cpu")
+    return torch.device(device)
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision of the frozen weights that a name means.
+
+    Warns once per process if bfloat16 is asked for on a processor that emulates it.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if dtype not in DTYPES:
+        raise UserError(f"unknown precision {dtype!r}: use auto, float32 or bfloat16")
+    if dtype == "bfloat16" and device.type == "cpu":
+        _warn_if_emulated()
+    return DTYPES[dtype]
+
+
+@cache
+def _warn_if_emulated() -> None:
+    wide, narrow = product_seconds(torch.float32), product_seconds(torch.bfloat16)
+    if narrow > EMULATED * wide:
+        _log.warning(
+            "this processor emulates bfloat16: a product takes %.3g ms in it and %.3g ms in "
+            "float32; use dtype float32, or auto",
+            1e3 * narrow,
+            1e3 * wide,
+        )
+
+
+def product_seconds(dtype: torch.dtype) -> float:
+    """Shortest time of a small matrix product (64 x 512 x 512) on one CPU thread, in seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # with several, a busy machine measures their waiting for each other
+    try:
+        x, y = torch.ones(64, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            torch.mm(x, y)
+            times.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return min(times)
