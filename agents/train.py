@@ -62,6 +62,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     console.print(f"training {config.agent} on {config.env.task}, in {out}", markup=False)
+    _tell(task, console)
     done = run.rounds_done()
     if done:
         load(agent, run.checkpoint(done))
@@ -109,6 +110,7 @@ def evaluate(
         return _finished(run, console)
     count = len(policies)
     console.print(f"evaluating {count} policies on {config.env.task}, in {out}", markup=False)
+    _tell(task, console)
     with bars.counting(count):
         records = _compare(run, policies, problems, config.samples, config, bars)
     return _conclude(run, summarise(records, config.seed, run.seconds), console)
@@ -159,6 +161,12 @@ def _policies(
             policies[name] = (built.agent, replace(env, adapter=built.follows))
             policies[name + FIXED] = (built.agent, env)
     return policies
+
+
+def _tell(task: Task, console: Console) -> None:
+    """Says what is to be known of the data."""
+    for note in task.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
 
 
 def _problems(task: Task, split: str, count: int) -> tuple[Problem, ...]:

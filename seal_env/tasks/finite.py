@@ -2,73 +2,175 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from seal_env.errors import UserError
 from seal_env.tasks.base import SPLITS, Problem, Task, stable_hash
 
-T = TypeVar("T")
+
+class Identified(Protocol):
+    """Anything with an id."""
+
+    @property
+    def id(self) -> str:
+        """Its name, unique and independent of the order of the data."""
+
+
+T = TypeVar("T", bound=Identified)
+Key = tuple[str, str]
+"""``"group"`` or ``"content"``, and a text."""
 HELD_OUT_SHARE = 0.1
 """Share of the problems in each of the validation and the test split."""
+FEWEST_GROUPS = 3
+"""Groups that are needed to have one in each split."""
 
 
-def splits(
-    items: Sequence[T], about: Callable[[T], Hashable], seed: int
-) -> dict[str, tuple[T, ...]]:
-    """Divides items among train, validation and test; see `FiniteTask`."""
-    keys = sorted({about(item) for item in items}, key=lambda key: stable_hash(seed, key))
-    held_out = max(1, round(HELD_OUT_SHARE * len(keys))) if len(keys) >= 3 else 0
-    names = ["test"] * held_out + ["validation"] * held_out
-    split_of = dict(zip(keys, names, strict=False))  # the rest is for training
-    return {
-        name: tuple(item for item in items if split_of.get(about(item), "train") == name)
-        for name in SPLITS
-    }
+class Splits(Generic[T]):
+    """A fixed list of items and its splits.
 
+    `all` is every item, in the data's order; it is what a file of evaluation problems is for.
+    `train`, `validation` and `test` are disjoint parts of it:
 
-class FiniteTask(Task):
-    """A task with a fixed list of problems.
+    * Items that share content are never in two of them, and items of one group (an article, a
+      subject) are not either. With fewer than three groups the group is disregarded, and `notes`
+      says so.
+    * Groups are taken in the order of a hash of what they are and `seed`. `test` takes those that
+      fit into a tenth of the items, `validation` likewise from what is left, `train` has the rest;
+      each takes the smallest group if none fits. With fewer than three groups of equal content
+      all are in `train`.
+    * Their items come in the order of a hash of their ids, so that the first few are a fair sample.
 
-    **Splits.** `all` is every problem, in the data's order; it is what a file of evaluation
-    problems is for. `train`, `validation` and `test` are disjoint parts of it: the problems are
-    ordered by a hash of what they are about and `split_seed`, the first tenth is `test`, the
-    second `validation`, the rest `train` (at least one in each where there are three). So they do
-    not depend on the data's order, and what is there twice falls in one. Within a split, too, the
-    data's order is kept.
+    So the splits depend on the content and `seed` alone: not on the order of the data, the process
+    or the machine.
 
     Args:
-        problems: The problems.
+        items: The items.
         noun: What they are, in the plural: "passages".
-        split_seed: Another seed splits them another way.
-        about: What a problem is about; those that agree in it fall into the same split.
+        seed: Another seed splits them another way.
+        content: Texts of an item; two items with one in common hold the same.
+        group: What an item belongs to, by name; empty if that is nothing but itself.
+        group_noun: What groups are, in the plural: "articles".
     """
 
     def __init__(
         self,
-        problems: Sequence[Problem],
+        items: Iterable[T],
         noun: str,
-        split_seed: int,
-        about: Callable[[Problem], Hashable] = lambda problem: problem.context,
+        seed: int,
+        content: Callable[[T], Collection[str]],
+        group: Callable[[T], str] = lambda item: "",
+        group_noun: str = "groups",
     ) -> None:
         self.noun = noun
-        self._splits = {"all": tuple(problems), **splits(problems, about, split_seed)}
+        self.notes: tuple[str, ...] = ()
+        """What a user should know of the splits, one line each."""
+        everything = tuple(items)
+        contents = [[("content", text) for text in content(item)] for item in everything]
+        names = [[("group", name)] if (name := group(item)) else [] for item in everything]
+        parts = _connected([[*name, *own] for name, own in zip(names, contents, strict=True)])
+        if any(names) and len(set(parts)) < FEWEST_GROUPS:
+            parts = _connected(contents)
+            if len(set(parts)) >= FEWEST_GROUPS:
+                self.notes = (
+                    f"these {len(everything)} {noun} have fewer than {FEWEST_GROUPS} {group_noun}:"
+                    f" they are split one by one, so that {group_noun} are in several splits",
+                )
+        split_of = _assign(parts, seed)
+        placed = sorted(
+            zip(everything, parts, strict=True), key=lambda pair: stable_hash(seed, pair[0].id)
+        )
+        self._items = {"all": everything} | {
+            split: tuple(item for item, part in placed if split_of[part] == split)
+            for split in SPLITS
+        }
+
+    def __getitem__(self, split: str) -> tuple[T, ...]:
+        try:
+            return self._items[split]
+        except KeyError:
+            raise UserError(f"unknown split {split!r}: known: {', '.join(self._items)}") from None
+
+    def at(self, split: str, index: int) -> T:
+        """The item at a position of a split.
+
+        Raises:
+            UserError: There is no such split or no such position.
+        """
+        items = self[split]
+        if not 0 <= index < len(items):
+            raise UserError(
+                f"split {split!r} has {len(items)} {self.noun}; there is none at {index}"
+            )
+        return items[index]
+
+
+def _connected(keys: Sequence[Collection[Key]]) -> list[int]:
+    """A number for each item; those that share a key, directly or through others, have the same.
+
+    The number is a hash of the least of their keys, groups before contents, whatever the order.
+    """
+    parent: dict[Key, Key] = {}
+
+    def root(key: Key) -> Key:
+        while parent.setdefault(key, key) != key:
+            parent[key] = key = parent[parent[key]]
+        return key
+
+    for first, *others in keys:
+        root(first)
+        for other in others:
+            parent[root(other)] = root(first)
+    least: dict[Key, tuple[bool, int]] = {}
+    for key in parent:
+        kind, text = key
+        mine = (kind != "group", stable_hash(text))
+        least[root(key)] = min(least.get(root(key), mine), mine)
+    return [least[root(first)][1] for first, *_ in keys]
+
+
+def _assign(parts: Sequence[int], seed: int) -> dict[int, str]:
+    """The split of each part of the data, given the part of each item."""
+    sizes = Counter(parts)
+    waiting = sorted(sizes, key=lambda part: stable_hash(seed, part))
+    split_of = dict.fromkeys(waiting, "train")
+    if len(waiting) < FEWEST_GROUPS:
+        return split_of
+    share = max(1, round(HELD_OUT_SHARE * len(parts)))
+    for split, kept in (("test", 2), ("validation", 1)):  # so many are left for the other splits
+        room = share
+        taken: list[int] = []
+        for part in waiting:
+            if sizes[part] <= room and len(waiting) - len(taken) > kept:
+                room -= sizes[part]
+                taken.append(part)
+        taken = taken or [min(waiting, key=sizes.__getitem__)]
+        split_of |= dict.fromkeys(taken, split)
+        waiting = [part for part in waiting if split_of[part] == "train"]
+    return split_of
+
+
+class FiniteTask(Task):
+    """A task with a fixed list of problems; see `Splits` for how they are split.
+
+    Args:
+        splits: The problems.
+    """
+
+    def __init__(self, splits: Splits[Problem]) -> None:
+        self.splits = splits
+        self.notes = splits.notes
 
     def size(self, split: str) -> int:
         """Number of problems in a split."""
-        return len(self._problems(split))
+        return len(self.splits[split])
 
     def problem(self, split: str, index: int) -> Problem:
         """The problem at a position of a split."""
-        problems = self._problems(split)
-        if not 0 <= index < len(problems):
-            raise UserError(
-                f"split {split!r} has {len(problems)} {self.noun}; there is none at {index}"
-            )
-        return problems[index]
+        return self.splits.at(split, index)
 
-    def _problems(self, split: str) -> tuple[Problem, ...]:
-        try:
-            return self._splits[split]
-        except KeyError:
-            raise UserError(f"unknown split {split!r}: known: {', '.join(self._splits)}") from None
+
+def same_text(text: str) -> str:
+    """A text without what makes no difference to a reader: letter case, breaks, extra spaces."""
+    return " ".join(text.casefold().split())

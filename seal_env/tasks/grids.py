@@ -12,9 +12,12 @@ demonstrations and then a grid whose output is asked for:
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from seal_env.tasks.reading import printable
 
 Grid = tuple[tuple[int, ...], ...]
 """Rows of colours, 0 to 9; at least one row, all of the same length of at least one."""
@@ -65,8 +68,9 @@ def to_grid(value: Any) -> Grid:
             raise ValueError(f"row {number} has {len(row)} cells, row 1 has {len(value[0])}")
         for cell in row:
             if type(cell) is not int or not 0 <= cell < COLOURS:
+                shown = printable(reprlib.repr(cell), 20)
                 raise ValueError(
-                    f"row {number} holds {str(cell)[:20]!r}, not a colour from 0 to {COLOURS - 1}"
+                    f"row {number} holds {shown!r}, not a colour from 0 to {COLOURS - 1}"
                 )
     if not fits(value):
         raise ValueError(f"has {len(value)} rows of {len(value[0])} cells, at most {LARGEST} go")

@@ -1,40 +1,27 @@
 """Task `multiple-choice`: questions with choices, as MMLU has them (arXiv 2009.03300).
 
-Understood are CSV files (question, choices, letter of the right one; with a header or without),
-JSON and JSONL files and Hugging Face data sets of records ``{"question", "choices", "answer"}``,
-where an answer is a position from 0 on, a letter, or the choice's own text. A record may also have
-a ``context`` (a passage that the questions are about) and a ``subject`` or ``title``.
+`seal_env.tasks.choice_records` says how files and data sets are arranged, and
+`seal_env.tasks.answer_keys` which choice a key means.
 
 A problem is the questions of one context, or where there is none some questions of one subject.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from string import ascii_uppercase
 from typing import Any, Literal, get_args
 
 from seal_env.errors import UserError
+from seal_env.tasks.answer_keys import KEYS, Keys, gold_choices
 from seal_env.tasks.base import Problem, Question, stable_hash
-from seal_env.tasks.finite import FiniteTask
-from seal_env.tasks.records import Format, Record, kind, load, text_field
+from seal_env.tasks.choice_records import choice_records
+from seal_env.tasks.finite import FiniteTask, Splits, same_text
+from seal_env.tasks.records import Format, Loaded, Record, kind, load
 
 Style = Literal["letters", "texts"]
-
-MOST_CHOICES = len(ascii_uppercase)
-"""Choices that have a letter."""
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One question."""
-
-    subject: str
-    context: str
-    question: str
-    choices: tuple[str, ...]
-    gold: int
 
 
 class MultipleChoice(FiniteTask):
@@ -46,14 +33,18 @@ class MultipleChoice(FiniteTask):
     `log_likelihood` is the right answer's. What a policy reads is the context, or the subject
     where there is none; questions and choices are held out.
 
-    See `FiniteTask` for the splits. Contexts (or subjects' groups of questions) that agree fall
-    into the same one.
+    Of choices that are the same, all are right if one is.
+
+    See `seal_env.tasks.finite.Splits` for the splits: the problems of one context, or where there
+    is none of one subject, are in one of them, and so are equal questions.
 
     Args:
         data: A file, or ``hf:NAME`` or ``hf:NAME:SPLIT`` (as ``hf:cais/mmlu/anatomy:test``).
         style: ``letters`` or ``texts``.
         group: Most questions in a problem.
         split_seed: Another seed splits the problems another way.
+        keys: How answer keys are read, where the data leave that open; see
+            `seal_env.tasks.answer_keys`.
 
     Raises:
         UserError: The data cannot be read, or a setting makes no sense.
@@ -69,6 +60,7 @@ class MultipleChoice(FiniteTask):
         style: Style = "letters",
         group: int = 10,
         split_seed: int = 0,
+        keys: Keys = "auto",
     ) -> None:
         if style not in get_args(Style):
             raise UserError(f"unknown style {style!r}: known: {', '.join(get_args(Style))}")
@@ -79,18 +71,27 @@ class MultipleChoice(FiniteTask):
                 "the task multiple-choice reads its questions from a file: give --data FILE (CSV, "
                 "JSON or JSONL as MMLU arranges them) or --data hf:NAME for a Hugging Face data set"
             )
-        problems = load(str(data), Format("questions", _flat, _to_problems, csv=True))
+        if keys not in KEYS:
+            raise UserError(f"unknown keys {keys!r}: known: {', '.join(KEYS)}")
+        parts = [
+            part for topic in load(str(data), _form(keys)).found for part in topic.parts(group)
+        ]
+        topics = {part.id: part for part in parts}
         super().__init__(
-            [part for problem in problems for part in _parts(problem, style, group)],
-            "problems",
-            split_seed,
-            lambda problem: problem.context or problem.id,
+            Splits(
+                [part.problem(style) for part in parts],
+                "problems",
+                split_seed,
+                content=lambda problem: topics[problem.id].content(),
+                group=lambda problem: "" if problem.context else same_text(problem.title),
+                group_noun="subjects",
+            )
         )
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
-        """An answer is right if it is the gold choice."""
+        """An answer is right if it is the gold choice, or one that says the same."""
         return [
-            answer == question.answer
+            answer in question.answers
             for question, answer in zip(problem.questions, answers, strict=True)
         ]
 
@@ -99,119 +100,92 @@ class MultipleChoice(FiniteTask):
         return question.text
 
 
-def _parts(problem: Problem, style: Style, group: int) -> list[Problem]:
-    """A subject's or a context's questions as problems of at most so many."""
-    questions = [_worded(question, style) for question in problem.questions]
-    cut = [tuple(questions[i : i + group]) for i in range(0, len(questions), group)]
-    if len(cut) == 1:
-        return [replace(problem, questions=cut[0])]
-    return [replace(problem, id=f"{problem.id}/{i}", questions=q) for i, q in enumerate(cut)]
+@dataclass(frozen=True)
+class _Item:
+    """One question."""
+
+    text: str
+    choices: tuple[str, ...]
+    gold: int
+    """Position of the right choice."""
+
+    def question(self, style: Style, subject: str) -> Question:
+        """The question as it is put to a learner."""
+        right = self.choices[self.gold]
+        if style == "texts":
+            choices = tuple(dict.fromkeys(self.choices))
+            return Question(f"Question: {self.text}\nAnswer:", right, subject, choices)
+        letters = tuple(ascii_uppercase[: len(self.choices)])
+        lettered = list(zip(letters, self.choices, strict=True))
+        listed = "\n".join(f"{letter}. {choice}" for letter, choice in lettered)
+        gold = letters[self.gold]
+        same = tuple(a for a, choice in lettered if choice == right and a != gold)
+        return Question(f"{self.text}\n{listed}\nAnswer:", gold, subject, letters, same)
 
 
-def _worded(question: Question, style: Style) -> Question:
-    if style == "texts":
-        return replace(question, text=f"Question: {question.text}\nAnswer:")
-    letters = tuple(ascii_uppercase[: len(question.choices)])
-    listed = "\n".join(f"{a}. {text}" for a, text in zip(letters, question.choices, strict=True))
-    gold = letters[question.choices.index(question.answer)]
-    return Question(f"{question.text}\n{listed}\nAnswer:", gold, question.subject, letters)
+@dataclass(frozen=True)
+class _Topic:
+    """The questions of one context or subject, or some of them."""
+
+    id: str
+    subject: str
+    context: str
+    items: tuple[_Item, ...]
+
+    def parts(self, most: int) -> list[_Topic]:
+        """The same as topics of at most so many questions."""
+        if len(self.items) <= most:
+            return [self]
+        starts = range(0, len(self.items), most)
+        return [
+            replace(self, id=f"{self.id}/{number}", items=self.items[start : start + most])
+            for number, start in enumerate(starts)
+        ]
+
+    def problem(self, style: Style) -> Problem:
+        """The problem that a topic is."""
+        questions = tuple(item.question(style, self.subject) for item in self.items)
+        return Problem(self.id, self.subject, self.context, questions)
+
+    def content(self) -> list[str]:
+        """What must not be in two splits: the context, or else each question."""
+        if self.context:
+            return [same_text(self.context)]
+        return [same_text("\n".join((i.text, *sorted(i.choices)))) for i in self.items]
 
 
-def _flat(shown: str, whole: Any) -> Iterable[Record]:
+@cache
+def _form(keys: Keys) -> Format[_Topic]:
+    """What is read, if keys are read in a way."""
+
+    def read(records: list[Record]) -> Loaded[_Topic]:
+        return _to_topics(records, keys)
+
+    return Format("questions", _flat, read)
+
+
+def _flat(whole: Any) -> Iterable[Record]:
     """The records of a whole file: a list of them, or one alone."""
     if isinstance(whole, dict):
         whole = [whole]
     if not isinstance(whole, list):
-        raise UserError(f"--data {shown}: holds no list of questions but {kind(whole)}")
+        raise ValueError(f"holds no list of questions but {kind(whole)}")
     return [(f"record {number}", item) for number, item in enumerate(whole, 1)]
 
 
-def _to_problems(shown: str, records: Iterable[Record]) -> tuple[Problem, ...]:
-    """Checks all records; those of one context or subject are one problem."""
-    try:
-        items = [_item(place, found) for place, found in _without_header(list(records))]
-    except ValueError as error:
-        raise UserError(f"--data {shown}: {error}") from None
-    if not items:
-        raise UserError(f"--data {shown}: holds no question; give at least one")
-    groups: dict[tuple[str, str], list[_Item]] = {}
-    for item in items:
-        groups.setdefault((item.subject, item.context), []).append(item)
-    problems = []
-    for (subject, context), some in groups.items():
-        asked = (Question(i.question, i.choices[i.gold], subject, i.choices) for i in some)
-        questions = tuple(dict.fromkeys(asked))  # what is there twice is asked once
-        identity = stable_hash(subject, context, *((q.text, q.answer) for q in questions))
-        problems.append(Problem(f"{identity:016x}", subject, context, questions))
-    return tuple(problems)
-
-
-def _without_header(records: list[Record]) -> list[Record]:
-    """Rows of a CSV file with a header become records with its names; others stay."""
-    if not records or not isinstance(records[0][1], list):
-        return records
-    names = [name.strip().lower() for name in records[0][1]]
-    if not {"question", "answer"} <= set(names):
-        return records
-    named = []
-    for place, row in records[1:]:
-        if len(row) != len(names):
-            raise ValueError(f"{place}: has {len(row)} fields where the header has {len(names)}")
-        fields = dict(zip(names, row, strict=True))
-        letters = [name for name in names if len(name) == 1 and name.upper() in ascii_uppercase]
-        fields["choices"] = [fields[name] for name in letters if fields[name].strip()]
-        named.append((place, fields))
-    return named
-
-
-def _item(place: str, found: Any) -> _Item:
-    """Checks one question.
-
-    Raises:
-        ValueError: Says where and which field.
-    """
-    if isinstance(found, list):  # a row of MMLU's own files: question, choices, letter
-        if len(found) < 4:
-            raise ValueError(
-                f"{place}: needs question, choices and answer, has {len(found)} fields"
-            )
-        found = {"question": found[0], "choices": found[1:-1], "answer": found[-1]}
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{place} must be an object with question, choices and answer")
-    choices = found.get("choices")
-    if isinstance(choices, Mapping):  # as some data sets have it: {"text": [...], "label": [...]}
-        choices = choices.get("text")
-    if not isinstance(choices, list) or not 2 <= len(choices) <= MOST_CHOICES:
-        raise ValueError(f"{place}: 'choices' must be a list of 2 to {MOST_CHOICES} texts")
-    texts = tuple(
-        text_field({"choice": text}, "choice", f"{place}, choice {number}").strip()
-        for number, text in enumerate(choices, 1)
-    )
-    if len(set(texts)) < len(texts):
-        raise ValueError(f"{place}: two of the 'choices' are the same")
-    field = "subject" if found.get("subject") else "title"
-    return _Item(
-        subject=text_field(found, field, place, default="").replace("_", " ").strip(),
-        context=text_field(found, "context", place, default="").strip(),
-        question=text_field(found, "question", place).strip(),
-        choices=texts,
-        gold=_gold(found.get("answer", found.get("answerKey")), texts, place),
-    )
-
-
-def _gold(answer: Any, choices: tuple[str, ...], place: str) -> int:
-    """Position of the right choice: given as such, as a letter, or as its text."""
-    if isinstance(answer, str):
-        text = answer.strip()
-        if text in choices:
-            return choices.index(text)
-        if text.isdecimal():
-            answer = int(text)
-        elif len(text) == 1 and text.upper() in ascii_uppercase:
-            answer = ascii_uppercase.index(text.upper())
-    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise ValueError(
-            f"{place}: 'answer' must be a position from 0 to {len(choices) - 1}, a letter or a "
-            f"choice, not {str(answer)[:40]!r}"
-        )
-    return answer
+def _to_topics(records: list[Record], keys: Keys) -> Loaded[_Topic]:
+    """Checks all records; those of one context or subject belong together."""
+    found = choice_records(records)
+    if not found:
+        raise ValueError("holds no question; give at least one")
+    golds = gold_choices([record.keyed for record in found], keys)
+    topics: dict[tuple[str, str], dict[_Item, None]] = {}
+    for record, gold in zip(found, golds, strict=True):
+        item = _Item(record.question, record.keyed.texts, gold)
+        topics.setdefault((record.subject, record.context), {})[item] = None  # asked once
+    made = []
+    for (subject, context), items in topics.items():
+        golden = ((item.text, *item.choices, item.gold) for item in items)
+        identity = stable_hash(subject, context, *golden)
+        made.append(_Topic(f"{identity:016x}", subject, context, tuple(items)))
+    return Loaded(tuple(made))

@@ -1,4 +1,4 @@
-"""Records of problems, from a file (JSON, JSONL, CSV) or from Hugging Face datasets.
+"""Records of problems, from a file (JSON, JSONL, CSV, Parquet) or from Hugging Face datasets.
 
 What they hold is for each task to say; here is what it has in common: where each record stands,
 so that every complaint can name the place. Nothing in a file is run or unpickled.
@@ -6,40 +6,57 @@ so that every complaint can name the place. Nothing in a file is run or unpickle
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, TypeVar
 
-from seal_env.errors import UserError
-from seal_env.tasks.base import Problem
+from seal_env.tasks.reading import (
+    csv_rows,
+    find_path,
+    is_csv,
+    kind_of,
+    parse_json,
+    read_text,
+    refusal,
+)
 
+T = TypeVar("T")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NEEDS_DATASETS = "needs the library {}; run pip install 'seal-env[datasets]'"
 
 Record = tuple[str, Any]
 """Where a record stands in its file (``"record 3"``), and the record as it was read."""
+KINDS = "JSON, JSONL, CSV, TSV or Parquet"
+"""What kinds of file are read."""
 
 
 @dataclass(frozen=True)
-class Format:
+class Loaded(Generic[T]):
+    """What was read."""
+
+    found: tuple[T, ...]
+    """Problems, or what a task makes them of, in the order of the data."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how they were read, one line each."""
+
+
+@dataclass(frozen=True)
+class Format(Generic[T]):
     """What a task reads from its records."""
 
     noun: str
     """What a file of them holds, in the plural: "passages"."""
-    flatten: Callable[[str, Any], Iterable[Record]]
-    """Name of the data and a whole JSON file to records."""
-    problems: Callable[[str, Iterable[Record]], tuple[Problem, ...]]
-    """Name of the data and its records to problems."""
-    csv: bool = False
-    """Whether there may be rows of a CSV file among them, as lists of texts."""
+    flatten: Callable[[Any], Iterable[Record]]
+    """A whole JSON file to records. Raises ValueError with the place where something is wrong."""
+    read: Callable[[list[Record]], Loaded[T]]
+    """Records to what a task makes of them. A record is whatever JSON has, or a tuple of texts: a
+    row of a CSV file, the first of which may be a header. Raises ValueError likewise."""
 
 
-def load(data: str, form: Format) -> tuple[Problem, ...]:
+def load(data: str, form: Format[T]) -> Loaded[T]:
     """Reads all problems of a file or a Hugging Face data set, in their order.
 
     Args:
@@ -52,91 +69,90 @@ def load(data: str, form: Format) -> tuple[Problem, ...]:
     """
     if data.startswith("hf:"):
         return _hub_problems(data, form)
-    kinds = "JSON, JSONL or CSV" if form.csv else "JSON or JSONL"
-    try:
-        path = Path(data).expanduser()
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, RuntimeError) as error:  # no permission, no such user's home
-        raise UserError(f"--data {data}: cannot be read ({error})") from error
-    if is_folder:
-        raise UserError(f"--data {data}: is a folder; give a {kinds} file")
-    if not is_file:
-        raise UserError(f"--data {data}: no such file; check the path")
+    path = find_path(data, KINDS)
+    if path.is_dir():
+        raise refusal(data, f"is a folder; give a {KINDS} file")
     stat = path.stat()
     return _file_problems(str(path.resolve()), data, form, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=4)
-def _file_problems(
-    path: str, shown: str, form: Format, mtime_ns: int, size: int
-) -> tuple[Problem, ...]:
+def _file_problems(path: str, data: str, form: Format[T], mtime_ns: int, size: int) -> Loaded[T]:
     """Reads a file once for all the environments of a process; again if it has changed."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"--data {shown}: is not UTF-8 text (byte {error.start}); give a JSON or JSONL file"
-        ) from None
-    except OSError as error:
-        raise UserError(f"--data {shown}: cannot be read ({error.strerror})") from error
+    file = Path(path)
+    if kind_of(file) == ".parquet":
+        return _made(data, form, _parquet(data, path))
+    text = read_text(data, file)
     if not text.strip():
-        raise UserError(f"--data {shown}: is empty; give a JSON or JSONL file of {form.noun}")
-    if form.csv and Path(path).suffix.lower() in (".csv", ".tsv"):
-        return form.problems(shown, _rows(shown, text, Path(path).suffix.lower()))
-    return form.problems(shown, _records(shown, text, form))
+        raise refusal(data, f"is empty; give a {KINDS} file of {form.noun}")
+    if is_csv(file):
+        return _made(data, form, csv_rows(data, text, kind_of(file)))
+    return _made(data, form, _records(data, text, form))
 
 
 @lru_cache(maxsize=4)
-def _hub_problems(data: str, form: Format) -> tuple[Problem, ...]:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            f"--data {data}: needs the datasets library; run pip install 'seal-env[datasets]'"
-        ) from None
+def _hub_problems(data: str, form: Format[T]) -> Loaded[T]:
     name, _, split = data.removeprefix("hf:").partition(":")
     owner_and_name, config = name, None
     if name.count("/") > 1:
         owner_and_name, _, config = name.rpartition("/")
     try:
+        import datasets
+    except ImportError:
+        raise refusal(data, _NEEDS_DATASETS.format("datasets")) from None
+    try:
         found = datasets.load_dataset(owner_and_name, config, split=split or "train")
-        rows = [dict(row) for row in found]
+        rows = [(f"row {number}", dict(row)) for number, row in enumerate(found, 1)]
     except Exception as error:  # the library raises dozens of kinds, from network to parsing
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--data {data}: cannot be loaded ({reason}); check its name") from error
-    return form.problems(data, ((f"row {number}", row) for number, row in enumerate(rows, 1)))
+        raise refusal(data, f"cannot be loaded ({reason}); check its name") from error
+    return _made(data, form, rows)
 
 
-def _rows(shown: str, text: str, suffix: str) -> list[Record]:
-    """The rows of a CSV file, each a list of texts."""
+def _parquet(data: str, path: str) -> list[Record]:
+    """The rows of a Parquet file, the form of most data sets on the Hugging Face hub."""
     try:
-        reader = csv.reader(
-            io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ",", strict=True
-        )
-        return [(f"line {reader.line_num}", row) for row in reader if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise UserError(f"--data {shown}: line {reader.line_num} is not CSV ({error})") from None
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise refusal(data, _NEEDS_DATASETS.format("pyarrow")) from None
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError, ValueError) as error:
+        raise refusal(data, f"cannot be read as Parquet ({error})") from error
+    return [(f"row {number}", row) for number, row in enumerate(rows, 1)]
 
 
-def _records(shown: str, text: str, form: Format) -> Iterable[Record]:
+def _made(data: str, form: Format[T], records: Iterable[Record]) -> Loaded[T]:
+    """The problems of some records, or a complaint that names the data."""
+    try:
+        return form.read(list(records))
+    except ValueError as error:
+        raise refusal(data, str(error)) from None
+
+
+def _records(data: str, text: str, form: Format[T]) -> Iterable[Record]:
     """The records of a JSON or JSONL text, each with the place where it stands."""
     try:
-        whole = _parse(text)
+        whole = parse_json(text)
     except ValueError as error:
         if not _looks_like_lines(text):
-            raise UserError(f"--data {shown}: is not JSON ({error})") from None
-        return _line_records(shown, text)
-    return form.flatten(shown, whole)
+            hint = "" if text.lstrip()[:1] in "[{" else "; a CSV file has a name that ends in .csv"
+            raise refusal(data, f"is not JSON ({error}){hint}") from None
+        return _line_records(data, text)
+    try:
+        return list(form.flatten(whole))
+    except ValueError as error:
+        raise refusal(data, str(error)) from None
 
 
-def _line_records(shown: str, text: str) -> list[Record]:
+def _line_records(data: str, text: str) -> list[Record]:
     records = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                records.append((f"line {number}", _parse(line)))
+                records.append((f"line {number}", parse_json(line)))
             except ValueError as error:
-                raise UserError(f"--data {shown}: line {number} is not JSON ({error})") from None
+                raise refusal(data, f"line {number} is not JSON ({error})") from None
     return records
 
 
@@ -144,27 +160,11 @@ def _looks_like_lines(text: str) -> bool:
     """Whether the first or the second line is an object of its own, as in JSONL."""
     for line in [line for line in text.split("\n", 20)[:20] if line.strip()][:2]:
         try:
-            if isinstance(_parse(line), dict):
+            if isinstance(parse_json(line), dict):
                 return True
         except ValueError:
             continue
     return False
-
-
-def _parse(text: str) -> Any:
-    """Parses strict JSON.
-
-    Raises:
-        ValueError: In one line; also for NaN, which is not JSON, and for hopeless nesting.
-    """
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON value")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def text_field(item: Mapping[str, Any], field: str, place: str, default: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """The task `squad`: real passages with questions, from a file or from Hugging Face datasets.
 
 `seal_env.tasks.passages` says which files are understood: SQuAD's own JSON (arXiv 1606.05250),
-the JSON of SEAL's experiments (arXiv 2506.10943), and either as JSONL.
+the JSON of SEAL's experiments (arXiv 2506.10943), either as JSONL, and CSV.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from seal_env.errors import UserError
 from seal_env.grading import grade_answer
 from seal_env.judge import Judge
 from seal_env.tasks.base import Problem, Question
-from seal_env.tasks.finite import FiniteTask
-from seal_env.tasks.passages import load_problems
+from seal_env.tasks.finite import FiniteTask, Splits, same_text
+from seal_env.tasks.passages import load_passages, page_name
 
 Grader = Literal["offline", "judge"]
 
@@ -29,12 +29,13 @@ that are asked for."""
 class Squad(FiniteTask):
     """Passages with closed-book questions.
 
-    See `FiniteTask` for the splits.
+    See `seal_env.tasks.finite.Splits` for the splits: passages of one article, by their title, are
+    in one of them, and so are equal passages.
 
     Args:
         data: A file, or ``hf:NAME`` or ``hf:NAME:SPLIT`` for a data set read by the optional
             `datasets` library (SPLIT is ``train`` unless given).
-        split_seed: Another seed splits the passages another way.
+        split_seed: Another seed splits the articles another way.
         grader: ``offline`` grades by `seal_env.grading`, ``judge`` asks a model.
         judge: Which model to ask; only for the grader ``judge``.
 
@@ -58,12 +59,22 @@ class Squad(FiniteTask):
         if not data:
             raise UserError(
                 "the task squad reads its passages from a file: give --data FILE (JSON or JSONL "
-                "as SQuAD or SEAL arrange it) or --data hf:NAME for a Hugging Face data set"
+                "as SQuAD or SEAL arrange it, or CSV) or --data hf:NAME for a Hugging Face data set"
             )
         self._judge = judge if grader == "judge" else None
-        problems = load_problems(str(data))
-        super().__init__(problems, "passages", split_seed)
-        self._by_reading = {self.reads(problem): problem for problem in problems}
+        loaded = load_passages(str(data))
+        super().__init__(
+            Splits(
+                loaded.found,
+                "passages",
+                split_seed,
+                content=lambda problem: [same_text(problem.context)],
+                group=lambda problem: same_text(page_name(problem.title)),
+                group_noun="articles",
+            )
+        )
+        self.notes = (*loaded.notes, *self.notes)
+        self._by_reading = {self.reads(problem): problem for problem in loaded.found}
 
     def training_problem(self, reading: str) -> Problem | None:
         """The passage's own sentences, to be completed: their last words are asked for.
@@ -84,9 +95,12 @@ class Squad(FiniteTask):
         )
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
-        """Whether each answer is right, by the offline grader or the judge."""
+        """Whether each answer is right, by the offline grader or the judge.
+
+        An answer is right if any annotator's says it is.
+        """
         pairs = zip(problem.questions, answers, strict=True)
-        batch = [(question.text, question.answer, answer) for question, answer in pairs]
+        batch = [(question.text, question.answers, answer) for question, answer in pairs]
         if self._judge is not None:
             return self._judge.grade(batch)
         return [grade_answer(gold, answer, question) for question, gold, answer in batch]
