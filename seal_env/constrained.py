@@ -14,6 +14,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seal_env.errors import UserError
+from seal_env.workers import TOKENIZING
 
 try:
     import llguidance
@@ -61,7 +62,8 @@ class Constraint:
             raise UserError("constrained decoding: the model has no token that ends a text")
         self.vocabulary = vocabulary
         self._stops = stops
-        self._tokens, self._spells_all = _read_tokenizer(tokenizer, vocabulary, stops)
+        with TOKENIZING:
+            self._tokens, self._spells_all = _read_tokenizer(tokenizer, vocabulary, stops)
         self._grammar = llguidance.LLMatcher.grammar_from_regex(pattern)
         if problem := llguidance.LLMatcher.validate_grammar(self._grammar, self._tokens):
             raise UserError(f"constrained decoding: {' '.join(problem.split())}")

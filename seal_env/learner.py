@@ -7,6 +7,7 @@ not depend on the texts beside it.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,6 +26,7 @@ from seal_env.decoding import Continuation, Sampling
 from seal_env.packing import ROW_MULTIPLE, Layout, Row, padded_rows
 from seal_env.passes import FullPass, Pass, running
 from seal_env.prompts import uses_chat
+from seal_env.workers import TOKENIZING, Turns
 
 LOGITS = 1 << 23
 """Logits that are computed at a time, which bounds their memory."""
@@ -58,7 +60,15 @@ class Learner:
         vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
         """Rows that the output head takes at a time."""
+        self.turns = Turns()
+        """Held while transformers' own layers run: adapters are attached to the layers themselves,
+        and a layer may keep something of the row that goes through it."""
         self._newlines: Tensor | None = None
+
+    def copy_model(self) -> PreTrainedModel:
+        """A copy of the model, without whatever is attached to it in another thread."""
+        with self.turns:
+            return copy.deepcopy(self.model)
 
     def workers(self, parts: int) -> int:
         """How many independent parts of a job are best run at the same time."""
@@ -72,23 +82,27 @@ class Learner:
         Text that spells a special token stays text.
         """
         clean = text.encode("utf-8", "replace").decode("utf-8")
-        return list(self.tokenizer(clean, split_special_tokens=True)["input_ids"])
+        with TOKENIZING:
+            return list(self.tokenizer(clean, split_special_tokens=True)["input_ids"])
 
     def encode_prompt(self, text: str, chat: bool | None) -> list[int]:
         """Token ids of a prompt; a chat template's special tokens are read as such."""
         if not uses_chat(self.tokenizer, chat):
             return self.encode(text)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        with TOKENIZING:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of a text that follows a prompt."""
         clean = text.encode("utf-8", "replace").decode("utf-8")
-        found = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)
+        with TOKENIZING:
+            found = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)
         return list(found["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        with TOKENIZING:
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def hidden(self, row: Row, run: Pass, bank: Bank | None) -> Tensor:
         """Last hidden states of a row, shape (rows, width)."""
@@ -97,7 +111,7 @@ class Learner:
         attached: AbstractContextManager[None] = (
             bank.attached(self.model) if bank is not None else nullcontext()
         )
-        with running(run), attached:
+        with self.turns, running(run), attached:
             output = self.model.base_model(
                 input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False
             )
@@ -261,7 +275,8 @@ class Learner:
         """Which tokens contain a line break; same shape, bool."""
         if self._newlines is None:
             size = int(self.model.get_input_embeddings().weight.shape[0])
-            pieces = [self.tokenizer.decode([i]) for i in range(min(size, len(self.tokenizer)))]
+            with TOKENIZING:
+                pieces = [self.tokenizer.decode([i]) for i in range(min(size, len(self.tokenizer)))]
             flags = ["\n" in piece for piece in pieces] + [False] * (size - len(pieces))
             self._newlines = torch.tensor(flags, device=self.device)
         return self._newlines[tokens]

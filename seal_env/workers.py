@@ -3,6 +3,9 @@
 Every operation that several threads share ends with all of them waiting for the last. Where a
 job falls into independent parts, such as adapters that are trained next to each other, it is
 quicker to give each part a thread. The numbers are the same to the bit either way.
+
+Several environments may run in threads of their own as well. What such threads share and cannot
+use at the same time is locked: see `Turns` and `TOKENIZING`.
 """
 
 from __future__ import annotations
@@ -10,13 +13,40 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Barrier, Event, RLock
+from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 T = TypeVar("T")
+TOKENIZING = RLock()
+"""Held while a tokenizer is used: a call leaves its settings (whether spelled special tokens are
+read as such) in the tokenizer, where a call of another thread would find them."""
+_SHARING = RLock()
+"""Held while `run_parts` changes how many threads torch gives to new threads."""
+
+
+class Turns:
+    """A lock for what threads have to use one after the other; copies and pickles as a new one."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Turns], tuple[()]]:
+        return Turns, ()
 
 
 def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
@@ -31,10 +61,16 @@ def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
     stop = Event()
     if len(jobs) == 1:
         return [jobs[0](stop)]
-    threads = torch.get_num_threads()
+    # torch keeps one number for each thread and one for threads that have none yet, and setting
+    # one's own sets the other too. So the whole number is put back once every part has its share.
+    started = Barrier(len(jobs) + 1)
+    with _SHARING:
+        threads = torch.get_num_threads()
 
     def work(job: Callable[[Event], T]) -> T:
-        torch.set_num_threads(max(1, threads // len(jobs)))  # counts for this thread
+        torch.set_num_threads(max(1, threads // len(jobs)))
+        torch.get_num_threads()  # now this thread has its number, and no longer takes that of all
+        started.wait()
         try:
             return job(stop)
         except BaseException:
@@ -43,10 +79,14 @@ def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(jobs)) as pool:
         try:
-            return [future.result() for future in [pool.submit(work, job) for job in jobs]]
+            with _SHARING:
+                futures = [pool.submit(work, job) for job in jobs]
+                started.wait()
+                torch.set_num_threads(threads)
+            return [future.result() for future in futures]
         finally:
+            started.abort()
             stop.set()
-            torch.set_num_threads(threads)
 
 
 def split_evenly(sizes: Sequence[int], parts: int) -> list[range]:

@@ -1,5 +1,6 @@
 """Running parts of a job on threads of their own."""
 
+from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
 
 import pytest
@@ -23,6 +24,21 @@ def test_parts_run_at_the_same_time_with_their_share_of_the_threads_and_in_order
 
         assert run_parts([job("a"), job("b")]) == [("a", 2), ("b", 2)]
         assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_meanwhile_a_new_thread_has_all_of_torchs_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+
+            def other(stop):
+                return pool.submit(torch.get_num_threads).result()
+
+            assert run_parts([other, lambda stop: torch.get_num_threads()]) == [4, 2]
+            assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
 

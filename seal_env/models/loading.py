@@ -5,7 +5,6 @@ Loaded models are shared through a process-wide pool, so that environments are c
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections import deque
 from pathlib import Path
@@ -70,7 +69,7 @@ def load_learner(
                 learner = prepare(network, tokenizer, model)
             else:
                 base = load_learner(model, dtype, device, None, trust_remote_code)
-                network = merge_peft(Path(adapter), copy.deepcopy(base.model))
+                network = merge_peft(Path(adapter), base.copy_model())
                 learner = Learner(network, base.tokenizer, base.name)
             _pool[key] = learner
         kept = _last_used[adapter is not None]
@@ -114,7 +113,7 @@ def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
 
 def merged_learner(base: Learner, bank: AdapterBank) -> Learner:
     """A copy of a learner with the (single) adapter of a bank merged into its weights."""
-    network = copy.deepcopy(base.model)
+    network = base.copy_model()
     with torch.no_grad():
         bank.merge_into(network)
     return Learner(network, base.tokenizer, base.name)
