@@ -17,7 +17,7 @@ from seal_agents.policy import PolicyOptions
 from seal_agents.train import agent_class
 from seal_env.errors import UserError
 
-EXAMPLE = Path(__file__).parent.parent / "docs" / "example_agent.py"
+EXAMPLE = Path(__file__).parent.parent / "examples" / "own_agent.py"
 STATE = np.zeros(64 + 4, dtype=np.float32)
 """A learner's state in the shape that the small models have."""
 SEEN = [{"context": text, "model_state": STATE} for text in ("Ada is a vet.", "Bo has a cat.")]
@@ -131,6 +131,7 @@ def test_edits_that_cannot_be_used_are_said(
         edits(models, argument)
 
 
+@pytest.mark.slow
 def test_an_agent_of_ones_own_runs_from_its_folder(models, tmp_path):
     """The example of the documentation, just as a user would run it."""
     (tmp_path / "mypackage").mkdir()
@@ -165,7 +166,7 @@ def test_an_agent_of_ones_own_runs_from_its_folder(models, tmp_path):
 
 def test_the_example_comes_to_prefer_what_pays(models, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLE.parent)
-    from example_agent import KINDS, Bandit
+    from own_agent import KINDS, Bandit
 
     from seal_agents.base import Experience
 

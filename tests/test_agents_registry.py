@@ -13,6 +13,8 @@ from seal_agents.run import RunFolder
 from seal_env.episodes import EnvConfig, make_task
 from seal_env.testing import identity
 
+pytestmark = pytest.mark.slow
+
 ROUNDS, PROBLEMS, SAMPLES = 4, 8, 8
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "best-of-n": {"candidates": 2},

@@ -142,6 +142,7 @@ def compared(models, tmp_path_factory):
     return out, console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_the_comparison_writes_its_figures(compared):
     out, said = compared
     found = json.loads((out / "table.json").read_text())
@@ -160,6 +161,7 @@ def test_the_comparison_writes_its_figures(compared):
     assert "[6/6] rest-em+noise, seed 1: done" in said
 
 
+@pytest.mark.slow
 def test_all_are_asked_the_same_under_the_same_seeds(compared):
     out, _ = compared
     asked, untrained = {}, {}
@@ -175,6 +177,7 @@ def test_all_are_asked_the_same_under_the_same_seeds(compared):
         assert [r[name] for r in one] == [r[name] for r in other] != []
 
 
+@pytest.mark.slow
 def test_the_noise_is_in_training_alone(compared):
     out, _ = compared
     plain, noisy = (
@@ -187,6 +190,7 @@ def test_the_noise_is_in_training_alone(compared):
     assert plain == noisy and plain["fresh_test_seeds"]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(compared, models, tmp_path, monkeypatch):
     out = tmp_path / "again"
     shutil.copytree(compared[0], out)
@@ -211,6 +215,7 @@ def test_what_is_finished_is_not_done_again(compared, models, tmp_path, monkeypa
     assert found == was
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_does_not_end_the_others(models, tmp_path, monkeypatch):
     def failing(config, *rest):
         if config.seed == 0 and not config.common_random_numbers:
@@ -226,6 +231,7 @@ def test_a_run_that_fails_does_not_end_the_others(models, tmp_path, monkeypatch)
     assert set(json.loads((tmp_path / "table.json").read_text())["arms"]) == {"base", "rest-em"}
 
 
+@pytest.mark.slow
 def test_another_budget_is_not_mixed_in(compared, models):
     failures = run(some(models, compared[0], budget=3, variants=()))
     assert failures and all("has --problems 2, not 1" in why for _, why in failures)
@@ -331,6 +337,7 @@ def test_without_a_finished_run_there_is_nothing_to_show(tmp_path):
         figures({"base": {}}, {"base": False}, 10)
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_run_are_known_beforehand(compared):
     out, _ = compared
     one = config("rest-em", 6, checks=1, test_problems=2, out=out / "rest-em" / "seed-0")

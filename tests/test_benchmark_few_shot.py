@@ -11,6 +11,8 @@ from seal_env.errors import UserError
 from seal_env.recipes import RECIPES
 from seal_env.tasks.tiny_grids import TinyGrids
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--seeds", "2", "--rounds", "1", "--problems", "2", "--samples", "2"]
 SMALL += ["--test-problems", "2", "--agents", "ppo-choices"]
 TOOLS = TinyGrids.tools

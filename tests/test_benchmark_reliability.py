@@ -21,6 +21,7 @@ def test_the_share_of_the_self_edit_is_found():
     assert abs(reliability.reliability(problems + noise, GROUPS)) < 0.1
 
 
+@pytest.mark.slow
 def test_the_self_edits_of_a_run_are_carried_out_anew(models, tmp_path):
     run = str(tmp_path / "run")
     sizes = "--rounds 1 --problems 2 --samples 2 --test-problems 1 --options.max-new-tokens 8"

@@ -7,6 +7,8 @@ from benchmarks import stock
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def args(models, tmp_path):

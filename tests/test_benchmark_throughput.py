@@ -16,6 +16,8 @@ from benchmarks.throughput import (
 from seal_env.finetune import finetune
 from seal_env.models.loading import load_learner
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def work():
@@ -73,7 +75,8 @@ def test_a_run_writes_the_figures(tmp_path, capsys):
     assert figures["ratio_peft"] == pytest.approx(figures["ours"] / figures["peft"])
     assert figures["adapters"] == 2
     assert figures["precision"] == "float32"
-    assert 0 < figures["fraction_of_peak"] < 1
+    # Not "below 1": the peak is measured, too, and may fall into a busy moment.
+    assert figures["fraction_of_peak"] > 0
     assert figures["evaluation"]["ours"] < figures["ours"]
     assert "training and answering" in capsys.readouterr().out
 

@@ -90,6 +90,7 @@ def test_what_cannot_be_asked_about_is_not_tried_out(models):
     assert agent.act(seen, [4]) == base.act(seen, [4]) and not agent.worth
 
 
+@pytest.mark.slow
 def test_a_run(models, tmp_path):
     run = ["train", "--agent", "best-of-n", *QUICK, "--model", models["llama"]]
     run += "--problems 2 --samples 1 --rounds 1 --test-problems 2".split()

@@ -132,6 +132,7 @@ def test_every_combination_of_every_menu_is_a_self_edit(name):
             assert menu.render(context, chosen) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MENUS))
 @settings(max_examples=30)
 @given(context=st.text(max_size=200))
@@ -386,6 +387,7 @@ def test_a_curriculum_goes_below_the_vector_form(models):
 # stable-baselines3 trains on it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "policy", "options", "config"),
     [

@@ -185,6 +185,7 @@ def test_what_cannot_be_done_is_one_line(models, tmp_path, monkeypatch, capsys, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_real_command_refuses_in_one_line(tmp_path):
     command = [str(Path(sys.executable).with_name("seal-env")), "train", "--model", "./nosuch"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -208,6 +209,7 @@ def test_a_folder_in_use_is_refused(models, tmp_path, capsys):
     assert "give one of them" in refused(capsys, *arguments, "--resume", "--overwrite")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize(
     "name",
@@ -235,6 +237,7 @@ class Broken(Agent):
 """
 
 
+@pytest.mark.slow
 def test_an_agents_own_exception_keeps_its_traceback(models, tmp_path):
     (tmp_path / "mine.py").write_text(AGENT)
     arguments = ["train", "--agent", "mine:Broken", *TRAIN[:8], "--model", models["llama"]]

@@ -19,6 +19,8 @@ from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.testing import identity
 
+pytestmark = pytest.mark.slow
+
 
 class Repeats(Agent):
     """A writer of text that says the word by repeating the context, three times in four."""

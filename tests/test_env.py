@@ -321,6 +321,7 @@ def crowd(models):
     env.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, suppress_health_check=[HealthCheck.data_too_large])
 @given(st.lists(ANYTHING, min_size=250, max_size=250))
 def test_five_thousand_strings_raise_nothing(crowd, texts):

@@ -46,6 +46,7 @@ def test_together_equals_alone_to_the_bit(learner):
     assert_each_equals_alone(learner)
 
 
+@pytest.mark.slow
 def test_together_equals_alone_on_any_number_of_threads(llama, threads):
     # So many weights that the shares of 3 threads end within the vectors of adapters 13 and 26.
     lora, data = LoraConfig(8, 16.0), [dataset([9 + i, 30 - i % 20], 50 + i) for i in range(40)]

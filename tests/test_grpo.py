@@ -28,6 +28,8 @@ from seal_env.errors import UserError
 from seal_env.tasks.biographies import Biographies
 from seal_env.vector import SelfEditVectorEnv
 
+pytestmark = pytest.mark.slow
+
 KINDS = {"grpo": GRPO, "rloo": RLOO}
 
 

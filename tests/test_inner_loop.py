@@ -176,6 +176,7 @@ def test_the_number_of_threads_changes_no_bit(llama, outcomes, threads):
     assert all(map(same, found, outcomes))
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bits(models, outcomes):
     script = (
         "import test_inner_loop as t; from helpers import INNER;"

@@ -87,6 +87,7 @@ def test_scoring_and_continuing_at_once_is_one_after_the_other(learner, prompts)
     assert learner.score_and_generate([], [], sampling, [], bank) == ([], [])
 
 
+@pytest.mark.slow
 def test_what_prompts_begin_with_is_read_once_an_adapter(learner, monkeypatch):
     bank = scrambled_bank(learner, 2)
     beginnings = [random_ids(n, n) for n in (50, 16, 10, 135)]

@@ -123,6 +123,7 @@ def without_agents(code, folder):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_environment_does_without_the_extra(tmp_path):
     code = (
         "import gymnasium as gym, seal_env, seal_agents\n"
@@ -136,6 +137,7 @@ def test_the_environment_does_without_the_extra(tmp_path):
     assert done.stderr.endswith("pip install 'seal-env[agents]'\n")
 
 
+@pytest.mark.slow
 def test_the_command_without_the_extra_is_one_line(tmp_path):
     done = without_agents("from seal_agents.__main__ import main; main()", tmp_path)
     assert done.returncode == 1 and done.stdout == ""

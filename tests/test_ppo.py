@@ -284,6 +284,7 @@ SHARP = {
 """A random model's samples are too random to learn much from in a few seconds; so sharper ones."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"ratio": "token"}, {"ratio": "sequence"}, {"baseline": "group"}]
 )
@@ -399,6 +400,7 @@ def test_clipping_and_small_steps_keep_the_policy_near(models):
     assert distance(clip_range=1e-6) < distance()
 
 
+@pytest.mark.slow
 def test_the_penalty_keeps_the_policy_near_the_base(models):
     def divergence(kl):
         agent = make_agent(models["llama"], kl=kl)
@@ -413,6 +415,7 @@ def test_the_penalty_keeps_the_policy_near_the_base(models):
     assert divergence(5.0) < 0.5 * divergence(0.0)
 
 
+@pytest.mark.slow
 def test_the_bonus_keeps_the_policy_random(models):
     def entropy(ent_coef):
         agent = make_agent(models["llama"], **SHARP, ent_coef=ent_coef)
@@ -464,6 +467,7 @@ def test_bad_settings_are_refused_in_a_line(settings, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_after_any_round(models, tmp_path):
     """Through the command line: the learner follows the policy, and a stop makes no difference."""
     arguments = (

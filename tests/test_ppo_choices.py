@@ -56,6 +56,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
+@pytest.mark.slow
 def test_it_comes_to_choose_what_is_rewarded(models):
     learner, seen = agent(models, learning_rate=3e-3, batch_size=16), observations(64, 5000)
     before = np.mean([questions(t) for t in learner.act(seen, range(64))])
@@ -165,6 +166,7 @@ def test_bad_settings_are_refused(wrong):
         PPOChoicesOptions(**wrong)
 
 
+@pytest.mark.slow
 def test_the_learners_state_can_be_left_unread(models, tmp_path):
     learner, seen = agent(models, read_state=False), observations(16)
     other = [o | {"model_state": o["model_state"] + 1} for o in seen]

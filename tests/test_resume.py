@@ -15,6 +15,8 @@ from seal_agents.run import RunFolder
 from seal_env.episodes import EnvConfig
 from seal_env.testing import identity
 
+pytestmark = pytest.mark.slow
+
 LINES = 2 * 6 + 4 * 3
 
 

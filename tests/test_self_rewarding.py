@@ -24,6 +24,8 @@ from seal_env.tasks.base import Task
 from seal_env.tasks.biographies import Biographies
 from seal_env.tasks.biography_edits import write as write_edit
 
+pytestmark = pytest.mark.slow
+
 TASK = Biographies()
 PASSAGES = [
     {"context": TASK.reads(TASK.problem("train", i)), "model_state": None} for i in range(3)

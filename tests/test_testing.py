@@ -78,6 +78,7 @@ DQN_SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "discrete", "settings"),
     [

@@ -226,6 +226,7 @@ def test_the_model_continues_known_operations_and_no_held_out_ones(loop):
     assert mean(loop.baselines(held_out)) < 0.15
 
 
+@pytest.mark.slow
 def test_which_tool_helps_depends_on_the_operation(loop):
     edits, requests = Directives(WORLD.tools), []
     for index in (0, 3):

@@ -19,6 +19,8 @@ from seal_env.edits import EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.wrappers.curriculum import Curriculum
 
+pytestmark = pytest.mark.slow
+
 ROWS = ["none", "passage", "base", "trained"]
 
 

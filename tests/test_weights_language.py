@@ -330,6 +330,7 @@ def fuzz(count):
         yield draw.choice(("\n", "\r\n", "\x0b", "\u2028")).join(some)
 
 
+@pytest.mark.slow
 def test_any_text_is_an_error_or_within_all_bounds_and_nothing_is_written(llama):
     """10,000 texts; the bounds are checked on matrices that are worked out here."""
     before = weights_hash(llama.model)

@@ -45,3 +45,10 @@ class Bandit(Agent):
 
     def load(self, folder):
         self.rewards = json.loads((folder / "rewards.json").read_text())
+
+
+if __name__ == "__main__":
+    from seal_agents.cli import main
+
+    sizes = "--rounds 2 --problems 8 --samples 4 --test-problems 10"
+    main(f"train --agent own_agent:Bandit {sizes} --out runs/bandit --overwrite".split())
