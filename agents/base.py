@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from seal_env.episodes import EnvConfig
+from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 
 Observation = Mapping[str, Any]

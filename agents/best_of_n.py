@@ -12,12 +12,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from seal_agents.base import AgentContext, Experience, Observation
-from seal_agents.policy import ADAPTER, PolicyOptions
+from seal_agents.policy_options import ADAPTER, PolicyOptions
 from seal_agents.prompted import Prompted
-from seal_env.episodes import EnvConfig, make_task
+from seal_env.config import EnvConfig, make_task
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Task, stable_hash
-from seal_env.vector import SelfEditVectorEnv
 
 PARALLEL = 64
 """Candidates that are tried out in one pass."""
@@ -111,6 +110,8 @@ class BestOfN(Prompted):
 
     def _try_out(self, readings: Sequence[str], texts: Sequence[str]) -> None:
         """Carries self-edits out and asks the training questions; adds to `worth`."""
+        from seal_env.vector import SelfEditVectorEnv
+
         problems = {reading: self.task.training_problem(reading) for reading in set(readings)}
         wanted: dict[tuple[str, str], Problem] = {}
         for reading, text in zip(readings, texts, strict=True):

@@ -10,12 +10,10 @@ from typing import Any
 from seal_agents import AGENTS
 from seal_agents.base import Agent, AgentContext, AgentOptions, Progress
 from seal_agents.configs import TrainConfig
-from seal_agents.policy import ADAPTER, PolicyOptions
+from seal_agents.policy_options import ADAPTER, PolicyOptions
 from seal_agents.run import RunFolder
-from seal_env.env import make_config
-from seal_env.episodes import EnvConfig
+from seal_env.config import EnvConfig, InnerLoopConfig
 from seal_env.errors import UserError
-from seal_env.inner_loop import InnerLoopConfig
 
 
 @dataclass(frozen=True)
@@ -139,6 +137,8 @@ def trained_with(run: RunFolder) -> TrainConfig:
     Raises:
         UserError: It is none, or has trained nothing yet.
     """
+    from seal_env.env import make_config  # here: it imports torch
+
     known = run.read_json("config.json") or {"command": None}
     if known["command"] != "train" or not run.rounds_done():
         raise UserError(f"--run {run.path}: trained nothing; give the run of a trained agent")

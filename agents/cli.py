@@ -1,28 +1,30 @@
-"""The command line: ``seal-env train | evaluate | distil | report``."""
+"""The command line: ``seal-env train | evaluate | distil | report``.
+
+What a command does is imported once its options are read, so that help, the version and a
+mistyped flag are answered without waiting for torch.
+"""
 
 from __future__ import annotations
 
-import argparse
 import errno
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-import transformers
 import tyro
 from rich.console import Console
 
-from seal_agents.report import report
+from seal_agents.build import agent_class
+from seal_agents.configs import DistilConfig, EvaluateConfig, TrainConfig
+from seal_agents.parsing import did_you_mean, early, nearest, parse
 from seal_agents.settings import read_pairs
 from seal_agents.suited import REWARDS, run_settings
-from seal_agents.train import EvaluateConfig, TrainConfig, agent_class, evaluate, train
+from seal_env import __version__
+from seal_env.config import EnvConfig
 from seal_env.edits import EDITS
-from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.recipes import recipe
 from seal_env.tasks import TASKS
@@ -38,7 +40,7 @@ usage: seal-env COMMAND [OPTIONS]
   distil     put what a trained agent writes into a small policy that chooses
   report     show a run's table and self-edits, and draw its plots again
 
-seal-env COMMAND --help lists a command's options.
+seal-env COMMAND --help lists a command's options; seal-env --version says which this is.
 """
 
 
@@ -79,6 +81,18 @@ class EvaluateCommand:
 
 
 @dataclass(frozen=True)
+class DistilCommand:
+    """Put what a trained agent writes into a small policy that chooses, and compare the two."""
+
+    config: Annotated[DistilConfig, tyro.conf.arg(name="")] = field(default_factory=DistilConfig)
+    """The new run."""
+    resume: bool = False
+    """Go on with the run in --out, if there is one."""
+    overwrite: bool = False
+    """Delete the run in --out, if there is one."""
+
+
+@dataclass(frozen=True)
 class ReportCommand:
     """Show a run's table and some of its self-edits, and draw its plots again."""
 
@@ -97,8 +111,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A user's own agent or task lies in the folder where the command is given.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    if not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()  # "Loading weights: ..." is no error
     try:
         _run(argv)
     except UserError as error:
@@ -124,86 +136,66 @@ def _run(argv: list[str]) -> None:
     }
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
+    elif argv[0] in ("-V", "--version"):
+        print(f"seal-env {__version__}")
     elif argv[0] not in commands:
-        raise UserError(f"unknown command {argv[0]!r}: use {', '.join(commands)}")
+        what = "option" if argv[0].startswith("-") else "command"
+        hint = did_you_mean(nearest(argv[0], [*commands, "--help", "--version"]))
+        raise UserError(
+            f"unknown {what} {argv[0]!r}{hint or ':'} the commands are {', '.join(commands)}"
+        )
     else:
         commands[argv[0]](argv[1:])
 
 
 def _train(argv: list[str]) -> None:
-    agent = _early(argv, "agent", TrainConfig.agent)
-    model = _early(argv, "model", EnvConfig.model)
+    agent = early(argv, "agent", TrainConfig.agent)
+    model = early(argv, "model", EnvConfig.model)
     options = agent_class(agent).Options.suited(model)
     env = replace(_env(argv), reward=REWARDS.get(model, EnvConfig.reward))
     default = TrainCommand(TrainConfig(env, agent, options, **run_settings(agent, model)))
-    chosen = _parse("train", TrainCommand, argv, default)
+    chosen = parse("train", TrainCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
+    from seal_agents.train import train
+
+    _quiet()
     train(config, chosen.resume, chosen.overwrite, Console())
 
 
 def _evaluate(argv: list[str]) -> None:
     default = EvaluateCommand(EvaluateConfig(env=_env(argv)))
-    chosen = _parse("evaluate", EvaluateCommand, argv, default)
+    chosen = parse("evaluate", EvaluateCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
+    from seal_agents.train import evaluate
+
+    _quiet()
     evaluate(config, chosen.resume, chosen.overwrite, Console())
 
 
 def _distil(argv: list[str]) -> None:
-    # Here, since it imports stable-baselines3, which the other commands can do without.
-    from seal_agents.distil import DistilCommand, distil
+    chosen = parse("distil", DistilCommand, argv)
+    from seal_agents.distil import distil
 
-    chosen = _parse("distil", DistilCommand, argv)
+    _quiet()
     distil(chosen.config, chosen.resume, chosen.overwrite, Console())
 
 
 def _report(argv: list[str]) -> None:
-    chosen = _parse("report", ReportCommand, argv)
+    chosen = parse("report", ReportCommand, argv)
     if not chosen.runs:
         raise UserError("report: name the folder of at least one run")
+    from seal_agents.report import report
+
     for path in chosen.runs:
         report(path, Console(), chosen.samples)
 
 
-def _parse(
-    command: str, kind: type[Chosen], argv: list[str], default: Chosen | None = None
-) -> Chosen:
-    """The command's settings; what cannot be read becomes one line.
+def _quiet() -> None:
+    """Keeps "Loading weights: ..." out of a file of errors."""
+    import transformers
 
-    Args:
-        command: Its name.
-        kind: The class of its settings.
-        argv: What was given.
-        default: The settings unless told otherwise.
-    """
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(
-                kind,
-                default=tyro.MISSING_NONPROP if default is None else default,
-                prog=f"seal-env {command}",
-                args=argv,
-                config=(tyro.conf.AvoidSubcommands,),
-            )
-    except SystemExit as ended:
-        if not ended.code:
-            raise
-        raise UserError(
-            f"{_plain(complaint.getvalue())}; seal-env {command} --help lists the options"
-        ) from None
-
-
-def _plain(box: str) -> str:
-    """The text of tyro's message, which comes in a frame of several parts."""
-    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    parts: list[list[str]] = [[]]
-    for line in lines:
-        if line and not line.strip("─"):
-            parts.append([])
-        else:
-            parts[-1].append(line)
-    parts = [part for part in parts if part and not part[0].startswith(("For full", "Argument h"))]
-    return "; ".join(" ".join(part) for part in parts[:2])
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
 
 
 def _with_options(chosen: TrainCommand | EvaluateCommand, env: EnvConfig) -> EnvConfig:
@@ -214,12 +206,4 @@ def _with_options(chosen: TrainCommand | EvaluateCommand, env: EnvConfig) -> Env
 
 def _env(argv: list[str]) -> EnvConfig:
     """The environment's defaults: a model brings the inner-loop settings that suit it."""
-    return EnvConfig(inner=recipe(_early(argv, "model", EnvConfig.model)))
-
-
-def _early(argv: list[str], flag: str, default: str) -> str:
-    """The value of a flag on which other flags depend, before they are all read."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(f"--{flag}", nargs="?", default=default)
-    value: Any = parser.parse_known_args(argv)[0].__dict__[flag]
-    return value or default
+    return EnvConfig(inner=recipe(early(argv, "model", EnvConfig.model)))

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from seal_agents.base import Agent, Experience, Observation, Progress
 from seal_agents.run import Record, RunFolder
-from seal_env.episodes import EnvConfig, Episodes, Step
+from seal_env.config import EnvConfig
+from seal_env.curriculum import Curriculum
+from seal_env.episodes import Episodes, Step
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, stable_hash
-from seal_env.wrappers.curriculum import Curriculum
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `seal-env train` and `seal-env evaluate` can be told."""
+"""What `seal-env train`, `evaluate` and `distil` can be told."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 import tyro
 
 from seal_agents.base import AgentOptions
-from seal_agents.policy import PolicyOptions
-from seal_env.episodes import EnvConfig
+from seal_agents.choice_options import Imitation, PPOChoicesOptions
+from seal_agents.policy_options import PolicyOptions
+from seal_env.config import EnvConfig
+from seal_env.curriculum import Curriculum
 from seal_env.errors import UserError
-from seal_env.wrappers.curriculum import Curriculum
 
 HELD_OUT = ("test", "all")
 """Splits that hold problems of the final comparison, so that nothing is trained on them."""
@@ -119,6 +120,37 @@ class EvaluateConfig:
             raise UserError("--policies: name at least one")
         if self.env.horizon != 1:
             raise UserError(f"--horizon {self.env.horizon}: evaluate handles episodes of 1 problem")
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """Trains a small policy that chooses from a menu on a run's best self-edits."""
+
+    run: Path = Path("runs/main")
+    """The run of an agent that writes text."""
+    keep: int = 1
+    """Self-edits imitated of each problem, the best ones (as rest-em keeps them)."""
+    last_rounds: int = 0
+    """Imitate those of so many last rounds only; 0 of all."""
+    imitation: Imitation = field(default_factory=Imitation)
+    """How."""
+    options: PPOChoicesOptions = field(default_factory=PPOChoicesOptions)
+    """The small policy, and how it would learn further."""
+    test_problems: int = 200
+    """Held-out problems on which the two are compared."""
+    seed: int = 0
+    """Fixes everything random."""
+    parallel: int = 64
+    """Self-edits that are carried out in one pass."""
+    out: Path | None = None
+    """The new run's folder; RUN-distilled if left out."""
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "test_problems", "parallel"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.last_rounds < 0 or not 0 <= self.seed < 1 << 63:
+            raise UserError("--last-rounds and --seed must not be negative")
 
 
 def _at_least(least: int, config: TrainConfig | EvaluateConfig, *names: str) -> None:

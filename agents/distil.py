@@ -10,75 +10,30 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import asdict, fields, replace
+from typing import Any
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from seal_agents.base import Agent, Experience, Observation
 from seal_agents.build import build, make, trained_with
 from seal_agents.collect import Stage, collect
-from seal_agents.configs import TrainConfig
-from seal_agents.imitation import Imitation, imitate
-from seal_agents.ppo_choices import PPOChoices, PPOChoicesOptions
+from seal_agents.configs import DistilConfig, TrainConfig
+from seal_agents.imitation import imitate
+from seal_agents.ppo_choices import PPOChoices
 from seal_agents.progress import Bars
 from seal_agents.report import plot_comparison, print_summary, summarise
 from seal_agents.rest_em import best
 from seal_agents.rounds import round_problems
 from seal_agents.run import Record, RunFolder
-from seal_env.episodes import EnvConfig, make_task
+from seal_env.config import EnvConfig, make_task
 from seal_env.errors import UserError
 from seal_env.models.loading import load_learner
 from seal_env.tasks.base import Problem, Task
 from seal_env.vector import SelfEditVectorEnv
 
 TEACHER, STUDENT, CHANCE = "teacher", "distilled", "random choices"
-
-
-@dataclass(frozen=True)
-class DistilConfig:
-    """Trains a small policy that chooses from a menu on a run's best self-edits."""
-
-    run: Path = Path("runs/main")
-    """The run of an agent that writes text."""
-    keep: int = 1
-    """Self-edits imitated of each problem, the best ones (as rest-em keeps them)."""
-    last_rounds: int = 0
-    """Imitate those of so many last rounds only; 0 of all."""
-    imitation: Imitation = field(default_factory=Imitation)
-    """How."""
-    options: PPOChoicesOptions = field(default_factory=PPOChoicesOptions)
-    """The small policy, and how it would learn further."""
-    test_problems: int = 200
-    """Held-out problems on which the two are compared."""
-    seed: int = 0
-    """Fixes everything random."""
-    parallel: int = 64
-    """Self-edits that are carried out in one pass."""
-    out: Path | None = None
-    """The new run's folder; RUN-distilled if left out."""
-
-    def __post_init__(self) -> None:
-        for name in ("keep", "test_problems", "parallel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.last_rounds < 0 or not 0 <= self.seed < 1 << 63:
-            raise UserError("--last-rounds and --seed must not be negative")
-
-
-@dataclass(frozen=True)
-class DistilCommand:
-    """Put what a trained agent writes into a small policy that chooses, and compare the two."""
-
-    config: Annotated[DistilConfig, tyro.conf.arg(name="")] = field(default_factory=DistilConfig)
-    """The new run."""
-    resume: bool = False
-    """Go on with the run in --out, if there is one."""
-    overwrite: bool = False
-    """Delete the run in --out, if there is one."""
 
 
 def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:

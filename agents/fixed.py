@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seal_agents.base import Agent, AgentContext, Observation
-from seal_env.episodes import make_task
+from seal_env.config import make_task
 from seal_env.errors import UserError
 
 

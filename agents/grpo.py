@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from seal_agents.base import AgentContext, Experience
-from seal_agents.policy import PolicyOptions
+from seal_agents.policy_options import PolicyOptions
 from seal_agents.prompted import Prompted
-from seal_agents.trl_bridge import AdapterTraining, arguments
 from seal_env.errors import UserError
 from seal_env.tasks.base import stable_hash
 
@@ -95,6 +94,8 @@ class GroupRelative(Prompted):
     name: ClassVar[str]
 
     def __init__(self, context: AgentContext) -> None:
+        from seal_agents.trl_bridge import AdapterTraining
+
         super().__init__(context)
         self.training = AdapterTraining(self.name, self.policy)
 
@@ -119,6 +120,8 @@ class GroupRelative(Prompted):
 
     def arguments(self, folder: Path, given: Round, seed: int) -> dict[str, Any]:
         """The arguments that both trainers take."""
+        from seal_agents.trl_bridge import arguments
+
         options = self.context.options
         assert isinstance(options, GroupOptions)
         return arguments(

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from seal_agents.base import Observation
+from seal_agents.choice_options import Imitation
 from seal_agents.ppo_choices import PPOChoices
-from seal_env.errors import UserError
 from seal_env.tasks.base import stable_hash
 from seal_env.wrappers.menus import Chosen
-
-
-@dataclass(frozen=True)
-class Imitation:
-    """How the small policy learns what was chosen."""
-
-    learning_rate: float = 1e-3
-    """Of Adam."""
-    epochs: int = 200
-    """Passes, each one step over all; the policy of the best one is kept."""
-    held_back: int = 5
-    """One in so many problems is not learned from, and says which pass was the best."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < float("inf") or self.epochs < 1 or self.held_back < 2:
-            raise UserError(
-                "imitation: learning_rate must be finite and above 0, epochs at least 1, held_back "
-                "at least 2"
-            )
 
 
 def imitate(

@@ -3,51 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from seal_agents.base import AgentContext, AgentOptions, Observation
-from seal_env.adapters import AdapterBank, LoraConfig, find_targets
+from seal_agents.base import AgentContext, Observation
+from seal_agents.policy_options import ADAPTER, PolicyOptions
+from seal_env.adapter_config import FinetuneConfig, LoraConfig
+from seal_env.adapters import AdapterBank, find_targets
+from seal_env.config import default_prompt, make_language, make_task
 from seal_env.constrained import Constraint
 from seal_env.decoding import Sampling
-from seal_env.episodes import default_prompt, make_language, make_task
 from seal_env.errors import UserError
-from seal_env.finetune import Dataset, Example, FinetuneConfig, finetune
+from seal_env.finetune import Dataset, Example, finetune
 from seal_env.learner import Learner
 from seal_env.models.loading import load_learner, merged_learner
 from seal_env.peft_io import load_peft, save_peft
 from seal_env.prompts import render_prompt
 from seal_env.workers import run_parts, split_evenly
-
-ADAPTER = "adapter"
-"""Name of the folder in a checkpoint that holds a policy's LoRA adapter in PEFT's format."""
-
-
-@dataclass(frozen=True)
-class PolicyOptions(AgentOptions):
-    """How a language-model policy reads and writes."""
-
-    prompt: str | None = None
-    """Name of the prompt (`seal_env.prompts`); None for that of the language or the task."""
-    temperature: float = 1.0
-    """Sampling temperature (SEAL: 1.0); 0 writes the likeliest text."""
-    max_new_tokens: int = 256
-    """Longest self-edit, in tokens."""
-    batch: int = 256
-    """Self-edits written side by side; bounds the memory of the key-value cache."""
-    rank: int = 16
-    """Rank of the policy's LoRA adapter, on all linear layers."""
-
-    constrained: bool = False
-    """Whether the policy can write nothing but what the self-edit language understands, where the
-    language says what that is (`directives` does); needs the extra `constrained`."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise UserError(f"temperature {self.temperature}: must be finite and not < 0")
-        if min(self.max_new_tokens, self.batch, self.rank) < 1:
-            raise UserError("max_new_tokens, batch and rank must be at least 1")
 
 
 class Policy:

@@ -26,7 +26,7 @@ from stable_baselines3.common.logger import Logger
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from seal_agents.base import AgentContext, Experience
-from seal_agents.policy import ADAPTER, PolicyOptions
+from seal_agents.policy_options import ADAPTER, PolicyOptions
 from seal_agents.prompted import Prompted
 from seal_agents.sb3_buffer import TokenRolloutBuffer
 from seal_agents.sb3_policy import (
@@ -36,7 +36,7 @@ from seal_agents.sb3_policy import (
     Ratio,
     spread,
 )
-from seal_env.episodes import EnvConfig
+from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.peft_io import load_peft
 from seal_env.tasks.base import stable_hash

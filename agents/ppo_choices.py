@@ -12,9 +12,9 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -28,8 +28,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from torch import Tensor
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
-from seal_agents.base import Agent, AgentContext, AgentOptions, Experience, Observation
-from seal_env.episodes import EnvConfig
+from seal_agents.base import Agent, AgentContext, Experience, Observation
+from seal_agents.choice_options import PPOChoicesOptions
+from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.tasks.base import stable_hash
 from seal_env.wrappers.choice_vec import ChoiceVecEnv
@@ -38,58 +39,6 @@ from seal_env.wrappers.text_vec import stacked
 
 WEIGHTS, STATE = "policy.safetensors", "policy.json"
 """A checkpoint's files: what the policy and its optimiser hold, and what it chooses from."""
-SUITED: dict[str, dict[str, Any]] = {
-    # What counts on a grid is in three of the menu's ten numbers; beside a hidden state of more
-    # than a hundred they are found out much later (docs/lab-log.md).
-    "tiny-grids": {"read_state": False},
-}
-"""Model to what suits it, where the default does not."""
-
-
-@dataclass(frozen=True)
-class PPOChoicesOptions(AgentOptions):
-    """Settings of PPO on choices; the names are stable-baselines3's."""
-
-    menu: str | None = None
-    """What to choose from: a name in `seal_env.wrappers.MENUS`, or "package.module:Name"; None for
-    what goes with the self-edit language or the task."""
-    learning_rate: float = 3e-3
-    """Of Adam."""
-    n_epochs: int = 10
-    """Passes over a round's self-edits."""
-    batch_size: int = 64
-    """Self-edits in a step of Adam."""
-    clip_range: float = 0.2
-    """How far the ratio of new to old probability may pay off."""
-    ent_coef: float = 0.01
-    """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
-    """Weight of the value loss."""
-    max_grad_norm: float = 0.5
-    """Gradient clipping."""
-    target_kl: float | None = None
-    """Ends a round's passes where the policy has moved further than 1.5 times this; None for no
-    such end."""
-    width: int = 64
-    """Width of the two hidden layers, of the policy as of the value function."""
-    read_state: bool = True
-    """Whether it reads the learner's state, or only what the menu says of the context."""
-
-    def __post_init__(self) -> None:
-        if min(self.n_epochs, self.width) < 1 or self.batch_size < 2:
-            raise UserError("ppo-choices: n_epochs and width start at 1, batch_size at 2")
-        for name in ("learning_rate", "clip_range", "max_grad_norm", "target_kl"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"ppo-choices: {name} {value} must be finite and above 0")
-        for name in ("ent_coef", "vf_coef"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"ppo-choices: {name} must be finite and not < 0")
-
-    @classmethod
-    def suited(cls, model: str) -> Self:
-        """The settings that suit a model."""
-        return cls(**SUITED.get(model, {}))
 
 
 class OnlyFeatures(BaseFeaturesExtractor):

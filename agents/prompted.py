@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seal_agents.base import Agent, AgentContext, Observation
-from seal_agents.policy import Policy, PolicyOptions
+from seal_agents.policy_options import PolicyOptions
+
+if TYPE_CHECKING:
+    from seal_agents.policy import Policy
 
 
 class Prompted(Agent):
@@ -19,8 +23,10 @@ class Prompted(Agent):
     trainable = False
 
     def __init__(self, context: AgentContext) -> None:
+        from seal_agents.policy import Policy  # here, so that options are known without torch
+
         super().__init__(context)
-        self.policy = Policy(context, self.trainable)
+        self.policy: Policy = Policy(context, self.trainable)
 
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
         """Samples a self-edit for each observation."""

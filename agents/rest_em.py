@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from seal_agents.base import AgentContext, Experience
-from seal_agents.policy import PolicyOptions
+from seal_agents.policy_options import PolicyOptions
 from seal_agents.prompted import Prompted
+from seal_env.adapter_config import FinetuneConfig
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
 from seal_env.tasks.base import stable_hash
 
 SUITED = {

@@ -12,9 +12,9 @@ from seal_agents.build import load
 from seal_agents.collect import Stage, collect, own_evaluations
 from seal_agents.configs import TrainConfig
 from seal_agents.events import write_scalars
-from seal_agents.policy import ADAPTER
+from seal_agents.policy_options import ADAPTER
 from seal_agents.run import RunFolder
-from seal_env.episodes import EnvConfig
+from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Task, stable_hash
 

@@ -20,7 +20,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from seal_env.adapters import AdapterBank, LoraConfig, find_targets
+from seal_env.adapter_config import LoraConfig
+from seal_env.adapters import AdapterBank, find_targets
 from seal_env.decoding import Sampling
 from seal_env.errors import UserError
 from seal_env.learner import Learner

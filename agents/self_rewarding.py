@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from seal_agents.base import AgentContext, Experience
-from seal_agents.policy import Policy, PolicyOptions
+from seal_agents.policy_options import PolicyOptions
 from seal_agents.prompted import Prompted
-from seal_agents.trl_bridge import AdapterTraining, arguments, groups, tokens, with_adapter
-from seal_env.episodes import make_task
+from seal_env.config import make_task
 from seal_env.errors import UserError
 from seal_env.prompts import render_question, uses_chat
 from seal_env.tasks.base import Task, stable_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer
+
+    from seal_agents.policy import Policy
 
 RUBRIC = """\
 Below are a passage and study notes that somebody wrote about it. The notes are good if a student \
@@ -90,6 +91,8 @@ class SelfRewarding(Prompted):
     trainable = True
 
     def __init__(self, context: AgentContext) -> None:
+        from seal_agents.trl_bridge import AdapterTraining
+
         super().__init__(context)
         assert isinstance(context.options, SelfRewardingOptions)
         self.options = context.options
@@ -115,6 +118,8 @@ class SelfRewarding(Prompted):
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
         """One round: judge, pair, train by DPO, and compare the judgement with the true reward."""
+        from seal_agents.trl_bridge import groups
+
         if not experiences:
             return {}
         judged = {id(e): j for e, j in zip(experiences, self.judge(experiences), strict=True)}
@@ -136,6 +141,7 @@ class SelfRewarding(Prompted):
     def _train(self, pairs: Sequence[tuple[Experience, Experience]], seed: int) -> dict[str, float]:
         from trl.trainer.dpo_config import DPOConfig
 
+        from seal_agents.trl_bridge import arguments, tokens, with_adapter
         from seal_agents.trl_trainers import RoundDPO, dataset
 
         options = self.options

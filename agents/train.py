@@ -16,7 +16,7 @@ from seal_agents.base import Agent
 from seal_agents.build import agent_class, build, load, make, restored
 from seal_agents.collect import Stage, collect
 from seal_agents.configs import EvaluateConfig, TrainConfig
-from seal_agents.policy import ADAPTER
+from seal_agents.policy_options import ADAPTER
 from seal_agents.progress import Bars
 from seal_agents.report import plot_comparison, plot_learning, print_summary, summarise
 from seal_agents.rounds import (
@@ -28,7 +28,7 @@ from seal_agents.rounds import (
 )
 from seal_agents.run import Record, RunFolder
 from seal_agents.samples import plot_styles, write_samples
-from seal_env.episodes import EnvConfig, make_language, make_task
+from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
 from seal_env.models.loading import load_learner
 from seal_env.recipes import recipe

@@ -33,7 +33,7 @@ from benchmarks.pool import Failed, in_processes
 from seal_agents.configs import EvaluateConfig, TrainConfig
 from seal_agents.run import RunFolder
 from seal_agents.train import evaluate, train
-from seal_env.episodes import EnvConfig
+from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from seal_agents.build import agent_class, restored
 from seal_agents.configs import TrainConfig
-from seal_env.episodes import EnvConfig
+from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 
 BASE, REFERENCE = "base", "rest-em"

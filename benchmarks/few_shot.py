@@ -30,7 +30,7 @@ from seal_agents.run import Record, RunFolder
 from seal_agents.stats import Estimate, bootstrap_mean
 from seal_agents.suited import REWARDS, run_settings
 from seal_agents.train import evaluate, train
-from seal_env.episodes import EnvConfig, make_language, make_task
+from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
 from seal_env.wrappers.directive_menu import DirectiveMenu
 from seal_env.wrappers.menus import load_menu

@@ -29,7 +29,7 @@ import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from benchmarks.command import command
 from seal_agents.run import RunFolder
 from seal_agents.stats import Estimate, bootstrap_mean
-from seal_env.episodes import EnvConfig
+from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.wrappers.choice_vec import ChoiceVecEnv
 

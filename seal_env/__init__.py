@@ -6,11 +6,20 @@ Importing this package registers ``SelfEdit-v0``::
     import seal_env
 
     env = gym.make("SelfEdit-v0", task="biographies", model="tiny")
+
+That is cheap: the settings below are loaded when they are first used, and torch when the first
+environment is made.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register
 
-from seal_env.errors import UserError
+if TYPE_CHECKING:
+    from seal_env.adapter_config import FinetuneConfig, LoraConfig
+    from seal_env.config import EnvConfig, InnerLoopConfig
+    from seal_env.errors import UserError
 
 register(
     id="SelfEdit-v0",
@@ -19,4 +28,33 @@ register(
 )
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__"]
+__all__ = [
+    "EnvConfig",
+    "FinetuneConfig",
+    "InnerLoopConfig",
+    "LoraConfig",
+    "UserError",
+    "__version__",
+]
+
+_PLACES = {
+    "EnvConfig": "seal_env.config",
+    "FinetuneConfig": "seal_env.adapter_config",
+    "InnerLoopConfig": "seal_env.config",
+    "LoraConfig": "seal_env.adapter_config",
+    "UserError": "seal_env.errors",
+}
+"""Name to the module that defines it."""
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a setting's class at its first use (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

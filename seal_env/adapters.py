@@ -23,29 +23,13 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from seal_env.adapter_config import LoraConfig
 from seal_env.errors import UserError
 from seal_env.passes import Pass, current_pass
 
 _ALIGNED = 16
 """Every matrix starts at a multiple of so many weights (64 bytes): where a matrix lies in memory
 can change how a product is rounded, and it must not depend on an adapter's place in the bank."""
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """The shape of an adapter."""
-
-    rank: int = 32
-    """Rank of the update (SEAL: 32)."""
-    alpha: float = 64.0
-    """The update is scaled by alpha / rank (SEAL: 64)."""
-    targets: tuple[str, ...] = ()
-    """Last parts of the names of the adapted modules; empty for PEFT's default for the
-    architecture, ``("all-linear",)`` for every linear layer but the output head."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or not math.isfinite(self.alpha):
-            raise UserError(f"LoRA rank {self.rank}, alpha {self.alpha}: rank must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seal_env.adapters import AdapterBank, LoraConfig, Target
+from seal_env.adapter_config import LoraConfig
+from seal_env.adapters import AdapterBank, Target
 from seal_env.deltas import norm_of
 from seal_env.learner import Learner
 from seal_env.tasks.base import stable_hash

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seal_env.adapters import AdapterBank, LoraConfig, Target
+from seal_env.adapter_config import LoraConfig
+from seal_env.adapters import AdapterBank, Target
 from seal_env.errors import UserError
 from seal_env.learner import Learner
 from seal_env.memory import available_memory

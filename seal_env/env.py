@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from seal_env.episodes import STATE_EXTRAS, EnvConfig, Episodes
+from seal_env.config import EnvConfig
+from seal_env.episodes import STATE_EXTRAS, Episodes
 from seal_env.errors import UserError
 from seal_env.spaces import LONGEST_TEXT, AnyText
 

@@ -8,21 +8,22 @@ to the next step. An adapter belongs to its episode alone, so ending one restore
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from seal_env.asking import Progress
-from seal_env.edits import EDITS, EditLanguage, SelfEdit
+from seal_env.config import EnvConfig, make_language, make_task
+from seal_env.edits import SelfEdit
 from seal_env.errors import UserError
-from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Outcome, Request, Weights, norm_of
+from seal_env.inner_loop import InnerLoop, Outcome, Request, Weights, norm_of
 from seal_env.models.loading import load_learner
 from seal_env.recipes import recipe
 from seal_env.rewards import Measured, parse_reward
 from seal_env.rewards.base import Score
-from seal_env.tasks import TASKS, Problem, Task
+from seal_env.tasks import Problem
 from seal_env.tasks.base import stable_hash
 
 STATE_EXTRAS = 4
@@ -30,84 +31,6 @@ STATE_EXTRAS = 4
 fraction of the horizon left."""
 ENDLESS = 1 << 31
 """Problems of an endless split are drawn with indices below this."""
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """Everything that `gym.make("SelfEdit-v0", ...)` takes; names, paths and plain data."""
-
-    task: str = "biographies"
-    """Where problems come from: a name in `seal_env.tasks.TASKS`, or "package.module:Name"."""
-    model: str = "tiny"
-    """The learner: "tiny", a folder, a .gguf file, or a name on the Hugging Face hub."""
-    edit: str = "training-data"
-    """The self-edit language: a name in `seal_env.edits.EDITS`, or "package.module:Name"."""
-    reward: str = "accuracy"
-    """A weighted sum of terms of `seal_env.rewards.REWARDS`, e.g. "accuracy + 0.3 *
-    log_likelihood". In a stream `retention` is added unless it is named (as 0 * retention)."""
-    horizon: int = 1
-    """Problems in an episode; the learner keeps what it learned from one to the next."""
-    split: str = "train"
-    """Which of the task's splits problems are drawn from."""
-    data: str | None = None
-    """A file or data set for tasks that read one."""
-    task_options: Mapping[str, Any] = field(default_factory=dict)
-    """Further keyword arguments of the task."""
-    edit_options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the self-edit language."""
-    inner: InnerLoopConfig | None = None
-    """How self-edits are carried out; None for what suits the model (`seal_env.recipes`)."""
-    adapter: str | None = None
-    """Folder of a PEFT adapter that the learner starts from, merged into its weights."""
-    invalid_penalty: float = 1.0
-    """A self-edit that cannot be carried out is rewarded like doing nothing, less this."""
-    trust_remote_code: bool = False
-    """Whether a model may bring Python code of its own, which is then run."""
-    dtype: str = "auto"
-    """Precision of the frozen weights: float32, bfloat16, or auto (float32 on a CPU)."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto for the best there is."""
-
-    def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise UserError(f"horizon {self.horizon}: an episode has at least 1 problem")
-        if not math.isfinite(self.invalid_penalty) or self.invalid_penalty < 0:
-            raise UserError(f"invalid_penalty {self.invalid_penalty}: must be finite and not < 0")
-
-
-def make_task(name: str, data: str | None = None, options: Mapping[str, Any] | None = None) -> Task:
-    """Constructs a task by name.
-
-    Raises:
-        UserError: There is no such task, or it does not take these options.
-    """
-    given = dict(options or {}) | ({} if data is None else {"data": data})
-    return _construct(TASKS.load(name), "task", name, given)
-
-
-def make_language(config: EnvConfig) -> EditLanguage:
-    """Constructs the self-edit language that a config names; it is not bound to a model yet.
-
-    Raises:
-        UserError: There is no such language, or it does not take these options.
-    """
-    kind = EDITS.load(config.edit)
-    language: EditLanguage = _construct(
-        kind, "self-edit language", config.edit, config.edit_options
-    )
-    return language
-
-
-def default_prompt(task: Task, language: EditLanguage) -> str:
-    """Name of the prompt by which a policy is asked for self-edits in a language."""
-    return language.default_prompt or task.default_prompt
-
-
-def _construct(kind: Any, what: str, name: str, options: Mapping[str, Any]) -> Any:
-    try:
-        return kind(**options)
-    except TypeError as error:
-        raise UserError(f"{what} {name!r} does not take these options: {error}") from error
 
 
 @dataclass

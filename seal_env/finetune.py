@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from seal_env.adapter_config import FinetuneConfig
 from seal_env.adapters import AdapterBank
-from seal_env.errors import UserError
 from seal_env.learner import Learner
 from seal_env.packing import Layout, bucket
 from seal_env.passes import FullPass
@@ -26,35 +26,6 @@ from seal_env.workers import run_parts
 
 STEP = 80
 """What a step costs on a CPU whatever is in it, in tokens (docs/performance.md)."""
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """Settings of AdamW (Loshchilov & Hutter 2019) with linear decay to zero."""
-
-    learning_rate: float = 1e-3
-    """Highest learning rate (SEAL: 1e-3)."""
-    epochs: int = 10
-    """Passes over the data (SEAL: 10)."""
-    batch_size: int = 1
-    """Sequences in an optimiser step (SEAL: 1)."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay."""
-    clip: float = 1.0
-    """Largest norm of an adapter's gradient; longer ones are scaled down to it."""
-
-    def __post_init__(self) -> None:
-        numbers = (self.learning_rate, self.weight_decay, self.clip)
-        if not all(math.isfinite(x) and x >= 0 for x in numbers) or self.clip == 0:
-            raise UserError(f"learning rate, weight decay, clip {numbers}: must be finite, not < 0")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise UserError(
-                f"epochs {self.epochs}, batch size {self.batch_size}: must be 1 or more"
-            )
-
-    def steps(self, count: int) -> int:
-        """Optimiser steps for so many sequences."""
-        return self.epochs * -(-count // self.batch_size)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from seal_env.adapters import AdapterBank, Bank, LoraConfig, find_targets
+from seal_env.adapters import AdapterBank, Bank, find_targets
 from seal_env.asking import Asker, Progress
 from seal_env.basis import Basis
 from seal_env.budget import STATES, check_fits, learners_at_once, token_budget
+from seal_env.config import InnerLoopConfig
 from seal_env.deltas import DeltaBank, Deltas
 from seal_env.edits.base import SelfEdit
-from seal_env.errors import UserError
-from seal_env.finetune import Dataset, Example, FinetuneConfig, Trained, finetune
+from seal_env.finetune import Dataset, Example, Trained, finetune
 from seal_env.learner import Learner
 from seal_env.rewards.base import Score
 from seal_env.tasks.base import Generated, Problem, Task
@@ -38,27 +38,6 @@ Weights = Tensor | Deltas
 def norm_of(weights: Weights) -> float:
     """The size of what a learner has beyond the base: the root of the sum of all squares."""
     return weights.norm() if isinstance(weights, Deltas) else float(weights.double().norm())
-
-
-@dataclass(frozen=True)
-class InnerLoopConfig:
-    """How a self-edit is carried out on the learner. The defaults are SEAL's."""
-
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    """The adapter."""
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    """The optimiser."""
-    max_tokens: int = 8192
-    """Most tokens of one self-edit, over all its sequences; the rest is cut off."""
-    tokens_per_pass: int | None = None
-    """Bound on the tokens that go through the model at once; None for as many as are quick and
-    fit into the memory that is free (`seal_env.budget`)."""
-    chat: bool | None = None
-    """Whether questions are put as chat turns; None: if the tokenizer has a chat template."""
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 2:
-            raise UserError(f"max_tokens {self.max_tokens}: must be at least 2")
 
 
 @dataclass(frozen=True)

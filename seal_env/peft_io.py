@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seal_env.adapters import AdapterBank, LoraConfig, find_targets
+from seal_env.adapter_config import LoraConfig
+from seal_env.adapters import AdapterBank, find_targets
 from seal_env.errors import UserError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 
-from seal_env.adapters import LoraConfig
-from seal_env.finetune import FinetuneConfig
-from seal_env.inner_loop import InnerLoopConfig
+from seal_env.adapter_config import FinetuneConfig, LoraConfig
+from seal_env.config import InnerLoopConfig
 
 RECIPES = {
     # The passage alone teaches a little, so that the kind of self-edit matters.

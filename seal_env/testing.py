@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from seal_env.adapters import LoraConfig
+from seal_env.adapter_config import FinetuneConfig, LoraConfig
+from seal_env.config import InnerLoopConfig
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
-from seal_env.inner_loop import InnerLoopConfig
 from seal_env.rewards.base import Measured
 from seal_env.tasks.base import Problem, Question, Task, stable_hash
 from seal_env.tasks.biographies import names

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from rich.console import Console
 
 from benchmarks.loops import PeftLoop, ReferenceLoop
@@ -29,10 +28,11 @@ def trained_by(loop, index):
     return {name: weight.detach().clone() for name, weight in loop.weights.items()}
 
 
-def ours(work, index):
+def ours(work, index, trained=True):
     bank = work.loop.new_bank(len(work.datasets))
     bank.initialise([request.seed for request in work.requests])
-    finetune(work.loop.learner, bank, work.datasets)
+    if trained:
+        finetune(work.loop.learner, bank, work.datasets)
     return {
         f"base_model.model.{target.name}.lora_{letter}.default.weight": matrix[index]
         for target in bank.targets
@@ -40,18 +40,28 @@ def ours(work, index):
     }
 
 
+def distance(work, found, expected):
+    """How far two adapters are apart, as a share of what training changed; the worst matrix.
+
+    Not element by element: Adam's steps are of one size however small a gradient is, so where it
+    is nearly nothing, rounding decides about the sign.
+    """
+    start = ours(work, 1, trained=False)
+    assert found.keys() == expected.keys() == start.keys()
+    return max(
+        float((found[name] - expected[name]).norm() / (expected[name] - start[name]).norm())
+        for name in found
+    )
+
+
 def test_the_peft_loop_trains_the_same_adapters(work):
     expected, found = ours(work, 1), trained_by(PeftLoop(work), 1)
-    assert found.keys() == expected.keys()
-    for name in found:
-        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-4)
+    assert distance(work, found, expected) < 5e-3
 
 
 def test_the_reference_trains_on_padding_too(work):
     found = trained_by(ReferenceLoop(work, 96), 1)
-    expected = ours(work, 1)
-    differences = [(found[name] - expected[name]).abs().max() for name in found]
-    assert max(differences) > 1e-3  # the padding is in its loss
+    assert distance(work, found, ours(work, 1)) > 0.5  # the padding is in its loss
     padded = ReferenceLoop(work, 96)._padded(work.datasets[1].examples)
     assert {len(row["input_ids"]) for row in padded} == {96}
     assert (padded[0]["labels"] == padded[0]["input_ids"]).all()

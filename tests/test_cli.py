@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from agent_fixtures import TRAIN, finish
 
-from seal_agents import cli, run
+import seal_agents.train
+import seal_env
+from seal_agents import run
 from seal_agents.cli import main
 from seal_agents.settings import read_pairs
 from seal_env.edits import EDITS
@@ -26,6 +28,7 @@ def refused(capsys, *arguments) -> str:
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("seal-env: ") and said.count("\n") == 1, said
+    assert not set(said) & set("─│╭╰"), said
     return said
 
 
@@ -34,16 +37,18 @@ def captured(monkeypatch):
     """What train and evaluate are called with, instead of calling them."""
     calls = []
     for name in ("train", "evaluate"):
-        monkeypatch.setattr(cli, name, lambda *arguments: calls.append(arguments))
+        monkeypatch.setattr(seal_agents.train, name, lambda *arguments: calls.append(arguments))
     return calls
 
 
 FLAGS = {
-    "": ["train", "evaluate", "report"],
+    "": ["train", "evaluate", "distil", "report", "--help", "--version"],
     "train": "--agent --rounds --problems --samples --learner --test-problems --seed --parallel "
     "--out --resume --overwrite --options.keep --options.finetune.learning-rate",
     "evaluate": "--policies --problems --samples --seed --parallel --out --resume --overwrite "
     "--options.prompt",
+    "distil": "--run --keep --last-rounds --imitation.epochs --options.width --seed --out --resume "
+    "--overwrite",
     "report": "PATH --samples",
 }
 ENVIRONMENT = (
@@ -66,6 +71,11 @@ def test_help_names_every_flag(command, capsys):
     if command in ("train", "evaluate"):
         wanted = [*wanted, *ENVIRONMENT.split()]
     assert [flag for flag in wanted if flag.upper() not in shown.upper()] == []
+
+
+def test_the_version_is_the_packages(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"seal-env {seal_env.__version__}\n"
 
 
 def test_the_help_of_train_is_that_of_its_agent(capsys):
@@ -124,8 +134,23 @@ def test_options_of_tasks_and_edits_are_read_as_they_are_annotated():
     ("arguments", "message"),
     [
         ("nosuch", "unknown command 'nosuch'"),
-        ("train --nosuch 1", "Unrecognized options: --nosuch"),
-        ("train --samples nan", "--samples: invalid literal"),
+        ("trian", "unknown command 'trian': did you mean train?"),
+        ("--versoin", "unknown option '--versoin': did you mean --version?"),
+        ("train --nosuch 1", "unknown option --nosuch; "),
+        ("train --sampels 1", "unknown option --sampels: did you mean --samples?"),
+        ("train --sampels=1", "unknown option --sampels: did you mean --samples?"),
+        ("train --rank 3", "did you mean --inner.lora.rank or --options.rank?"),
+        ("train --inner.lora.rnak 3", "did you mean --inner.lora.rank?"),
+        ("train 3", "unexpected argument '3'"),
+        ("train --samples 3 4", "unexpected argument '4'"),
+        ("evaluate --policy none", "did you mean --policies?"),
+        ("distil --imitation.epoch 3", "did you mean --imitation.epochs?"),
+        ("report --sample 3 x", "did you mean --samples?"),
+        ("train --samples nan", "--samples must be an integer, not 'nan'"),
+        ("train --samples", "--samples needs a value"),
+        ("train --inner.tokens-per-pass x", "--inner.tokens-per-pass must be {None}|INT, not 'x'"),
+        ("train --options.temperature x", "--options.temperature must be a number, not 'x'"),
+        ("train --lengths.unit " + "w" * 300, "must be one of 'lines', 'tokens', 'characters'"),
         ("train --samples 0", "--samples 0: must be at least 1"),
         ("train --seed -1", "--seed -1"),
         ("train --learner sideways", "sideways"),
@@ -250,7 +275,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train", stop)
+    monkeypatch.setattr(seal_agents.train, "train", stop)
     with pytest.raises(SystemExit) as ended:
         main(["train"])
     assert ended.value.code == 130

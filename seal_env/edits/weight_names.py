@@ -15,7 +15,8 @@ from itertools import accumulate
 
 from torch import nn
 
-from seal_env.adapters import LoraConfig, find_targets
+from seal_env.adapter_config import LoraConfig
+from seal_env.adapters import find_targets
 from seal_env.deltas import norm_of
 from seal_env.errors import UserError
 from seal_env.learner import Learner

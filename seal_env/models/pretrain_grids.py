@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from seal_env.config import InnerLoopConfig
 from seal_env.decoding import Sampling
 from seal_env.edits.directives import Directives
-from seal_env.inner_loop import InnerLoop, InnerLoopConfig
+from seal_env.inner_loop import InnerLoop
 from seal_env.learner import Learner
 from seal_env.models.grid_corpus import GridCorpus
 from seal_env.models.loading import load_learner, prepare

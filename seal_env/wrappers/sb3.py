@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from seal_env.episodes import default_prompt
+from seal_env.config import default_prompt
 from seal_env.wrappers.text_vec import TextVecEnv, inner_of
 from seal_env.wrappers.tokens import TextTokens
 

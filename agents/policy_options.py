@@ -1,0 +1,37 @@
+"""Settings of a language model as a policy: plain data, importable without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seal_agents.base import AgentOptions
+from seal_env.errors import UserError
+
+ADAPTER = "adapter"
+"""Name of the folder in a checkpoint that holds a policy's LoRA adapter in PEFT's format."""
+
+
+@dataclass(frozen=True)
+class PolicyOptions(AgentOptions):
+    """How a language-model policy reads and writes."""
+
+    prompt: str | None = None
+    """Name of the prompt (`seal_env.prompts`); None for that of the language or the task."""
+    temperature: float = 1.0
+    """Sampling temperature (SEAL: 1.0); 0 writes the likeliest text."""
+    max_new_tokens: int = 256
+    """Longest self-edit, in tokens."""
+    batch: int = 256
+    """Self-edits written side by side; bounds the memory of the key-value cache."""
+    rank: int = 16
+    """Rank of the policy's LoRA adapter, on all linear layers."""
+
+    constrained: bool = False
+    """Whether the policy can write nothing but what the self-edit language understands, where the
+    language says what that is (`directives` does); needs the extra `constrained`."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise UserError(f"temperature {self.temperature}: must be finite and not < 0")
+        if min(self.max_new_tokens, self.batch, self.rank) < 1:
+            raise UserError("max_new_tokens, batch and rank must be at least 1")

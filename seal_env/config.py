@@ -1,0 +1,115 @@
+"""Settings of the environment and its inner loop: names, paths and plain data.
+
+Nothing here imports torch, so that the command line can describe its options at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from seal_env.adapter_config import FinetuneConfig, LoraConfig
+from seal_env.edits import EDITS, EditLanguage
+from seal_env.errors import UserError
+from seal_env.tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class InnerLoopConfig:
+    """How a self-edit is carried out on the learner. The defaults are SEAL's."""
+
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The adapter."""
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    """The optimiser."""
+    max_tokens: int = 8192
+    """Most tokens of one self-edit, over all its sequences; the rest is cut off."""
+    tokens_per_pass: int | None = None
+    """Bound on the tokens that go through the model at once; None for as many as are quick and
+    fit into the memory that is free (`seal_env.budget`)."""
+    chat: bool | None = None
+    """Whether questions are put as chat turns; None: if the tokenizer has a chat template."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 2:
+            raise UserError(f"max_tokens {self.max_tokens}: must be at least 2")
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Everything that `gym.make("SelfEdit-v0", ...)` takes; names, paths and plain data."""
+
+    task: str = "biographies"
+    """Where problems come from: a name in `seal_env.tasks.TASKS`, or "package.module:Name"."""
+    model: str = "tiny"
+    """The learner: "tiny", a folder, a .gguf file, or a name on the Hugging Face hub."""
+    edit: str = "training-data"
+    """The self-edit language: a name in `seal_env.edits.EDITS`, or "package.module:Name"."""
+    reward: str = "accuracy"
+    """A weighted sum of terms of `seal_env.rewards.REWARDS`, e.g. "accuracy + 0.3 *
+    log_likelihood". In a stream `retention` is added unless it is named (as 0 * retention)."""
+    horizon: int = 1
+    """Problems in an episode; the learner keeps what it learned from one to the next."""
+    split: str = "train"
+    """Which of the task's splits problems are drawn from."""
+    data: str | None = None
+    """A file or data set for tasks that read one."""
+    task_options: Mapping[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of the task."""
+    edit_options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the self-edit language."""
+    inner: InnerLoopConfig | None = None
+    """How self-edits are carried out; None for what suits the model (`seal_env.recipes`)."""
+    adapter: str | None = None
+    """Folder of a PEFT adapter that the learner starts from, merged into its weights."""
+    invalid_penalty: float = 1.0
+    """A self-edit that cannot be carried out is rewarded like doing nothing, less this."""
+    trust_remote_code: bool = False
+    """Whether a model may bring Python code of its own, which is then run."""
+    dtype: str = "auto"
+    """Precision of the frozen weights: float32, bfloat16, or auto (float32 on a CPU)."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for the best there is."""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise UserError(f"horizon {self.horizon}: an episode has at least 1 problem")
+        if not math.isfinite(self.invalid_penalty) or self.invalid_penalty < 0:
+            raise UserError(f"invalid_penalty {self.invalid_penalty}: must be finite and not < 0")
+
+
+def make_task(name: str, data: str | None = None, options: Mapping[str, Any] | None = None) -> Task:
+    """Constructs a task by name.
+
+    Raises:
+        UserError: There is no such task, or it does not take these options.
+    """
+    given = dict(options or {}) | ({} if data is None else {"data": data})
+    return _construct(TASKS.load(name), "task", name, given)
+
+
+def make_language(config: EnvConfig) -> EditLanguage:
+    """Constructs the self-edit language that a config names; it is not bound to a model yet.
+
+    Raises:
+        UserError: There is no such language, or it does not take these options.
+    """
+    kind = EDITS.load(config.edit)
+    language: EditLanguage = _construct(
+        kind, "self-edit language", config.edit, config.edit_options
+    )
+    return language
+
+
+def default_prompt(task: Task, language: EditLanguage) -> str:
+    """Name of the prompt by which a policy is asked for self-edits in a language."""
+    return language.default_prompt or task.default_prompt
+
+
+def _construct(kind: Any, what: str, name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise UserError(f"{what} {name!r} does not take these options: {error}") from error
