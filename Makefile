@@ -31,9 +31,10 @@ test: $(INSTALLED) ## Run all tests
 test-fast: $(INSTALLED) ## Run the tests that are not marked as slow, in less than a minute
 	$(BIN)/python -m pytest -q $(WITH_WORKERS) -m "not slow" $(ARGS)
 
-lint: $(INSTALLED) ## Check style, formatting and types
+lint: $(INSTALLED) ## Check style, formatting, spelling and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	@mkdir -p build/mypy && ln -sfn ../../agents build/mypy/seal_agents
 	$(BIN)/mypy
 

@@ -65,7 +65,7 @@ class AdapterTraining:
         self._moments: dict[str, Tensor] = {}
         if find_spec("trl") is None:
             raise UserError(f"agent {agent} needs the package trl: pip install 'seal-env[trl]'")
-        if policy.model.tokenizer.eos_token_id is None:
+        if not policy.model.end_ids:
             raise UserError(
                 f"agent {agent}: the tokenizer of {policy.model.name!r} has no end token, and "
                 f"TRL needs one"
@@ -245,7 +245,10 @@ def tokens(policy: Policy, experience: Experience) -> tuple[list[int], list[int]
 
     From the text, whether or not this process sampled it, so that it makes no difference.
     """
-    return policy.read(experience.observation), policy.tokens.learned(experience.text)
+    model, most = policy.model, policy.options.max_new_tokens
+    written = model.encode_answer(experience.text)[:most]
+    ended = len(written) < most
+    return policy.read(experience.observation), written + model.end_ids[:ended]
 
 
 def groups(experiences: Sequence[Experience]) -> list[list[Experience]]:

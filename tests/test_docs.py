@@ -5,6 +5,7 @@ names, as in a notebook. ```` ```python runnable file=NAME ```` also saves the b
 that the blocks after it can import it.
 """
 
+import itertools
 import re
 import sys
 from dataclasses import fields
@@ -24,11 +25,28 @@ from seal_env.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("*.md")), ROOT / "examples" / "README.md"]
+PAGES = [*sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("*.md"))]
+LINKING = [
+    *PAGES,
+    *(
+        p
+        for top in ("agents", "benchmarks", "examples", "seal_env")
+        for p in (ROOT / top).rglob("*.md")
+    ),
+    *(ROOT / ".github").rglob("*.md"),
+]
+CODE = [
+    p for top in ("agents", "benchmarks", "seal_env", "tests") for p in (ROOT / top).rglob("*.py")
+]
 BLOCK = re.compile(r"^```python runnable(?: file=(\w+\.py))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)\s]+)\)")
-HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+LINK = re.compile(
+    r"\]\(([^)\s]+)[^)]*\)|^\[[^\]]+\]: (\S+)|(?:href|src)=\"([^\"]+)\"", re.MULTILINE
+)
+HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+MENTION = re.compile(r"\bdocs/([\w-]+\.md)(?:#([\w-]+))?")
+ANCHORED = 3
+"""Levels of headings that have an anchor (`myst_heading_anchors` in docs/conf.py)."""
 
 
 def name_of(page):
@@ -56,29 +74,67 @@ def test_the_code_runs(page, tmp_path, monkeypatch):
         exec(compile("\n" * line + code, str(page), "exec"), names)
 
 
+def links(page):
+    """What a page links to, but for what stands in its code."""
+    return ["".join(found) for found in LINK.findall(FENCED.sub("", page.read_text("utf-8")))]
+
+
 def anchors(page):
-    """The anchors that a page's headings get."""
-    headings = HEADING.findall(FENCED.sub("", page.read_text("utf-8")))
-    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+    """The anchors of a page's headings; the second of the same name ends in -1."""
+    found = set()
+    for level, heading in HEADING.findall(FENCED.sub("", page.read_text("utf-8"))):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        slug = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+        names = itertools.chain([slug], (f"{slug}-{i}" for i in itertools.count(1)))
+        name = next(name for name in names if name not in found)
+        if len(level) <= ANCHORED:
+            found.add(name)
+    return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_within_the_project_lead_somewhere(page):
-    broken = []
-    for link in LINK.findall(FENCED.sub("", page.read_text("utf-8"))):
+def dead_links(page, root=ROOT):
+    """Links of a page to a file or a heading within the project that is not there."""
+    dead = []
+    for link in links(page):
         if re.match(r"\w+:", link):
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        found = target.is_relative_to(ROOT) and target.exists()
+        found = target.is_relative_to(root) and target.exists()
         if not found or (anchor and anchor not in anchors(target)):
-            broken.append(link)
-    assert broken == []
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("page", LINKING, ids=name_of)
+def test_links_within_the_project_lead_somewhere(page):
+    assert dead_links(page) == []
+
+
+def test_a_dead_link_is_found(tmp_path):
+    (tmp_path / "other.md").write_text("# The `one` thing\n\n## Twice\n\n## Twice\n\n#### Deep\n")
+    page = tmp_path / "page.md"
+    alive = ["#here", "other.md", "other.md#the-one-thing", "other.md#twice-1"]
+    dead = ["#nowhere", "none.md", "other.md#one", "other.md#twice-2", "other.md#deep", "../x.md"]
+    texts = [f"[a text]({link})" for link in [*alive, *dead]]
+    page.write_text("\n".join(["# Here", *texts, "```", "[code](none.md)", "```"]))
+    assert dead_links(page, tmp_path) == dead
+    page.write_text('# Here\n\n[a]: other.md#no\n\n<img src="no.png">\n\n[b](no.md "title")\n')
+    assert dead_links(page, tmp_path) == ["other.md#no", "no.png", "no.md"]
+
+
+def test_pages_that_code_mentions_are_there():
+    dead = []
+    for path in CODE:
+        for name, anchor in MENTION.findall(path.read_text("utf-8")):
+            if not (DOCS / name).is_file() or (anchor and anchor not in anchors(DOCS / name)):
+                dead.append(f"{path.relative_to(ROOT)}: {name}#{anchor}")
+    assert dead == []
 
 
 def test_every_page_is_listed():
     index = (DOCS / "index.md").read_text("utf-8")
-    listed = set(LINK.findall(index))
+    listed = set(links(DOCS / "index.md"))
     tree = re.search(r"```\{toctree\}(.*?)```", index, re.DOTALL)
     assert tree is not None
     for page in DOCS.glob("*.md"):
