@@ -94,6 +94,10 @@ class Agent(ABC):
             A text each; None leaves the learner as it is.
         """
 
+    def truncated(self, observation: Observation) -> int:
+        """How many tokens of an observation's context the agent has no room to read."""
+        return 0
+
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
         """Learns from a round of experience; returns numbers worth plotting, by name."""
         return {}

@@ -81,6 +81,7 @@ def collect(
         before = own_evaluations(agent)
         texts = _texts(agent, [observations[slots[i][0]] for i in missing], seeds)
         own = (own_evaluations(agent) - before) / len(missing)
+        unread = {p: agent.truncated(observations[p]) for p in {slots[i][0] for i in missing}}
         done = len(slots) - len(missing)
         for start in range(0, len(missing), parallel):
             chunk = missing[start : start + parallel]
@@ -91,6 +92,7 @@ def collect(
             run.append(
                 [
                     _record(stage, i, slots[i][1], own, one)
+                    | {"truncated_context": unread[slots[i][0]]}
                     for i, one in zip(chunk, carried, strict=True)
                 ]
             )

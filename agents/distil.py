@@ -214,7 +214,7 @@ def _costs(
         agent.act(read, seeds)
         seconds[name] = (time.perf_counter() - started) / len(read)
     started = time.perf_counter()
-    ids = [learner.encode(str(o["context"]))[: learner.max_length] or [0] for o in read]
+    ids = [learner.renderer.reading(str(o["context"])) for o in read]
     learner.describe(ids, list(range(len(ids))), None)
     reading = (time.perf_counter() - started) / len(read)
     acting = [

@@ -18,8 +18,8 @@ from seal_env.finetune import Dataset, Example, finetune
 from seal_env.learner import Learner
 from seal_env.models.loading import load_learner, merged_learner
 from seal_env.peft_io import load_peft, save_peft
-from seal_env.prompts import render_prompt
 from seal_env.workers import run_parts, split_evenly
+from seal_env.wrappers.tokens import TextTokens
 
 
 class Policy:
@@ -38,7 +38,8 @@ class Policy:
         task = make_task(env.task, env.data, env.task_options)
         usual = default_prompt(task, make_language(env))
         self.prompt = context.argument or self.options.prompt or usual
-        render_prompt(self.prompt, "", "", self.model.tokenizer)  # an unknown name fails here
+        self.tokens = TextTokens(self.model, self.prompt, self.options.max_new_tokens)
+        """What it reads and writes, as token ids."""
         self.constraint = self._constraint() if self.options.constrained else None
         self.adapter: AdapterBank | None = None
         if trainable:
@@ -65,15 +66,7 @@ class Policy:
 
     def read(self, observation: Observation) -> list[int]:
         """The prompt for an observation, in tokens, cut to what the model can take."""
-        text = render_prompt(self.prompt, "", observation["context"], self.model.tokenizer)
-        ids = self.model.encode_prompt(text, None)
-        room = self.model.max_length - self.options.max_new_tokens
-        if room < 1:
-            raise UserError(
-                f"max_new_tokens {self.options.max_new_tokens}: leaves no room for a prompt, the "
-                f"model takes {self.model.max_length} tokens in all"
-            )
-        return ids[-room:] or self.model.end_ids
+        return self.tokens.prompt(str(observation["context"]))
 
     def write(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str]:
         """Writes a self-edit for each observation, drawn with its seed."""
@@ -138,10 +131,9 @@ class Policy:
         examples = []
         for observation, text in zip(observations, texts, strict=True):
             prompt = self.read(observation)
-            written = self.model.encode_answer(text) + self.model.end_ids
-            ids = (*prompt, *written)[: self.model.max_length]
-            if len(ids) > len(prompt):
-                examples.append(Example(ids, len(prompt)))
+            written = self.tokens.learned(text)
+            if written:
+                examples.append(Example((*prompt, *written), len(prompt)))
 
         def tell(done: int, total: int) -> None:
             self.context.progress("learning", done, total)

@@ -128,6 +128,7 @@ class ProximalPolicy(Prompted):
         assert isinstance(context.options, PPOOptions)
         self.options = options = context.options
         self.envs = _envs(context.env, self.policy.prompt, options)
+        self.policy.tokens = self.envs.tokens  # what is learned from is what was read and written
         self.ppo = PPO(
             LanguageModelPolicy,
             self.envs,

@@ -32,6 +32,10 @@ class Prompted(Agent):
         """Samples a self-edit for each observation."""
         return list(self.policy.write(observations, seeds))
 
+    def truncated(self, observation: Observation) -> int:
+        """How many tokens of the context the prompt lost."""
+        return self.policy.tokens.read(str(observation["context"])).cut
+
     def save(self, folder: Path) -> None:
         """Writes the policy's adapter, if it has one."""
         self.policy.save(folder)

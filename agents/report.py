@@ -24,6 +24,11 @@ from seal_agents.samples import plot_styles, show_samples, write_samples
 from seal_agents.stats import bootstrap_mean
 from seal_env.errors import UserError
 
+TRUNCATED = {
+    "truncated_context": "the policy's prompt",
+    "truncated_prompt": "a question's prompt",
+}
+"""Fields of a record that say how many tokens were cut out of a prompt, and of which."""
 BLUE, ORANGE, GREEN, GREY = "#3b6fb6", "#d9822b", "#00755a", "#8a8a8a"
 
 
@@ -47,6 +52,7 @@ def summarise(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             "samples": len(some),
             "errors": sum(bool(r["error"]) for r in some),
             "evaluations": sum(r.get("evaluations", 1) for r in some),
+            **{name: sum(bool(r.get(name)) for r in some) for name in TRUNCATED},
         }
     for name, values in accuracies.items():
         for other, others in accuracies.items():
@@ -85,6 +91,13 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         each = row.get("evaluations", 0) / row["samples"]
         if each > 1:
             console.print(f"{name} took {each:g} inner loops for each self-edit", markup=False)
+        for field, whose in TRUNCATED.items():
+            if row.get(field):
+                console.print(
+                    f"{name}: {field} in {row[field]} of {row['samples']} self-edits: {whose} was "
+                    f"too long for the model and lost its middle",
+                    markup=False,
+                )
 
 
 def _gap(gap: Mapping[str, Any]) -> str:

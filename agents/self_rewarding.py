@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from seal_agents.policy_options import PolicyOptions
 from seal_agents.prompted import Prompted
 from seal_env.config import make_task
 from seal_env.errors import UserError
-from seal_env.prompts import render_question, uses_chat
+from seal_env.prompts import Content
+from seal_env.rendering import DoesNotFit
 from seal_env.tasks.base import Task, stable_hash
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ class SelfRewarding(Prompted):
         """The policy's judgement of self-edits, higher is better. It sees no reward."""
         kind = self.options.judge
         if kind == "auto":
-            chat = uses_chat(self.policy.model.tokenizer, None)
+            chat = self.policy.model.renderer.uses_chat()
             kind = "rubric" if chat else "open-book" if self.asks else "likelihood"
         if kind == "open-book":
             return by_open_book(self.policy, self.task, experiences)
@@ -193,13 +195,15 @@ def by_rubric(policy: Policy, experiences: Sequence[Experience]) -> list[float]:
     A model too small to follow an instruction, or whose vocabulary lacks the words, says nothing
     of use here.
     """
-    model = policy.model
-    prompts: list[list[int]] = []
+    renderer = policy.model.renderer
+    yes, no = (renderer.answer(verdict) for verdict in VERDICTS)
+    room = renderer.max_length - max(len(yes), len(no))
+    prompts = []
     for experience in experiences:
-        text = RUBRIC.format(passage=experience.observation["context"], notes=experience.text)
-        ids = model.encode_prompt(render_question(text, model.tokenizer), None)
-        prompts.append(ids[-(model.max_length - 8) :])
-    yes, no = (model.encode_answer(verdict) for verdict in VERDICTS)
+        given = {"passage": experience.observation["context"], "notes": experience.text}
+        pieces = re.split(r"\{(\w+)\}", RUBRIC)
+        parts = [Content(given[part]) if part in given else part for part in pieces]
+        prompts.append(renderer.prompt(parts, room).ids)
     if yes == no:  # both are unknown words
         return [0.0] * len(prompts)
     # Scores are means per token; the odds are those of the whole words.
@@ -215,16 +219,19 @@ def by_open_book(policy: Policy, task: Task, experiences: Sequence[Experience]) 
     ones. Tells whether a self-edit says what there is to know, but not how well it teaches it.
     A self-edit about whose passage nothing can be asked is judged 0.
     """
-    model = policy.model
+    renderer = policy.model.renderer
     prompts, answers, owners = [], [], []
     for owner, experience in enumerate(experiences):
         problem = task.training_problem(str(experience.observation["context"]))
-        notes = model.encode(experience.text + "\n")
         for question in problem.questions if problem else ():
-            asked = model.encode_answer(task.question_prompt(question))
-            gold = model.encode_answer(task.answer_prefix + question.answer) or model.end_ids
-            room = max(0, model.max_length - len(asked) - len(gold))
-            prompts.append([*notes[:room], *asked])
+            gold = renderer.scored(task.answer_prefix + question.answer, chat=False)
+            asked = task.prompt_parts(task.question_prompt(question))
+            parts = (Content(experience.text), "\n", *asked)
+            try:
+                prompt = renderer.prompt(parts, renderer.max_length - len(gold), chat=False)
+            except DoesNotFit:  # nor could it be asked without the self-edit
+                continue
+            prompts.append(prompt.ids)
             answers.append(gold)
             owners.append(owner)
     judged: list[list[float]] = [[] for _ in experiences]
@@ -239,13 +246,13 @@ def by_likelihood(policy: Policy, experiences: Sequence[Experience]) -> list[flo
     How much of the passage can be told from the self-edit. Needs neither instructions nor
     questions, but knows nothing of what makes a learner learn: a copy of the passage is best.
     """
-    model = policy.model
+    renderer = policy.model.renderer
     prompts, passages = [], []
     for experience in experiences:
-        passage = model.encode_answer(str(experience.observation["context"]))
-        passage = passage[: model.max_length // 2] or model.end_ids
-        room = model.max_length - len(passage)
-        prompts.append((model.encode(experience.text + "\n") or model.end_ids)[:room])
+        context = str(experience.observation["context"])
+        passage = renderer.scored(context, renderer.max_length // 2, chat=False)
+        room = renderer.max_length - len(passage)
+        prompts.append(renderer.prompt((Content(experience.text), "\n"), room, chat=False).ids)
         passages.append(passage)
     return _score(policy, prompts, passages)
 

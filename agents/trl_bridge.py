@@ -65,7 +65,7 @@ class AdapterTraining:
         self._moments: dict[str, Tensor] = {}
         if find_spec("trl") is None:
             raise UserError(f"agent {agent} needs the package trl: pip install 'seal-env[trl]'")
-        if not policy.model.end_ids:
+        if policy.model.tokenizer.eos_token_id is None:
             raise UserError(
                 f"agent {agent}: the tokenizer of {policy.model.name!r} has no end token, and "
                 f"TRL needs one"
@@ -245,10 +245,7 @@ def tokens(policy: Policy, experience: Experience) -> tuple[list[int], list[int]
 
     From the text, whether or not this process sampled it, so that it makes no difference.
     """
-    model, most = policy.model, policy.options.max_new_tokens
-    written = model.encode_answer(experience.text)[:most]
-    ended = len(written) < most
-    return policy.read(experience.observation), written + model.end_ids[:ended]
+    return policy.read(experience.observation), policy.tokens.learned(experience.text)
 
 
 def groups(experiences: Sequence[Experience]) -> list[list[Experience]]:

@@ -164,13 +164,13 @@ class ReferenceLoop(PeftLoop):
 def answer(model: PeftModel, work: Workload, problem: Problem) -> None:
     """Answers a problem's questions greedily in one batch, and scores the gold answers."""
     loop, learner = work.loop, work.loop.learner
-    asked = [loop.asker.question_tokens(question, 0) for question in problem.questions]
+    asked = loop.asker.problem_tokens(problem, 0)
     pad = learner.tokenizer.pad_token_id or 0
     ids, mask = _batch([one.prompt for one in asked], pad, learner.device)
     model.generate(
         input_ids=ids,
         attention_mask=mask,
-        max_new_tokens=loop.task.answer_tokens,
+        max_new_tokens=max(one.longest for one in asked),
         do_sample=False,
         pad_token_id=pad,
     )

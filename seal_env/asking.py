@@ -4,11 +4,17 @@ A question with choices is answered by the likeliest of them. Any other is answe
 the gold answer's likelihood is read off on the way: prompts and gold answers go through the model
 once, and the answer is written from the keys and values that the prompts left behind. What all
 questions of a problem begin with (demonstrations, an instruction) is read once an adapter.
+
+A question that the model has no room for is not asked: it counts as answered by nothing, and as
+likely as if every token of the answer had been guessed.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from threading import Event
 from typing import NamedTuple
@@ -16,30 +22,52 @@ from typing import NamedTuple
 from seal_env.adapters import Bank
 from seal_env.decoding import Sampling
 from seal_env.learner import Learner
-from seal_env.prompts import render_question
+from seal_env.rendering import DoesNotFit
 from seal_env.rewards.base import Score
-from seal_env.tasks.base import Problem, Question, Task
+from seal_env.tasks.base import Problem, Task
 from seal_env.workers import run_parts, split_evenly
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, what is done of it, and how much there is."""
 
 
+READ = 1024
+"""Problems that are kept in tokens."""
+
+
 class Asked(NamedTuple):
     """A question in tokens."""
 
     prompt: list[int]
-    """What the learner reads."""
+    """What the learner reads; empty if it cannot be asked."""
     gold: list[int]
     """The right answer, not empty."""
-    room: int
-    """Tokens that an answer may take."""
-    owner: int
-    """The adapter that answers."""
-    choices: tuple[str, ...] = ()
+    longest: int
+    """Most tokens that the learner may answer."""
+    choices: dict[str, list[int]]
     """What can be answered; empty for anything."""
+    cut: int
+    """Tokens that the prompt lost."""
+    owner: int = 0
+    """The adapter that answers."""
     shared: int = 0
     """Leading tokens of the prompt that all questions of its problem have in common."""
+
+    @property
+    def room(self) -> int:
+        """Tokens that an answer may take."""
+        return max(self.longest, len(self.gold), *map(len, self.choices.values()))
+
+
+class Reading(NamedTuple):
+    """A problem in tokens."""
+
+    asked: tuple[Asked, ...]
+    """Its questions."""
+    cut: int
+    """Tokens that the prompt lost which lost most; 0 if all are whole."""
+    error: str | None
+    """Why one of the questions cannot be asked, in one line; None if all can."""
 
 
 class Asker:
@@ -54,6 +82,9 @@ class Asker:
 
     def __init__(self, learner: Learner, task: Task, chat: bool | None, tokens: int) -> None:
         self.learner, self.task, self.chat, self.tokens = learner, task, chat, tokens
+        self.renderer = learner.renderer
+        self.read = lru_cache(maxsize=READ)(self._read)
+        """A problem as the learner reads it (`Reading`); kept, since many self-edits share one."""
 
     def ask(
         self,
@@ -100,31 +131,61 @@ class Asker:
 
     def problem_tokens(self, problem: Problem, owner: int) -> list[Asked]:
         """A problem's questions as the learner reads them."""
-        asked = [self.question_tokens(question, owner) for question in problem.questions]
-        if len(asked) < 2:
-            return asked
-        prompts = [a.prompt for a in asked]
-        lowest, highest = min(prompts), max(prompts)  # all others agree where these two do
-        same = (a == b for a, b in zip(lowest, highest, strict=False))
-        shared = sum(1 for _ in takewhile(bool, same))
-        return [a._replace(shared=shared) for a in asked]
+        return [asked._replace(owner=owner) for asked in self.read(problem).asked]
 
-    def question_tokens(self, question: Question, owner: int) -> Asked:
-        """A question as the learner reads it."""
-        learner, task = self.learner, self.task
-        gold = self._answer_tokens(question.answer)
-        room = max(len(gold), task.answer_tokens)
-        prompt = self.prompt_tokens(task.question_prompt(question))
-        prompt = prompt[-max(learner.max_length - room, 1) :]
-        return Asked(prompt, gold, room, owner, question.choices)
+    def prompt_tokens(self, text: str, room: int | None = None) -> list[int]:
+        """A prompt as the learner reads it, a chat turn or not.
 
-    def prompt_tokens(self, text: str) -> list[int]:
-        """A prompt as the learner reads it, a chat turn or not."""
-        rendered = render_question(text, self.learner.tokenizer, self.chat)
-        return self.learner.encode_prompt(rendered, self.chat)
+        Args:
+            text: What `Task.question_prompt` returned.
+            room: Most tokens; None for as many as it has.
 
-    def _answer_tokens(self, answer: str) -> list[int]:
-        return self.learner.encode_answer(self.task.answer_prefix + answer) or self.learner.end_ids
+        Raises:
+            DoesNotFit: There are more, and they may not be cut.
+        """
+        parts = self.task.prompt_parts(text)
+        return self.renderer.prompt(parts, sys.maxsize if room is None else room, self.chat).ids
+
+    def answer_tokens(self, text: str) -> list[int]:
+        """An answer as it is learned: the text and its end."""
+        return self.renderer.answer(text) + self.renderer.ends(self.chat)
+
+    def _read(self, problem: Problem) -> Reading:
+        longest_answer = self.task.longest_answer(problem)
+        longest = self.task.answer_tokens
+        if longest_answer is not None:
+            longest = len(self._gold(longest_answer)) + 1  # a line break or an end token
+        errors = []
+        found = []
+        for number, question in enumerate(problem.questions, 1):
+            gold = self._gold(question.answer)
+            choices = {choice: self._gold(choice) for choice in question.choices}
+            asked = Asked([], gold, longest, choices, 0)
+            room = self.learner.max_length - asked.room
+            parts = self.task.prompt_parts(self.task.question_prompt(question))
+            try:
+                prompt, cut = self.renderer.prompt(parts, room, self.chat)
+                asked = asked._replace(prompt=prompt, cut=cut)
+            except DoesNotFit as error:
+                errors.append(
+                    f"problem {problem.id}: question {number} cannot be asked: {error} beside "
+                    f"an answer of {asked.room}: take a model with longer inputs, or leave it out"
+                )
+            found.append(asked)
+        prompts = [asked.prompt for asked in found if asked.prompt]
+        shared = 0
+        if len(prompts) > 1:
+            lowest, highest = min(prompts), max(prompts)  # all others agree where these two do
+            same = (a == b for a, b in zip(lowest, highest, strict=False))
+            shared = sum(1 for _ in takewhile(bool, same))
+        return Reading(
+            tuple(asked._replace(shared=shared) for asked in found),
+            max((asked.cut for asked in found), default=0),
+            errors[0] if errors else None,
+        )
+
+    def _gold(self, answer: str) -> list[int]:
+        return self.renderer.scored(self.task.answer_prefix + answer, chat=self.chat)
 
     def _ask_some(
         self, asked: Sequence[Asked], bank: Bank | None, tell: Callable[[int], None], stop: Event
@@ -145,27 +206,36 @@ class Asker:
     def _answers(self, asked: Sequence[Asked], bank: Bank | None) -> tuple[list[float], list[str]]:
         """Mean log-likelihoods of the gold answers, and the learner's own answers."""
         found: dict[int, tuple[float, str]] = {}
-        for choosing, answer in ((False, self._in_words), (True, self._by_choice)):
-            places = [i for i, a in enumerate(asked) if bool(a.choices) == choosing]
+        for ask in (self._not_at_all, self._in_words, self._by_choice):
+            places = [i for i, a in enumerate(asked) if self._way(a) == ask]
             if places:
-                new = answer([asked[i] for i in places], bank)
+                new = ask([asked[i] for i in places], bank)
                 found.update(zip(places, new, strict=True))
         return [found[i][0] for i in range(len(asked))], [found[i][1] for i in range(len(asked))]
 
+    def _way(self, asked: Asked) -> Callable[..., list[tuple[float, str]]]:
+        if not asked.prompt:
+            return self._not_at_all
+        return self._by_choice if asked.choices else self._in_words
+
+    def _not_at_all(self, asked: Sequence[Asked], bank: Bank | None) -> list[tuple[float, str]]:
+        return [(-math.log(self.renderer.rows), "")] * len(asked)
+
     def _in_words(self, asked: Sequence[Asked], bank: Bank | None) -> list[tuple[float, str]]:
-        sampling = Sampling(self.task.answer_tokens, stop_at_newline=True)
+        sampling = Sampling(max(a.longest for a in asked), stop_at_newline=True)
         prompts, owners = [a.prompt for a in asked], [a.owner for a in asked]
         golds = [a.gold for a in asked]
         shared = [a.shared for a in asked]
         likelihoods, ids = self.learner.score_and_generate(
             prompts, golds, sampling, owners, bank, shared
         )
-        texts = [self.learner.decode(answer).strip().split("\n")[0].strip() for answer in ids]
+        # Another problem's answers may be longer.
+        answers = [self.renderer.decode(i[: a.longest]) for i, a in zip(ids, asked, strict=True)]
+        texts = [answer.strip().split("\n")[0].strip() for answer in answers]
         return list(zip(likelihoods, texts, strict=True))
 
     def _by_choice(self, asked: Sequence[Asked], bank: Bank | None) -> list[tuple[float, str]]:
-        options = [[self._answer_tokens(choice) for choice in a.choices] for a in asked]
-        pairs = [(a, ids) for a, some in zip(asked, options, strict=True) for ids in some]
+        pairs = [(a, ids) for a in asked for ids in a.choices.values()]
         prompts, owners = [a.prompt for a, _ in pairs], [a.owner for a, _ in pairs]
         completions, whole = [ids for _, ids in pairs], [len(prompt) for prompt in prompts]
         found, _ = self.learner.score_and_generate(
@@ -173,11 +243,12 @@ class Asker:
         )
         means = iter(found)
         answers = []
-        for a, some in zip(asked, options, strict=True):
-            own = [next(means) for _ in some]
+        for a in asked:
+            own = {choice: next(means) for choice in a.choices}
             # NaN compares with nothing: a learner whose numbers are none chooses the first.
-            best = max(range(len(some)), key=lambda i: (own[i] == own[i], own[i]))
-            answers.append((own[some.index(a.gold)], a.choices[best]))
+            best = max(own, key=lambda choice: (own[choice] == own[choice], own[choice]))
+            right = next(own[choice] for choice, ids in a.choices.items() if ids == a.gold)
+            answers.append((right, best))
         return answers
 
 

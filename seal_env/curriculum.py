@@ -60,7 +60,7 @@ class Curriculum:
         if self.unit == "characters":
             return text[:cap]
         if self.unit == "tokens":
-            ids = learner.encode(text)
+            ids = learner.encode_answer(text)
             return text if len(ids) <= cap else learner.decode(ids[:cap])
         lines = text.split("\n")
         said = [i for i, line in enumerate(lines) if line.strip()]

@@ -60,7 +60,8 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
     **Info** of a step: ``problem`` and ``title``; ``accuracy``, ``log_likelihood``, ``answers``
     and ``verdicts``, each also with ``_before`` for the learner as it was; ``terms``, the
     reward's terms by name; ``sequences``, the texts that were read out of the self-edit, and
-    ``parsed``, what else was, in a line; ``truncated_edit``; ``error`` ("" if none);
+    ``parsed``, what else was, in a line; ``truncated_edit``, whether a cap cut something off;
+    ``truncated_prompt``, how many tokens a question's prompt lost; ``error`` ("" if none);
     ``steps``, ``tokens`` and ``train_loss`` of the finetuning.
 
     **Episode**: `horizon` problems, by default one. After `reset` the learner's weights are

@@ -171,7 +171,8 @@ class Episodes:
         self.loop.baselines(problems, progress)
         steps = []
         for problem, score in zip(problems, self.loop.baselines_of(problems), strict=True):
-            outcome = Outcome(score, score, (), None, None, False, None)
+            reading = self.loop.asker.read(problem)
+            outcome = Outcome(score, score, (), None, None, False, reading.error, reading.cut)
             reward, terms = self.reward(Measured(score, score))
             info = _info(Request(problem, SelfEdit(), 0), outcome) | {"terms": terms}
             steps.append(Step(reward, True, info))
@@ -212,10 +213,9 @@ class Episodes:
         fresh: dict[int, tuple[np.ndarray, float]] = {}
         if wanted:
             learner = self.loop.learner
-            texts = [learner.encode(self.task.reads(problems[i])) for i in wanted]
-            clipped = [ids[: learner.max_length] or [0] for ids in texts]
+            texts = [learner.renderer.reading(self.task.reads(problems[i])) for i in wanted]
             bank = self.loop.bank_of([weights[i] for i in wanted])
-            hidden, losses = learner.describe(clipped, list(range(len(wanted))), bank)
+            hidden, losses = learner.describe(texts, list(range(len(wanted))), bank)
             fresh = dict(zip(wanted, zip(hidden, losses, strict=True), strict=True))
             for i in wanted:
                 if weights[i] is None:
@@ -234,6 +234,7 @@ def _info(request: Request, outcome: Outcome) -> dict[str, Any]:
         "sequences": list(request.edit.sequences),
         "parsed": request.edit.summary(),
         "truncated_edit": outcome.truncated,
+        "truncated_prompt": outcome.truncated_prompt,
         "error": outcome.error or "",
         "steps": trained.steps if trained else 0,
         "tokens": trained.tokens if trained else 0,

@@ -24,6 +24,7 @@ from seal_env.deltas import DeltaBank, Deltas
 from seal_env.edits.base import SelfEdit
 from seal_env.finetune import Dataset, Example, Trained, finetune
 from seal_env.learner import Learner
+from seal_env.rendering import DoesNotFit
 from seal_env.rewards.base import Score
 from seal_env.tasks.base import Generated, Problem, Task
 
@@ -75,6 +76,8 @@ class Outcome:
     """Whether a cap cut something off the self-edit."""
     error: str | None
     """Why nothing was changed, in one line; None if something was."""
+    truncated_prompt: int = 0
+    """Tokens that were cut out of the middle of a question's prompt, the most of any question."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +185,10 @@ class InnerLoop:
 
     def examples(self, request: Request) -> tuple[list[Example], bool, str | None]:
         """What a self-edit trains on as tokens, whether a cap cut something, and any error."""
-        edit, learner = request.edit, self.learner
-        if edit.error is not None:
-            return [], False, edit.error
+        edit = request.edit
+        error = edit.error or self.asker.read(request.problem).error
+        if error is not None:
+            return [], False, error
         texts = [Generated("", text) for text in edit.sequences]
         if edit.tools is not None:
             texts += self.task.generate(request.problem, edit.tools, request.seed)
@@ -196,11 +200,14 @@ class InnerLoop:
                 truncated = True
                 if prompt and examples:  # less of it would be another example
                     break
-            room = min(left, learner.max_length)
+            room = min(left, self.learner.max_length)
             if len(prompt) + len(answer) > room:
-                # A prompt loses its beginning, as it does when it is asked.
-                prompt = prompt[-max(room - len(answer), 1) :] if prompt else []
-                answer, truncated = answer[: room - len(prompt)], True
+                truncated = True
+                try:
+                    prompt = prompt and self.asker.prompt_tokens(text.prompt, room - len(answer))
+                except DoesNotFit:
+                    continue
+                answer = answer[: room - len(prompt)]
             if len(prompt) + len(answer) >= 2:
                 unscored = len(prompt) if edit.training.outputs_only else 0
                 examples.append(Example((*prompt, *answer), unscored))
@@ -209,15 +216,15 @@ class InnerLoop:
                 truncated |= position + 1 < len(texts)
                 break
         if not examples and not edit.changes and not edit.coefficients:
-            return [], truncated, "nothing to train on: the self-edit holds no text"
+            why = "no example fits into the model" if texts else "the self-edit holds no text"
+            return [], truncated, f"nothing to train on: {why}"
         return examples, truncated, None
 
     def _tokens(self, text: Generated) -> tuple[list[int], list[int]]:
         """What is read and what is learned; prompts as they are put when they are asked."""
         if not text.prompt:
-            return [], self.learner.encode(text.answer) + self.learner.end_ids
-        answer = self.learner.encode_answer(text.answer) + self.learner.end_ids
-        return self.asker.prompt_tokens(text.prompt), answer
+            return [], self.learner.renderer.document(text.answer)
+        return self.asker.prompt_tokens(text.prompt), self.asker.answer_tokens(text.answer)
 
     def prepare(self, request: Request) -> Prepared:
         """What a self-edit trains on, in tokens, and how."""
@@ -253,6 +260,7 @@ class InnerLoop:
                     weights=new if good else job.request.start,
                     truncated=job.truncated,
                     error=error,
+                    truncated_prompt=self.asker.read(job.request.problem).cut,
                 )
             )
         return outcomes

@@ -25,7 +25,7 @@ from seal_env.decoder import Decoder, is_supported
 from seal_env.decoding import Continuation, Sampling
 from seal_env.packing import ROW_MULTIPLE, Layout, Row, padded_rows
 from seal_env.passes import FullPass, Pass, running
-from seal_env.prompts import uses_chat
+from seal_env.rendering import Renderer
 from seal_env.workers import TOKENIZING, Turns
 
 LOGITS = 1 << 23
@@ -52,9 +52,11 @@ class Learner:
         self.device = model.device
         self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
         self.max_length = _max_length(model, tokenizer)
-        self.stop_ids = _stop_ids(model, tokenizer)
-        self.end_ids = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-        """What a training sequence ends with."""
+        embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+        rows = min(int(module.weight.shape[0]) for module in embeddings)  # type: ignore[index]
+        self.renderer = Renderer(tokenizer, name, rows, self.max_length, _configured_ends(model))
+        """Writes texts as this model's tokens."""
+        self.stop_ids, self.end_ids = self.renderer.stop_ids, self.renderer.end_ids
         self.kept: dict[str, dict[Any, Any]] = {}
         """What was measured of the untouched model and need not be measured again, by kind."""
         vocabulary = int(model.get_output_embeddings().weight.shape[0])
@@ -77,32 +79,20 @@ class Learner:
         return max(1, min(parts, torch.get_num_threads()))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text to learn from or to read; any string is legal.
-
-        Text that spells a special token stays text.
-        """
-        clean = text.encode("utf-8", "replace").decode("utf-8")
-        with TOKENIZING:
-            return list(self.tokenizer(clean, split_special_tokens=True)["input_ids"])
+        """Token ids of a text; any string is legal. See `seal_env.rendering`."""
+        return self.renderer.encode(text)
 
     def encode_prompt(self, text: str, chat: bool | None) -> list[int]:
-        """Token ids of a prompt; a chat template's special tokens are read as such."""
-        if not uses_chat(self.tokenizer, chat):
-            return self.encode(text)
-        with TOKENIZING:
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Token ids of a prompt, all of it frame."""
+        return self.renderer.prompt((text,), chat=chat).ids
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of a text that follows a prompt."""
-        clean = text.encode("utf-8", "replace").decode("utf-8")
-        with TOKENIZING:
-            found = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)
-        return list(found["input_ids"])
+        return self.renderer.answer(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
-        with TOKENIZING:
-            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        return self.renderer.decode(ids)
 
     def hidden(self, row: Row, run: Pass, bank: Bank | None) -> Tensor:
         """Last hidden states of a row, shape (rows, width)."""
@@ -323,8 +313,8 @@ def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> i
     return int(min(limits))
 
 
-def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """Tokens that end a text."""
+def _configured_ends(model: PreTrainedModel) -> list[int]:
+    """Tokens that end a text by the model's generation settings."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
-    return np.array([i for i in {*listed, tokenizer.eos_token_id} if i is not None], dtype=np.int64)
+    return [int(i) for i in listed if i is not None]

@@ -1,18 +1,26 @@
-"""What a policy and a learner read: the prompts, plain or as a turn of a chat.
+"""The prompts by which a policy is asked for self-edits, as texts.
 
 The five prompts for real passages ask for what SEAL's ask for (arXiv 2506.10943, appendix B:
 implications, longer lists of them, rewrites, question-answer pairs). A base model continues a
 text, so its prompt ends in a cue, such as "Implications:". An instruct model is asked in a
-user turn under its own chat template, and there the cue is left out.
+user turn under its own chat template, and there the cue is left out. How texts become tokens is
+in `seal_env.rendering`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from seal_env.errors import UserError
+
+
+class Content(str):
+    """A part of a prompt that may lose its middle where the whole prompt is too long.
+
+    All other parts are the frame (instruction, question, cue), of which nothing is ever cut.
+    """
+
 
 _PASSAGE = "Passage:\n{title}\n{context}\n\n"
 
@@ -47,79 +55,28 @@ PROMPTS: Mapping[str, str] = MappingProxyType(
 """Prompt name to template, with the fields `title` and `context`."""
 
 
-def render_prompt(
-    name: str, title: str, context: str, tokenizer: Any = None, chat: bool | None = None
-) -> str:
-    """What a policy reads in order to write a self-edit.
+def edit_prompt(name: str, title: str, context: str, cue: bool = True) -> tuple[str, ...]:
+    """What a policy reads in order to write a self-edit, in parts.
 
     Args:
         name: A key of `PROMPTS`.
         title: The problem's title; may be empty.
-        context: The problem's context.
-        tokenizer: The policy's tokenizer; only its chat template is used.
-        chat: Whether to ask in a chat turn; by default, if the tokenizer has a chat template.
-
-    Returns:
-        The prompt's text. A chat template writes its own special tokens, so tokenize a prompt
-        from a chat with ``add_special_tokens=False``.
+        context: The problem's context, the part that is `Content`.
+        cue: Whether the last paragraph stands, which tells a base model where to begin.
 
     Raises:
-        UserError: The name is unknown, or a chat was asked for without a usable template.
+        UserError: The name is unknown.
     """
     if name not in PROMPTS:
         raise UserError(f"unknown prompt {name!r}: known: {', '.join(PROMPTS)}")
     template = PROMPTS[name]
-    if not title:
-        template = template.replace("{title}\n", "")
-    if not uses_chat(tokenizer, chat):
-        return template.format(title=title, context=context)
-    # The last paragraph is the cue that tells a base model where to begin.
-    request = template.rpartition("\n\n")[0] or template
-    return _user_turn(request.format(title=title, context=context), tokenizer)
+    if not cue:
+        template = template.rpartition("\n\n")[0] or template
+    template = template.replace("{title}", title) if title else template.replace("{title}\n", "")
+    before, _, after = template.partition("{context}")
+    return before, Content(context), after
 
 
-def render_question(prompt_text: str, tokenizer: Any = None, chat: bool | None = None) -> str:
-    """What a learner reads in order to answer: a closed-book prompt, as a chat turn if it has one.
-
-    Args:
-        prompt_text: What `Task.question_prompt` returned.
-        tokenizer: The learner's tokenizer.
-        chat: As in `render_prompt`; the same holds for tokenizing the result.
-
-    Raises:
-        UserError: A chat was asked for without a usable template.
-    """
-    return _user_turn(prompt_text, tokenizer) if uses_chat(tokenizer, chat) else prompt_text
-
-
-def uses_chat(tokenizer: Any, chat: bool | None) -> bool:
-    """Whether prompts are chat turns.
-
-    Raises:
-        UserError: A chat was asked for, but the tokenizer has no chat template.
-    """
-    has_template = bool(getattr(tokenizer, "chat_template", None))
-    if chat and not has_template:
-        raise UserError(
-            "chat prompts were asked for, but the model's tokenizer has no chat template; "
-            "use an instruct model or leave the chat setting out"
-        )
-    return has_template if chat is None else chat
-
-
-def _user_turn(text: str, tokenizer: Any) -> str:
-    """Wraps a text as the user's turn, up to where the model's own turn begins."""
-    # One user turn and no system turn: some templates (Gemma's) refuse a system turn.
-    messages = [{"role": "user", "content": text.strip()}]
-    try:
-        # Models that think aloud are asked not to: a self-edit or a short answer is wanted.
-        # Templates that know no such switch ignore it.
-        rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-    except Exception as error:  # templates are Jinja programs and raise what they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"the model's chat template failed ({reason}); use plain prompts instead"
-        ) from error
-    return str(rendered)
+def render_prompt(name: str, title: str, context: str) -> str:
+    """`edit_prompt` as one plain text."""
+    return "".join(edit_prompt(name, title, context))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-from helpers import ARCHITECTURES, save_model
+from helpers import ARCHITECTURES, chat_tokenizer, save_model
 
 from seal_env.learner import Learner
 from seal_env.models.loading import load_learner
@@ -59,6 +59,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def llama(models: dict[str, str]) -> Learner:
     """The small random Llama, loaded."""
     return load_learner(models["llama"], device="cpu")
+
+
+@pytest.fixture(scope="session")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a small random model with a chat template."""
+    return save_model("qwen2", tmp_path_factory.mktemp("models") / "chat", chat_tokenizer())
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2Tokenizer,
 )
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
@@ -30,9 +31,34 @@ INNER = InnerLoopConfig(LORA, FinetuneConfig(learning_rate=2e-2, epochs=2))
 MAX_LENGTH = 512
 
 
-def save_model(architecture: str, folder: Path) -> str:
-    """Writes a small random model with the embedded world's tokenizer."""
-    tokenizer = build_tokenizer(MAX_LENGTH)
+def word_pieces() -> Qwen2Tokenizer:
+    """Qwen2's own kind of tokenizer (byte-level BPE), trained on the embedded world's passages."""
+    world = Biographies()
+    passages = [world.problem("train", i).context for i in range(200)]
+    tokenizer = Qwen2Tokenizer().train_new_from_iterator(passages, 520, show_progress=False)
+    tokenizer.model_max_length = MAX_LENGTH
+    return tokenizer
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def chat_tokenizer() -> Qwen2Tokenizer:
+    """Word pieces and ChatML: a turn ends with another token than a text."""
+    tokenizer = word_pieces()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def save_model(architecture: str, folder: Path, tokenizer=None) -> str:
+    """Writes a small random model: Qwen2 with word pieces, others with whole words as tokens."""
+    if tokenizer is None:
+        # transformers reads whatever tokenizer a Qwen2 comes with as word pieces.
+        tokenizer = word_pieces() if architecture == "qwen2" else build_tokenizer(MAX_LENGTH)
     shared = {
         "vocab_size": len(tokenizer),
         "initializer_range": 0.08,

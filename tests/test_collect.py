@@ -1,10 +1,16 @@
 """Letting an agent write and finding out what it was worth."""
 
+import io
+
 import pytest
 from agent_fixtures import context, env, lines
+from rich.console import Console
 
 from seal_agents.base import Agent
 from seal_agents.collect import Stage, collect
+from seal_agents.policy import PolicyOptions
+from seal_agents.prompted import Prompted
+from seal_agents.report import print_summary, summarise
 from seal_agents.run import RunFolder
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
@@ -25,6 +31,21 @@ class Echo(Agent):
             None if s % 3 == 0 else f"{o['context']} {s % 7}"
             for o, s in zip(observations, seeds, strict=True)
         ]
+
+
+def test_what_a_policy_had_no_room_to_read_is_written_down(models, tmp_path):
+    options = PolicyOptions(max_new_tokens=490)
+    agent = Prompted(context(models["llama"], options=options))
+    agent.act = lambda observations, seeds: ["Ada sings."] * len(observations)
+    for experience in gather(tmp_path, models["llama"], agent):
+        lost = agent.policy.model.encode(experience.observation["context"] + "\nNotes:\n")[22:]
+        assert experience.info["truncated_context"] == len(lost) > 0
+        assert experience.info["truncated_prompt"] == 0
+    told = io.StringIO()
+    records = {"base": [e.info for e in gather(tmp_path, models["llama"], agent)]}
+    print_summary(summarise(records, 0, 1.0), Console(file=told, width=200))
+    assert "base: truncated_context in 6 of 6 self-edits" in told.getvalue()
+    assert "truncated_prompt" not in told.getvalue()
 
 
 def stage(samples=2, round_=1, phase="train"):

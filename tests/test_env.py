@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from helpers import INNER, Parity, weights_hash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from seal_env import inner_loop
 from seal_env.adapters import LoraConfig
@@ -21,7 +23,11 @@ from seal_env.env import SelfEditEnv
 from seal_env.errors import UserError
 from seal_env.finetune import FinetuneConfig
 from seal_env.inner_loop import InnerLoopConfig
+from seal_env.models.loading import EMBEDDED
+from seal_env.recipes import recipe
 from seal_env.tasks.base import Problem, Question
+from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biography_edits import write
 
 EDIT = "Ada Cho was born in Oslo.\nThe pet of Ada Cho is a goat."
 
@@ -285,6 +291,23 @@ def test_wrong_settings_are_one_line(make, wrong):
 def test_an_unknown_split_is_one_line(make):
     with pytest.raises(UserError, match="unknown split"):
         make(split="holdout").reset(seed=0)
+
+
+def test_a_tokenizer_that_appends_its_end_token_changes_nothing(tmp_path):
+    folder = tmp_path / "eos"
+    shutil.copytree(EMBEDDED["tiny"], folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_eos_token = True
+    tokenizer.save_pretrained(folder)
+    found = []
+    for model in ("tiny", str(folder)):
+        envs = gym.make_vec("SelfEdit-v0", num_envs=2, model=model, inner=recipe("tiny"))
+        envs.reset(seed=0, options={"problems": [0, 1]})
+        person = [Biographies().person("train", i) for i in range(2)]
+        texts = [write("paraphrases", p, random.Random(0)) for p in person]
+        observation, rewards, *_ = envs.step(texts)
+        found.append((rewards.tolist(), observation["model_state"].tolist()))
+    assert found[0] == found[1] and max(found[0][0]) > 0.5
 
 
 ANYTHING = st.one_of(

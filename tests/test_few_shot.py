@@ -1,16 +1,24 @@
 """ARC tasks: files, prompts, training examples, votes."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from functools import partial
 from random import Random
 from types import SimpleNamespace
 
+import gymnasium as gym
 import pytest
+from helpers import LORA
 from test_grids import random_grid
 
+from seal_env.asking import Asker
 from seal_env.errors import UserError
+from seal_env.finetune import FinetuneConfig
+from seal_env.inner_loop import InnerLoopConfig
+from seal_env.models.loading import load_learner
+from seal_env.prompts import Content
 from seal_env.tasks import SPLITS, TASKS, arc_files
 from seal_env.tasks.few_shot import FewShot
 from seal_env.tasks.grid_tasks import GridTasks, grid_problem, leave_out, most_voted, read_back
@@ -313,7 +321,11 @@ def test_a_problem_shows_demonstrations_and_asks_every_view(few_shot, problems):
             shown = view.apply_to_pairs(task.demonstrations)
             whole = few_shot.question_prompt(question) + few_shot.answer_prefix + question.answer
             assert whole + "\n" == format_demonstrations((*shown, pair))
-            assert len(few_shot.answer_prefix + question.answer) < few_shot.answer_tokens
+            assert len(question.answer) < len(few_shot.longest_answer(problem))
+            parts = few_shot.prompt_parts(question.text)
+            assert "".join(parts) == question.text
+            assert parts[0] == format_demonstrations(shown) and isinstance(parts[0], Content)
+            assert not isinstance(parts[1], Content) and parse_grid(parts[1]) is None
     assert problems[0].questions[0].text.startswith(problems[0].context)  # the identity is first
     assert [few_shot.problem("all", i) for i in range(12)] == problems
 
@@ -329,6 +341,107 @@ def test_an_id_says_what_is_asked(tmp_path, problems):
     assert same.problem("all", 0) == problems[0]
     one = FewShot(write(tmp_path, {"task0": arc_task(0, 2, 1)}, "same.json"), views="transpose")
     assert one.problem("all", 0).id != problems[0].id
+
+
+# ---- room for prompts and answers ---------------------------------------------------------
+
+
+def square(number, size, demonstrations=3):
+    """A task about large grids."""
+    random = Random(number)
+    cells = [[[random.randrange(10) for _ in range(size)] for _ in range(size)] for _ in range(9)]
+    pairs = [{"input": grid, "output": grid[::-1]} for grid in cells]
+    return {"train": pairs[:demonstrations], "test": pairs[-1:]}
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory):
+    """A small task beside one with too many demonstrations, and one with too large a grid."""
+    tasks = {"small": square(0, 2), "long": square(1, 7, 5), "large": square(2, 30, 1)}
+    file = write(tmp_path_factory.mktemp("sizes"), tasks)
+    few_shot = FewShot(file, views="identity")
+    few_shot.file = file
+    return few_shot
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def asked(request, models, sizes):
+    """Each task as a model with 512 positions reads it."""
+    asker = Asker(load_learner(models[request.param], device="cpu"), sizes, None, 4096)
+    return {p.id.partition("-")[0]: (asker, p) for p in (sizes.problem("all", i) for i in range(3))}
+
+
+def test_a_large_task_of_a_file_takes_no_room_from_a_small_one(asked, sizes):
+    asker, problem = asked["small"]
+    whole = asker.prompt_tokens(problem.questions[0].text)
+    (question,) = asker.problem_tokens(problem, 0)
+    assert question.prompt == whole and question.cut == asker.read(problem).cut == 0
+    assert question.room == question.longest
+    right = problem.questions[0].answer
+    assert len(asker.renderer.answer(f"{right} | 0 0\n")) == question.room
+
+
+def test_a_long_prompt_keeps_the_grid_that_is_asked_about(asked, sizes):
+    asker, problem = asked["long"]
+    reading = asker.read(problem)
+    (question,) = reading.asked
+    whole = asker.prompt_tokens(problem.questions[0].text)
+    assert reading.error is None and reading.cut == question.cut == len(whole) - len(
+        question.prompt
+    )
+    assert len(question.prompt) + question.room == 512
+    frame = asker.renderer.answer(sizes.prompt_parts(problem.questions[0].text)[1])
+    assert question.prompt[-len(frame) :] == frame == whole[-len(frame) :]
+    assert question.prompt[:50] == whole[:50]
+
+
+def test_a_grid_that_does_not_fit_is_not_asked_for_and_it_is_said(asked):
+    asker, problem = asked["large"]
+    error = asker.read(problem).error
+    assert "question 1 cannot be asked" in error and problem.id in error and "\n" not in error
+    small = asked["small"][1]
+    beside = asker.ask([problem, small, problem], [0, 0, 0], None)
+    assert beside[0] == beside[2] == asker.ask([problem], [0], None)[0]
+    assert beside[1] == asker.ask([small], [0], None)[0]
+    assert beside[0].answers == ("",) and beside[0].verdicts == (False,)
+    assert beside[0].log_likelihoods[0] == pytest.approx(-math.log(asker.renderer.rows))
+
+
+def test_a_task_that_does_not_fit_is_an_outcome(models, sizes):
+    """And training examples that do not fit are left out, which is said as well."""
+    envs = gym.make_vec(
+        "SelfEdit-v0",
+        num_envs=3,
+        task="few-shot",
+        data=sizes.file,
+        split="all",
+        task_options={"views": "identity"},
+        model=models["gpt2"],
+        edit="directives",
+        inner=InnerLoopConfig(LORA, FinetuneConfig(1e-3, epochs=1)),
+    )
+    envs.reset(seed=0, options={"problems": [0, 1, 2]})
+    tools = {f"use_{tool}_augmentations": False for tool in SEAL_TOOLS}
+    training = {
+        "strategy": "train_using_output_tokens",
+        "learning_rate": 1e-3,
+        "num_train_epochs": 1,
+    }
+    directive = json.dumps({"data_generation": tools, "training": training})
+    info = envs.step([directive] * 3)[4]["final_info"]
+    order = [name.partition("-")[0] for name in info["problem"]]
+    said = {
+        name: (info["error"][i], info["truncated_prompt"][i], info["truncated_edit"][i])
+        for i, name in enumerate(order)
+    }
+    assert said["small"] == ("", 0, False)
+    assert said["long"][0] == "" and said["long"][1] > 0
+    assert "cannot be asked" in said["large"][0]
+    nothing = envs.unwrapped.episodes.idle([sizes.problem("all", i) for i in range(3)])
+    for step in nothing:
+        assert (step.info["error"], step.info["truncated_prompt"]) == (
+            said[step.info["problem"].partition("-")[0]][:2]
+        )
 
 
 # ---- training examples --------------------------------------------------------------------

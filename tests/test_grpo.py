@@ -256,6 +256,19 @@ def test_tokens_are_those_that_were_written(models):
     assert tokens(agent.policy, experience(0, "", 0.0))[1] == end
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_chat_model_learns_to_end_its_turn(chat_model, kind):
+    agent = make({"chat": chat_model}, kind, "chat")
+    turn = agent.policy.model.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    prompt, written = tokens(agent.policy, experience(0, "Ada", 0.0))
+    assert written[-1] == turn and written[:-1] == agent.policy.model.encode_answer("Ada")
+    assert prompt == agent.policy.read(PASSAGES[0]) and prompt.count(turn) == 1
+    before = agent.policy.adapter.weights.clone()
+    given = [experience(0, text, float(i)) for i, text in enumerate(["Ada", "", "a vet", "Oslo"])]
+    agent.learn(given)
+    assert not torch.equal(agent.policy.adapter.weights, before)
+
+
 @pytest.mark.parametrize(
     ("number", "most", "expected"), [(64, 5, 4), (7, 4, 1), (6, 9, 6), (9, 1, 1)]
 )

@@ -15,6 +15,7 @@ from seal_env.adapters import find_targets
 from seal_env.edits.base import Change, SelfEdit, Training
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
+from seal_env.models.loading import load_learner
 from seal_env.tasks.base import Generated
 from seal_env.tasks.biographies import Biographies
 
@@ -344,16 +345,53 @@ def test_nothing_to_do(loop):
     assert loop.run([]) == []
 
 
-def test_questions_longer_than_the_model_reads_are_cut(models):
-    from seal_env.models.loading import load_learner
+def test_a_question_longer_than_the_model_reads_is_not_asked(models):
     from seal_env.tasks.base import Question
 
     problem = TASK.problem("train", 0)
     endless = Question("goat " * 2000, "goat")
     odd = dataclasses.replace(problem, id="odd", questions=(endless,))
     loop = InnerLoop(load_learner(models["gpt2"], device="cpu"), TASK, INNER)
-    (outcome,) = loop.run([Request(odd, SelfEdit(("goat",)), 0)])
-    assert math.isfinite(outcome.after.log_likelihood)
+    mixed = dataclasses.replace(odd, id="mixed", questions=(*problem.questions, endless))
+    whole, one = loop.run([Request(p, SelfEdit(("goat",)), 0) for p in (odd, mixed)])
+    for outcome, number in ((whole, 1), (one, len(mixed.questions))):
+        assert f"question {number} cannot be asked" in outcome.error and outcome.weights is None
+        assert outcome.after == outcome.before and outcome.after.answers[-1] == ""
+        assert math.isfinite(outcome.after.log_likelihood)
+    asked = loop.baselines([problem])[0]
+    assert one.before.answers[:-1] == asked.answers
+    assert one.before.log_likelihoods[:-1] == asked.log_likelihoods
+
+
+def test_training_sequences_end_in_the_end_token_and_examples_of_a_chat_as_turns_do(chat_model):
+    loop = InnerLoop(load_learner(chat_model, device="cpu"), Reciting(), INNER)
+    render, problem = loop.learner.renderer, TASK.problem("train", 0)
+    text, turn = render.end_ids[0], render.turn_end_ids[0]
+    edit = SelfEdit(("Ada sings.",), tools=())
+    document, example = loop.prepare(Request(problem, edit, 5)).data.examples
+    assert document.ids == (*render.encode("Ada sings."), text)
+    assert list(example.ids) == [
+        *render.prompt((f"{problem.title} 0\n",)).ids,
+        *render.answer(problem.context),
+        turn,
+    ]
+    plain = InnerLoop(loop.learner, Reciting(), dataclasses.replace(INNER, chat=False))
+    assert plain.prepare(Request(problem, edit, 5)).data.examples[1].ids[-1] == text
+
+
+def test_an_example_that_does_not_fit_is_left_out_and_said(llama):
+    problem = TASK.problem("train", 0)
+
+    class Long(Reciting):
+        def generate(self, problem, tools, seed):
+            long = [Generated("vet " * 600, "Oslo"), Generated("vet", "Oslo " * 600)]
+            return long[: len(tools)] + [Generated("vet", "Oslo")] * (len(tools) < 2)
+
+    loop = InnerLoop(llama, Long(), INNER)
+    one = loop.prepare(Request(problem, SelfEdit(tools=("again",)), 5))
+    assert len(one.data.examples) == 1 and one.truncated and one.error is None
+    none = loop.prepare(Request(problem, SelfEdit(tools=("again", "more")), 5))
+    assert none.truncated and "no example fits" in none.error
 
 
 @pytest.mark.parametrize("wrong", [{"max_tokens": 1}, {"max_tokens": -3}])

@@ -42,8 +42,8 @@ def test_a_learner_is_frozen_and_float32_on_a_cpu(learner):
     assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
     assert learner.max_length == 512
     assert learner.width == 64
-    assert learner.end_ids == [3]
-    assert 3 in learner.stop_ids
+    assert learner.end_ids == [learner.tokenizer.eos_token_id]
+    assert learner.end_ids[0] in learner.stop_ids
 
 
 def test_bfloat16_gives_about_the_same(models, llama):

@@ -1,6 +1,7 @@
 """A language model as a policy."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from agent_fixtures import context
@@ -84,11 +85,33 @@ def test_finetuning_that_diverges_is_one_line(models):
         policy(models).imitate(SEEN, ["a"] * 3, FinetuneConfig(1e38, epochs=4), 0)
 
 
-def test_a_long_passage_loses_its_beginning(models):
-    writer = policy(models)
-    ids = writer.read({"context": "vet " * 5000, "model_state": None})
+def test_a_long_passage_loses_its_middle(models):
+    writer = policy(models, argument="rewrite")
+    long = {"context": f"Ada {'vet ' * 5000} Oslo", "model_state": None}
+    ids = writer.read(long)
+    whole = writer.model.renderer.edit_prompt("rewrite", long["context"], 10_000).ids
     assert len(ids) == writer.model.max_length - 8
-    assert ids[-3:] == writer.read(SEEN[0])[-3:]
+    assert writer.tokens.read(long["context"]).cut == len(whole) - len(ids)
+    assert ids[:250] == whole[:250] and ids[-250:] == whole[-250:]
+
+
+def test_the_end_of_a_turn_is_what_a_chat_model_learns(models, chat_model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "seal_agents.policy.finetune",
+        lambda learner, bank, data, tell: (
+            seen.extend(data[0].examples) or [SimpleNamespace(failed=False, loss=0.0)]
+        ),
+    )
+    for model, end in ((chat_model, "<|im_end|>"), (models["qwen2"], "<|endoftext|>")):
+        writer = Policy(context(model, options=PolicyOptions(max_new_tokens=8)), True)
+        token = writer.model.tokenizer.convert_tokens_to_ids(end)
+        writer.imitate(SEEN[:2], ["Oslo", "a vet and a cat in Oslo, a vet"], FinetuneConfig(), 0)
+        whole, cut = (example.ids[example.unscored :] for example in seen)
+        assert whole == (*writer.model.encode_answer("Oslo"), token)
+        assert len(cut) == 8 and token not in cut  # it was still writing
+        assert token in writer.model.stop_ids
+        seen.clear()
 
 
 def test_the_prompt_can_be_named(models):
@@ -100,7 +123,7 @@ def test_the_prompt_can_be_named(models):
 
 
 def test_no_room_for_a_prompt_is_said(models):
-    with pytest.raises(UserError, match="leaves no room"):
+    with pytest.raises(UserError, match="leave room for a prompt"):
         policy(models, max_new_tokens=512).write(SEEN, [1, 2, 3])
 
 

@@ -22,7 +22,7 @@ from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.peft_io import save_peft
 from seal_env.wrappers.sb3 import SelfEditVecEnv
-from seal_env.wrappers.tokens import Written, action
+from seal_env.wrappers.tokens import Written, action, prompts
 
 LENGTH = 6
 END = 3
@@ -272,6 +272,29 @@ def play(agent, rounds, count=32, pay=worth, first=0):
         numbers = agent.learn(experiences(watched(count), texts, pay))
         history.append((sum(pay(t) for t in texts) / count, numbers))
     return history
+
+
+def test_what_is_learned_from_is_what_was_read(models, chat_model, monkeypatch):
+    """Also where the prompt is too long for the model, and in a chat."""
+    long = [{"context": f"Ada {'vet ' * 900} Oslo {i}", "model_state": None} for i in range(2)]
+    for model in (models["llama"], models["gpt2"], chat_model):
+        agent = make_agent(model, max_new_tokens=8)
+        read, real = [], type(agent.policy.model).generate
+        monkeypatch.setattr(
+            type(agent.policy.model),
+            "generate",
+            lambda self, given, *rest, read=read, real=real, **more: (
+                read.extend(given) or real(self, given, *rest, **more)
+            ),
+        )
+        texts = agent.act(long, [1, 2])
+        monkeypatch.undo()
+        assert [len(ids) for ids in read] == [512 - 8] * 2
+        assert sorted(prompts(agent.envs.read({"context": [o["context"] for o in long]}))) == (
+            sorted(read)
+        )
+        assert agent.truncated(long[0]) > 300
+        assert agent.learn(experiences(long, texts))
 
 
 SHARP = {

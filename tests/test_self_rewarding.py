@@ -20,6 +20,7 @@ from seal_agents.self_rewarding import (
     spearman,
 )
 from seal_env.errors import UserError
+from seal_env.rendering import _joined
 from seal_env.tasks.base import Task
 from seal_env.tasks.biographies import Biographies
 from seal_env.tasks.biography_edits import write as write_edit
@@ -85,25 +86,52 @@ def test_a_rubric_is_answered_by_yes_or_no(models):
     assert by_rubric(agent.policy, given) == [0.0, 0.0]
     model = agent.policy.model
     words = {" yes": [5], " no": [6, 7]}
-    real = model.encode_answer
+    real = model.renderer.answer
     try:
-        model.encode_answer = lambda text: words.get(text) or real(text)
+        model.renderer.answer = lambda text: words.get(text) or real(text)
         odds = by_rubric(agent.policy, given)
     finally:
-        del model.encode_answer
+        del model.renderer.answer
     for e, found in zip(given, odds, strict=True):
         text = RUBRIC.format(passage=e.observation["context"], notes=e.text)
-        prompt = model.encode(text)[-(model.max_length - 8) :]
+        prompt = model.encode(text)
         yes = model.score([prompt], [[5]], [0], None)[0]
         no = 2 * model.score([prompt], [[6, 7]], [0], None)[0]
         assert found == pytest.approx(yes - no, abs=1e-4)
+
+
+def test_what_is_too_long_to_judge_loses_its_middle(models, chat_model):
+    for model in (models["qwen2"], chat_model):
+        agent = make({}, model)
+        read = []
+        real = agent.policy.model.score
+        agent.policy.model.score = lambda p, *rest, read=read, real=real: (
+            read.extend(p) or real(p, *rest)
+        )
+        try:
+            notes = f"Begin. {'She is a vet. ' * 200} Finish."
+            long = Experience({"context": "Passage " * 300}, notes, 0.0, {"problem": "p"})
+            for judge in (by_rubric, by_likelihood):
+                assert all(map(math.isfinite, judge(agent.policy, [long])))
+            assert by_open_book(agent.policy, TASK, [experience(0, notes)])[0] < 0
+        finally:
+            del agent.policy.model.score
+        texts = [agent.policy.model.tokenizer.decode(ids) for ids in read]
+        assert all(len(ids) <= 512 for ids in read)
+        assert all("Begin." in text and "Finish." in text for text in texts)
+        rubric = texts[0]
+        assert "Below are a passage" in rubric and "Answer (yes or no):" in rubric
+        assert rubric.index("Passage:\nPassage Pass") < rubric.index("Notes:\nBegin.")
 
 
 def test_the_judge_is_chosen_by_what_the_model_and_the_task_can_do(models, monkeypatch):
     agent = make(models)
     given = [experience(0, "Ada is a vet."), experience(0, "")]
     assert agent.judge(given) == by_open_book(agent.policy, agent.task, given)
-    monkeypatch.setattr("seal_agents.self_rewarding.uses_chat", lambda *_: True)
+    monkeypatch.setattr(type(agent.policy.model.renderer), "uses_chat", lambda *_: True)
+    monkeypatch.setattr(
+        type(agent.policy.model.renderer), "_turn", lambda self, parts: _joined(parts)
+    )
     assert agent.judge(given) == by_rubric(agent.policy, given)
     monkeypatch.undo()
     monkeypatch.setattr(Biographies, "training_problem", Task.training_problem)

@@ -37,7 +37,6 @@ from seal_env.models.making import (
 )
 from seal_env.models.tokenizer import build_tokenizer
 from seal_env.passes import IMPLEMENTATION
-from seal_env.prompts import render_prompt
 from seal_env.recipes import recipe
 from seal_env.tasks.base import Problem
 from seal_env.tasks.biographies import Biographies
@@ -122,7 +121,7 @@ def measure_policy(learner: Learner, people: int) -> dict[str, object]:
     world = Biographies()
     problems = [world.problem("validation", i) for i in range(people)]
     prompts = [
-        learner.encode(render_prompt("notes", "", world.reads(problem))) for problem in problems
+        learner.renderer.edit_prompt("notes", world.reads(problem)).ids for problem in problems
     ]
     ids = learner.generate(prompts, Sampling(256, temperature=1.0), seeds=list(range(people)))
     texts = [learner.decode(one) for one in ids]

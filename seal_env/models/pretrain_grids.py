@@ -35,7 +35,6 @@ from seal_env.models.making import (
     write_model,
 )
 from seal_env.models.tokenizer import build_grid_tokenizer
-from seal_env.prompts import render_prompt
 from seal_env.tasks.grid_families import FAMILIES, REMARKS_ON
 from seal_env.tasks.tiny_grids import TinyGrids
 
@@ -119,7 +118,7 @@ def measure_directives(learner: Learner, problems: int) -> dict[str, object]:
     """
     world, language = TinyGrids(), Directives(TinyGrids.tools)
     asked = [world.problem("train", i) for i in range(problems)]
-    prompts = [learner.encode(render_prompt("directives", "", world.reads(p))) for p in asked]
+    prompts = [learner.renderer.edit_prompt("directives", world.reads(p)).ids for p in asked]
     ids = learner.generate(prompts, Sampling(64, temperature=1.0), seeds=list(range(problems)))
     texts = [learner.decode(one) for one in ids]
     kinds = [world.family("train", i).kind for i in range(problems)]

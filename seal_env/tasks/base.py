@@ -196,6 +196,30 @@ class Task(ABC):
             f"Let's answer a question directly and concisely.\nQuestion: {question.text}\nAnswer:\n"
         )
 
+    def prompt_parts(self, prompt: str) -> tuple[str, ...]:
+        """A prompt of this task, taken apart into what may be cut and what may not.
+
+        Where a prompt is too long for the model, the parts that are `seal_env.prompts.Content` lose
+        their middles. By default there is no such part: a question is put as a whole or not at all.
+
+        Args:
+            prompt: What `question_prompt` returned, or the prompt of an example of `generate`.
+
+        Returns:
+            Parts that make the prompt when they are joined.
+        """
+        return (prompt,)
+
+    def longest_answer(self, problem: Problem) -> str | None:
+        """A text that is as long as an answer to a problem's questions may be.
+
+        For tasks whose answers differ in length from problem to problem.
+
+        Returns:
+            By default None: an answer to any problem has up to `answer_tokens` tokens.
+        """
+        return None
+
 
 def stable_hash(*parts: object) -> int:
     """A 63-bit hash of the parts' text that is the same in every process and on every machine."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from seal_env.errors import UserError
 from seal_env.tasks.arc_files import load_grid_tasks
+from seal_env.tasks.base import Problem
 from seal_env.tasks.finite import Splits
 from seal_env.tasks.grid_tasks import GridTasks
 from seal_env.tasks.grid_tools import VIEWS
 from seal_env.tasks.grid_transforms import Transform
-from seal_env.tasks.grids import ANSWER_PREFIX, GridTask, format_demonstrations, format_grid
+from seal_env.tasks.grids import GridTask, format_demonstrations, format_grid
 from seal_env.tasks.tiny_grids import TinyGrids
 
 
@@ -77,10 +78,6 @@ class FewShot(GridTasks):
         self.max_examples, self.max_words = max_examples, max_words
         tasks = load_grid_tasks(str(data))
         self._splits = Splits(tasks, "tasks", split_seed, content=_shown)
-        outputs = (p.output for task in tasks for p in (*task.demonstrations, *task.tests))
-        # No token is shorter than a character, so this is enough under every tokenizer.
-        longest = max(len(ANSWER_PREFIX + format_grid(grid)) for grid in outputs)
-        self.answer_tokens = longest + 1  # a line break or an end token
 
     def size(self, split: str) -> int:
         """Number of tasks in a split."""
@@ -89,6 +86,15 @@ class FewShot(GridTasks):
     def solved(self, split: str, index: int) -> GridTask:
         """The task at a position of a split."""
         return self._splits.at(split, index)
+
+    def longest_answer(self, problem: Problem) -> str:
+        """The longest grid of the problem, shown or asked for, and another row of it.
+
+        So an answer that goes on behind the right grid is seen to be wrong.
+        """
+        shown = [format_grid(pair.output) for pair in problem.examples]
+        longest = max([*shown, *(question.answer for question in problem.questions)], key=len)
+        return f"{longest} | {longest.split(' | ')[0]}"
 
 
 def _shown(task: GridTask) -> list[str]:

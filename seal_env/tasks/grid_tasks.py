@@ -27,11 +27,13 @@ from functools import lru_cache
 from random import Random
 
 from seal_env.errors import UserError
+from seal_env.prompts import Content
 from seal_env.tasks.base import Generated, Problem, Question, Task, stable_hash
 from seal_env.tasks.grid_tools import transforms
 from seal_env.tasks.grid_transforms import IDENTITY, Chain, Recolour, Reorder, Transform
 from seal_env.tasks.grids import (
     ANSWER_PREFIX,
+    INPUT,
     Grid,
     GridTask,
     Pair,
@@ -87,6 +89,11 @@ class GridTasks(Task):
     def question_prompt(self, question: Question) -> str:
         """Demonstrations and a grid: the question's text as it is."""
         return question.text
+
+    def prompt_parts(self, prompt: str) -> tuple[str, ...]:
+        """Demonstrations, which may be cut, and the grid whose output is asked for."""
+        place = max(prompt.rfind(f"\n{INPUT}") + 1, 0)
+        return Content(prompt[:place]), prompt[place:]
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
         """Whether each question's test grid was solved.

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from seal_env.errors import UserError
 from seal_env.learner import Learner
-from seal_env.prompts import render_prompt
+from seal_env.rendering import DoesNotFit, Rendered
 
 PAD = -1
 """Fills up an observation."""
@@ -38,10 +38,11 @@ class TextTokens:
         prompt: Name of the prompt (`seal_env.prompts`) around a context.
         max_new_tokens: Longest self-edit, in tokens: the length of an action.
         max_prompt_tokens: Longest prompt, in tokens: the length of an observation; None for
-            all that the model leaves room for.
+            all that the model leaves room for. What is cut is the middle of the context.
 
     Raises:
-        UserError: The model cannot take inputs of that length, or the prompt is unknown.
+        UserError: The model cannot take inputs of that length, the prompt is unknown, or what
+            surrounds the context is longer than `max_prompt_tokens`.
     """
 
     def __init__(
@@ -59,20 +60,28 @@ class TextTokens:
             )
         if max_prompt_tokens is not None and max_prompt_tokens < 1:
             raise UserError(f"max_prompt_tokens {max_prompt_tokens}: must be at least 1")
-        render_prompt(prompt, "", "", learner.tokenizer)  # an unknown name fails here
         self.learner, self.name = learner, prompt
         self.longest = min(room, max_prompt_tokens or room)
+        self.read("")  # an unknown name or too little room fails here
         size = vocabulary_size(learner)
         self.observation_space = spaces.Box(PAD, size - 1, (self.longest,), np.int32)
         """Token ids of a prompt, filled up with `PAD`."""
         self.action_space = spaces.MultiDiscrete(np.full(max_new_tokens, size))
         """Token ids of a self-edit; what stands after the first end token does not count."""
 
+    def read(self, context: str) -> Rendered:
+        """What a policy reads of a problem: never empty, at most the longest prompt."""
+        try:
+            return self.learner.renderer.edit_prompt(self.name, context, self.longest)
+        except DoesNotFit as error:
+            raise UserError(
+                f"prompt {self.name!r}: {error}; the model takes {self.learner.max_length} tokens "
+                f"in all: give a smaller max_new_tokens or a larger max_prompt_tokens"
+            ) from None
+
     def prompt(self, context: str) -> list[int]:
-        """Token ids of what a policy reads, never empty; a long one loses its beginning."""
-        text = render_prompt(self.name, "", context, self.learner.tokenizer)
-        ids = self.learner.encode_prompt(text, None)
-        return ids[-self.longest :] or self.learner.end_ids or [0]
+        """Token ids of what a policy reads."""
+        return self.read(context).ids
 
     def observe(self, contexts: Sequence[str]) -> np.ndarray:
         """Contexts as observations, int32 of shape (contexts, longest prompt)."""
@@ -85,8 +94,16 @@ class TextTokens:
     def encode(self, text: str) -> Written:
         """A text as a policy would have written it: cut off where it is too long."""
         length = int(self.action_space.shape[0])
-        ids = self.learner.encode_answer(text)[:length]
+        ids = self.learner.renderer.answer(text, length)
         return Written(ids, len(ids) < length and bool(len(self.learner.stop_ids)))
+
+    def learned(self, text: str) -> list[int]:
+        """`encode`, with the end token if the text has ended there: what a policy learns from it.
+
+        Under a chat template that is the token with which a turn ends.
+        """
+        ids, ended = self.encode(text)
+        return ids + (self.learner.renderer.ends() if ended else [])
 
     def decode(self, action: np.ndarray) -> str:
         """The text of an action."""
