@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from seal_env.config import EnvConfig
 from seal_env.episodes import STATE_EXTRAS, Episodes
 from seal_env.errors import UserError
+from seal_env.seeding import check_seed, inner_seed
 from seal_env.spaces import LONGEST_TEXT, AnyText
 
 
@@ -25,6 +27,19 @@ def make_config(settings: dict[str, Any]) -> EnvConfig:
         known = ", ".join(EnvConfig.__dataclass_fields__)
         raise UserError(f"SelfEdit-v0 has no setting {sorted(unknown)[0]!r}; it has: {known}")
     return EnvConfig(**settings)
+
+
+def read_options(options: Any) -> Mapping[str, Any]:
+    """The options of a `reset`.
+
+    Raises:
+        UserError: They are no mapping.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise UserError(f"options: {type(options).__name__} is no dict like {{'problems': 3}}")
+    return options
 
 
 def observation_space(width: int) -> spaces.Dict:
@@ -88,12 +103,11 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Starts an episode on the untouched learner; see the class for `options`."""
+        seed = check_seed(seed)
         super().reset(seed=seed)
-        if seed is not None:
-            self._inner_seed = seed
-        elif self._inner_seed is None:
-            self._inner_seed = int(self.np_random.integers(1 << 31))
-        given = (options or {}).get("problems")
+        if seed is not None or self._inner_seed is None:
+            self._inner_seed = inner_seed(self.np_random_seed, self.np_random)
+        given = read_options(options).get("problems")
         problems = (
             self.episodes.draw(self.np_random) if given is None else self.episodes.resolve(given)
         )

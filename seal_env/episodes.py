@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Text
 
 from seal_env.asking import Progress
 from seal_env.config import EnvConfig, make_language, make_task
@@ -73,6 +74,7 @@ class Episodes:
         self.config = config
         self.task = make_task(config.task, config.data, config.task_options)
         self.language = make_language(config)
+        self._reads_text = isinstance(self.language.action_space(), Text)
         self.reward = parse_reward(config.reward)
         if config.horizon > 1 and "retention" not in self.reward.names:
             # In a stream a step's reward takes in what it made the learner forget.
@@ -102,6 +104,8 @@ class Episodes:
 
     def resolve(self, given: Any) -> tuple[Problem, ...]:
         """The stream that a user means by a problem, its index in the split, or a list of these."""
+        if isinstance(given, np.ndarray):
+            given = given.tolist()
         items = given if isinstance(given, list | tuple) else [given]
         if len(items) != self.config.horizon:
             raise UserError(
@@ -110,7 +114,7 @@ class Episodes:
             )
         resolved = []
         for item in items:
-            if isinstance(item, int | np.integer):
+            if isinstance(item, int | np.integer) and not isinstance(item, bool):
                 item = self.task.problem(self.config.split, int(item))
             if not isinstance(item, Problem):
                 raise UserError(
@@ -144,11 +148,31 @@ class Episodes:
             observations.append({"context": self.task.reads(problem), "model_state": finite})
         return observations
 
-    def step(self, texts: Sequence[str], progress: Progress | None = None) -> list[Step]:
-        """Carries out one self-edit in every slot, all in one pass of the inner loop."""
+    def over(self) -> list[int]:
+        """The slots whose episode is at its end."""
+        numbered = enumerate(self.running)
+        return [slot for slot, e in numbered if e is not None and e.step == len(e.problems)]
+
+    def step(
+        self,
+        actions: Sequence[Any],
+        progress: Progress | None = None,
+        slots: Sequence[int] | None = None,
+    ) -> list[Step]:
+        """Carries out one self-edit in each of some slots, all in one pass of the inner loop.
+
+        Args:
+            actions: The self-edits: any text, or what else the language's action space holds.
+            progress: Told how it is getting on.
+            slots: Whose they are; the first ones if left out.
+
+        Raises:
+            UserError: An action is no text where the language reads texts.
+        """
+        slots = range(len(actions)) if slots is None else slots
         requests = []
-        for slot, text in enumerate(texts):
-            episode = self._going(slot)
+        for slot, given in zip(slots, actions, strict=True):
+            episode, text = self._going(slot), self._action(given, slot)
             problem = episode.problems[episode.step]
             seed = episode.seed
             requests.append(
@@ -160,10 +184,10 @@ class Episodes:
                     earlier=episode.problems[: episode.step],
                 )
             )
-        outcomes = self.loop.run(requests, progress)
+        outcomes = self.loop.run(requests, progress) if requests else []
         return [
             self._finish(self._episode(slot), request, outcome)
-            for slot, (request, outcome) in enumerate(zip(requests, outcomes, strict=True))
+            for slot, request, outcome in zip(slots, requests, outcomes, strict=True)
         ]
 
     def idle(self, problems: Sequence[Problem], progress: Progress | None = None) -> list[Step]:
@@ -189,6 +213,15 @@ class Episodes:
         if episode.step == len(episode.problems):
             raise RuntimeError("the episode is over: call reset before the next step")
         return episode
+
+    def _action(self, given: Any, slot: int) -> Any:
+        """An action of the right type; of a subclass of str the text alone."""
+        if not self._reads_text:
+            return given
+        if not isinstance(given, str):
+            place = f" of environment {slot}" if len(self.running) > 1 else ""
+            raise UserError(f"the self-edit{place} must be a str, not {type(given).__name__}")
+        return str.__str__(given)
 
     def _finish(self, episode: Episode, request: Request, outcome: Outcome) -> Step:
         measured = Measured(outcome.before, outcome.after, outcome.earlier)

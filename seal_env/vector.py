@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -10,25 +10,35 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from seal_env.asking import Progress
-from seal_env.env import make_config, observation_space
+from seal_env.env import make_config, observation_space, read_options
 from seal_env.episodes import Episodes
 from seal_env.errors import UserError
+from seal_env.seeding import Source, check_seeds, inner_seed
 
 
 class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
     """`SelfEditEnv` K times, with one pass of the inner loop a step.
 
-    Spaces, rewards and infos are those of `SelfEditEnv`, batched. Episodes that end start again
-    in the same step (`AutoresetMode.SAME_STEP`): what the last step said is in
-    ``infos["final_info"]``, the observation is already the next episode's.
+    Spaces, rewards and infos are those of `SelfEditEnv`, batched.
 
-    ``reset(seed=s)`` draws the K problems from s and gives all K the same inner seed s, so that
-    self-edits are compared on common random numbers; a list gives each its own.
-    ``reset(options={"problems": [...]})`` sets the problem of each, the same one several times
-    if an agent wants a group.
+    **Seeds**: ``reset(seed=s)`` draws the K problems one after the other from one generator, and
+    gives all K the same inner seed s, so that self-edits are compared on common random numbers
+    (Gymnasium's own vector environments would seed them with s, s + 1, ...).
+    ``reset(seed=[a, b, ...])`` gives each sub-environment, in all its episodes, exactly what
+    ``reset(seed=a)`` gives a `SelfEditEnv`; None in the list keeps what was there.
+
+    **Options**: ``reset(options={"problems": [...]})`` sets the problem of each, the same one
+    several times if an agent wants a group. With ``"reset_mask"``, a bool for each, only some of
+    them begin anew.
+
+    **Autoreset**, as Gymnasium defines it. In ``SAME_STEP`` an episode that ends starts again in
+    the same step: what the last step said is in ``infos["final_info"]``, and the observation is
+    already the next episode's. In ``NEXT_STEP`` it starts again in the step after, whose action is
+    not looked at and whose reward is 0. In ``DISABLED`` it is over until `reset`.
 
     Args:
         num_envs: K.
+        autoreset_mode: One of `gymnasium.vector.AutoresetMode`, its name or its value.
         **settings: Fields of `EnvConfig`.
     """
 
@@ -37,46 +47,45 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
 
-    def __init__(self, num_envs: int = 1, **settings: Any) -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        **settings: Any,
+    ) -> None:
         settings.pop("render_mode", None)
-        if num_envs < 1:
-            raise UserError(f"num_envs {num_envs}: a vector environment has at least 1")
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+            raise UserError(f"num_envs {num_envs!r}: a vector environment has at least 1")
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        """What becomes of an episode that ends."""
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.config = make_config(settings)
-        self.num_envs = num_envs
-        self.episodes = Episodes(self.config, num_envs)
+        self.num_envs = int(num_envs)
+        self.episodes = Episodes(self.config, self.num_envs)
         self.single_observation_space = observation_space(self.episodes.loop.learner.width)
         self.single_action_space = self.episodes.language.action_space()
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._inner_seeds: list[int] | None = None
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._sources: list[Source | None] = [None] * self.num_envs
         self.progress: Progress | None = None
         """Set it to be told how a step is getting on."""
 
     def reset(
         self,
         *,
-        seed: int | list[int | None] | None = None,
+        seed: int | Sequence[int | None] | np.ndarray | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Starts K episodes on the untouched learner; see the class for `seed` and `options`."""
-        first = next((s for s in seed if s is not None), None) if isinstance(seed, list) else seed
-        super().reset(seed=first)
-        self._seed(seed)
-        assert self._inner_seeds is not None
-        given = (options or {}).get("problems")
-        if given is not None and len(given) != self.num_envs:
-            raise UserError(
-                f"options['problems']: got {len(given)} for {self.num_envs} environments"
-            )
-        for slot, inner in enumerate(self._inner_seeds):
-            problems = (
-                self.episodes.draw(self.np_random)
-                if given is None
-                else self.episodes.resolve(given[slot])
-            )
-            self.episodes.begin(slot, problems, inner)
+        seeds = check_seeds(seed, self.num_envs)
+        given = read_options(options)
+        problems = self._each(given.get("problems"))
+        chosen = self._masked(given.get("reset_mask"))
+        super().reset(seed=None if isinstance(seeds, list) else seeds)
+        self._seed(seeds, chosen)
         infos: dict[str, Any] = {}
-        for slot in range(self.num_envs):
+        for slot in chosen:
+            self._begin(slot, None if problems is None else problems[slot])
             infos = self._add_info(infos, self.episodes.reset_info(slot), slot)
         return self._batch(), infos
 
@@ -84,43 +93,92 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         self, actions: Sequence[str]
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Carries out K self-edits in one pass."""
-        if len(actions) != self.num_envs:
-            raise UserError(f"got {len(actions)} self-edits for {self.num_envs} environments")
-        results = self.episodes.step(actions, self.progress)
-        ended = [slot for slot, result in enumerate(results) if result.terminated]
+        texts = self._listed(actions)
+        mode, over = self.autoreset_mode, self.episodes.over()
+        fresh = over if mode is AutoresetMode.NEXT_STEP else []
+        acting = [slot for slot in range(self.num_envs) if slot not in fresh]
+        steps = self.episodes.step([texts[slot] for slot in acting], self.progress, acting)
+        results = dict(zip(acting, steps, strict=True))
+        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
+        for slot, result in results.items():
+            rewards[slot], terminated[slot] = result.reward, result.terminated
+        ended = np.flatnonzero(terminated).tolist() if mode is AutoresetMode.SAME_STEP else []
         last = dict(zip(ended, self.episodes.observe(ended), strict=True)) if ended else {}
         infos: dict[str, Any] = {}
-        for slot, result in enumerate(results):
-            info = result.info
+        for slot in range(self.num_envs):
             if slot in last:
-                final = {"final_obs": last[slot], "final_info": info}
+                final = {"final_obs": last[slot], "final_info": results[slot].info}
                 infos = self._add_info(infos, final, slot)
-                assert self._inner_seeds is not None
-                fresh = self.episodes.draw(self.np_random)
-                self.episodes.begin(slot, fresh, self._inner_seeds[slot])
+            if slot in last or slot in fresh:
+                self._begin(slot, None)
                 info = self.episodes.reset_info(slot)
+            else:
+                info = results[slot].info
             infos = self._add_info(infos, info, slot)
-        rewards = np.array([result.reward for result in results], dtype=np.float64)
-        terminated = np.array([result.terminated for result in results])
         return self._batch(), rewards, terminated, np.zeros_like(terminated), infos
 
-    def _seed(self, seed: int | list[int | None] | None) -> None:
-        if isinstance(seed, int):  # before anything is drawn: what follows depends on it alone
-            self._inner_seeds = [seed] * self.num_envs
-            return
-        before = self._inner_seeds
-        if before is None:
-            before = [int(self.np_random.integers(1 << 31))] * self.num_envs
-        if seed is None:
-            self._inner_seeds = before
+    def _begin(self, slot: int, problems: Any) -> None:
+        """Starts an episode; on problems of its own source if None are given."""
+        source = self._sources[slot]
+        assert source is not None
+        if problems is None:
+            stream = self.episodes.draw(source.random)
         else:
-            if len(seed) != self.num_envs:
-                raise UserError(f"got {len(seed)} seeds for {self.num_envs} environments")
-            if any(new is not None and new < 0 for new in seed):
-                raise UserError(f"seeds {seed}: must not be negative")
-            self._inner_seeds = [
-                old if new is None else new for old, new in zip(before, seed, strict=True)
-            ]
+            stream = self.episodes.resolve(problems)
+        self.episodes.begin(slot, stream, source.inner)
+
+    def _seed(self, seeds: int | None | list[int | None], chosen: Sequence[int]) -> None:
+        """Gives some sub-environments their sources."""
+        if isinstance(seeds, list):
+            for slot in chosen:
+                seed = seeds[slot]
+                if seed is not None:
+                    self._sources[slot] = Source.of(seed)
+        new = [s for s in chosen if self._sources[s] is None or isinstance(seeds, int)]
+        if new:
+            random = self.np_random
+            common = Source(random, inner_seed(self.np_random_seed, random))
+            for slot in new:
+                self._sources[slot] = common
+
+    def _each(self, problems: Any) -> list[Any] | None:
+        """``options["problems"]`` as a list with an entry for each sub-environment."""
+        if problems is None:
+            return None
+        if not isinstance(problems, list | tuple | np.ndarray):
+            kind = type(problems).__name__
+            raise UserError(f"options['problems']: give a list with one for each, not {kind}")
+        if len(problems) != self.num_envs:
+            raise UserError(
+                f"options['problems']: got {len(problems)} for {self.num_envs} environments"
+            )
+        return list(problems)
+
+    def _masked(self, mask: Any) -> list[int]:
+        """Which sub-environments ``options["reset_mask"]`` means."""
+        if mask is None:
+            return list(range(self.num_envs))
+        flags = np.asarray(mask)
+        if flags.dtype != bool or flags.shape != (self.num_envs,) or not flags.any():
+            raise UserError(
+                f"options['reset_mask']: must be {self.num_envs} bools, at least one of them true"
+            )
+        if not flags.all() and None in self._sources:
+            raise UserError("options['reset_mask']: the first reset is of all environments")
+        return np.flatnonzero(flags).tolist()
+
+    def _listed(self, actions: Any) -> list[Any]:
+        """Actions as a list."""
+        try:
+            if isinstance(actions, str | bytes | Mapping | Set):
+                raise TypeError
+            listed = list(actions)
+        except TypeError:
+            kind = type(actions).__name__
+            raise UserError(f"step takes {self.num_envs} self-edits in a list, not {kind}") from None
+        if len(listed) != self.num_envs:
+            raise UserError(f"got {len(listed)} self-edits for {self.num_envs} environments")
+        return listed
 
     def _batch(self) -> dict[str, Any]:
         observations = self.episodes.observe(range(self.num_envs))
@@ -128,3 +186,16 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
             "context": tuple(o["context"] for o in observations),
             "model_state": np.stack([o["model_state"] for o in observations]),
         }
+
+
+def _autoreset_mode(given: Any) -> AutoresetMode:
+    """A mode by itself, its name or its value.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    for mode in AutoresetMode:
+        if given in (mode, mode.value) or (isinstance(given, str) and given.upper() == mode.name):
+            return mode
+    known = ", ".join(mode.name for mode in AutoresetMode)
+    raise UserError(f"autoreset_mode {given!r}: use one of {known}")

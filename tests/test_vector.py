@@ -74,12 +74,211 @@ def test_a_group_shares_its_seed(make):
     assert len(set(rewards)) == 1
 
 
-def test_a_list_gives_each_its_own_seed(make):
+def alone(models, seed, texts, **changes):
+    """Rewards and problems of one environment over episodes, the first of which is seeded."""
+    one = SelfEditEnv(model=models["llama"], inner=INNER, reward="log_likelihood", **changes)
+    found = []
+    for text in texts:
+        found.append((one.reset(seed=seed)[1]["problem"], one.step(text)[1]))
+        seed = None
+    return found
+
+
+def played(env, texts, **arguments):
+    """What `alone` returns, of each of many; every step ends an episode of each."""
+    problems = env.reset(**arguments)[1]["problem"]
+    found = []
+    for text in texts:
+        _, rewards, _, _, infos = env.step([text] * env.num_envs)
+        found.append([(str(p), float(r)) for p, r in zip(problems, rewards, strict=True)])
+        problems = infos["problem"]
+    return [list(column) for column in zip(*found, strict=True)]
+
+
+DRAWN = 174826059023654817230459812763450981237  # 127 bits, as Gymnasium draws them
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        [1, 2, 1],
+        [3, 3, 3],
+        (0, 1 << 31, 1 << 62),
+        [(1 << 63) - 1, 1 << 64, DRAWN],
+        np.array([5, 6, 7], dtype=np.uint8),
+        [np.int64(4), np.int32(4), 4],
+    ],
+)
+def test_a_list_of_seeds_gives_each_what_it_has_alone(make, models, seeds):
+    texts = [EDIT, "Ada Cho.", EDIT]
+    found = played(make(3, reward="log_likelihood"), texts, seed=seeds)
+    assert found == [alone(models, int(seed), texts) for seed in seeds]
+
+
+def test_none_in_a_list_keeps_what_was_there(make, models):
+    texts = [EDIT, "x"]
+    env = make(2, reward="log_likelihood")
+    first = played(env, texts, seed=[1, 2])
+    going_on = played(env, texts, seed=[1, None])
+    assert going_on[0] == first[0] == alone(models, 1, texts)
+    assert going_on[1] == alone(models, 2, [*texts, "", *texts])[3:]
+    assert first[1][0] != going_on[1][0]
+    fresh = make(2, reward="log_likelihood")
+    found = played(fresh, texts, seed=[1, None])
+    assert found[0] == alone(models, 1, texts)
+    assert np.isfinite([reward for _, reward in found[1]]).all()
+
+
+def test_what_was_drawn_without_a_seed_can_be_repeated(make, models):
+    texts = [EDIT, "x"]
+    for seed in (None, 5):
+        env = make(2, reward="log_likelihood")
+        found = played(env, texts, seed=seed)
+        assert played(make(2, reward="log_likelihood"), texts, seed=env.np_random_seed) == found
+    one = SelfEditEnv(model=models["llama"], inner=INNER, reward="log_likelihood")
+    problem = one.reset()[1]["problem"]
+    reward = one.step(EDIT)[1]
+    assert one.np_random_seed.bit_length() > 64 or one.np_random_seed >= 0
+    assert alone(models, one.np_random_seed, [EDIT]) == [(problem, reward)]
+
+
+def test_one_seed_for_all_is_one_inner_seed_and_different_problems(make):
     env = make(4, reward="log_likelihood")
-    env.reset(seed=[1, 2, 1, None], options={"problems": [6] * 4})
-    rewards = env.step([EDIT] * 4)[1]
-    assert rewards[0] == rewards[2]
-    assert len(set(rewards)) == 3
+    for seed in (3, np.int64(3), DRAWN):
+        first = env.reset(seed=seed)[1]["problem"]
+        assert len(set(first)) == 4
+        env.reset(seed=seed, options={"problems": [6] * 4})
+        assert len(set(env.step([EDIT] * 4)[1])) == 1
+    one = env.reset(seed=3, options={"problems": [6] * 4}) and env.step([EDIT] * 4)[1][0]
+    env.reset(seed=[3] * 4, options={"problems": [6] * 4})
+    assert set(env.step([EDIT] * 4)[1]) == {one}
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        True,
+        np.True_,
+        -1,
+        1.5,
+        "3",
+        b"3",
+        {},
+        {1},
+        np.array([0.5, 1.0]),
+        [1, True],
+        [1, -2],
+        [[1], 2],
+    ],
+    ids=str,
+)
+def test_what_is_no_seed_is_one_line(make, models, seed):
+    for env in (make(2), SelfEditEnv(model=models["llama"], inner=INNER)):
+        with pytest.raises(UserError) as error:
+            env.reset(seed=seed)
+        assert "\n" not in str(error.value)
+
+
+def test_actions_that_are_no_texts_are_one_line(make, models):
+    env = make(2)
+    env.reset(seed=0)
+    for wrong in (
+        None,
+        5,
+        "ab",
+        b"ab",
+        {"a": 1, "b": 2},
+        {"a", "b"},
+        ["x"],
+        [None, "x"],
+        ["x", b""],
+    ):
+        with pytest.raises(UserError) as error:
+            env.step(wrong)
+        assert "\n" not in str(error.value)
+    assert np.isfinite(env.step(np.array(["x", EDIT]))[1]).all()
+    assert np.isfinite(env.step(text for text in ("x", "y"))[1]).all()
+    one = SelfEditEnv(model=models["llama"], inner=INNER)
+    one.reset(seed=0)
+    for wrong in (None, 5, b"", ["x"], np.array("x")):
+        with pytest.raises(UserError, match="must be a str"):
+            one.step(wrong)
+    info = one.step(np.str_("Ada \ud800\x00"))[4]
+    assert {type(text) for text in info["sequences"]} == {str}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        5,
+        "x",
+        [1],
+        {"problems": 5},
+        {"problems": "ab"},
+        {"problems": {0: 1, 1: 2}},
+        {"problems": [True, False]},
+        {"reset_mask": [1, 0]},
+        {"reset_mask": np.array([False, False])},
+        {"reset_mask": np.array([True])},
+        {"reset_mask": np.array([True, False])},
+    ],
+)
+def test_options_of_a_wrong_kind_are_one_line(make, options):
+    with pytest.raises(UserError) as error:
+        make(2).reset(options=options)
+    assert "\n" not in str(error.value)
+
+
+def sync(models, mode, num_envs=3, **changes):
+    """The same environments as Gymnasium puts them side by side."""
+    settings = {"model": models["llama"], "inner": INNER, "reward": "log_likelihood", **changes}
+    make = [lambda: SelfEditEnv(**settings) for _ in range(num_envs)]
+    return gym.vector.SyncVectorEnv(make, autoreset_mode=mode)
+
+
+def plain(value):
+    """Nested arrays as lists."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@pytest.mark.parametrize("horizon", [1, 2])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_each_autoreset_mode_does_what_gymnasiums_own_does(make, models, mode, horizon):
+    seeds = [1, 2, 1]
+    ours = make(3, reward="log_likelihood", horizon=horizon, autoreset_mode=mode)
+    theirs = sync(models, mode, horizon=horizon)
+    assert ours.metadata["autoreset_mode"] is ours.autoreset_mode is mode
+    assert plain(ours.reset(seed=seeds)) == plain(theirs.reset(seed=seeds))
+    texts = [[EDIT, "x", ""], ["", EDIT, "y"], ["z", "", EDIT]]
+    over = np.zeros(3, dtype=bool)
+    for round_ in range(4):
+        if mode is AutoresetMode.DISABLED and over.any():
+            only = np.array([True, round_ % 2 == 0, False]) if round_ == 1 else over
+            for env in (ours, theirs):
+                with pytest.raises((RuntimeError, AssertionError)):
+                    env.step(texts[0])
+            resets = [env.reset(options={"reset_mask": only.copy()}) for env in (ours, theirs)]
+            assert plain(resets[0]) == plain(resets[1])
+            if not only.all():
+                rest = [e.reset(options={"reset_mask": ~only}) for e in (ours, theirs)]
+                assert plain(rest[0]) == plain(rest[1])
+        found, expected = (env.step(texts[round_ % 3]) for env in (ours, theirs))
+        assert plain(found) == plain(expected)
+        over = found[2] | found[3]
+    ours.close()
+    theirs.close()
+
+
+def test_modes_go_by_their_names_and_values(make):
+    for name in ("NEXT_STEP", "next_step", "NextStep", AutoresetMode.NEXT_STEP):
+        assert make(1, autoreset_mode=name).autoreset_mode is AutoresetMode.NEXT_STEP
+    for wrong in ("never", None, 3):
+        with pytest.raises(UserError, match="SAME_STEP"):
+            make(1, autoreset_mode=wrong)
 
 
 def test_one_pass_of_finetuning_a_step(make, monkeypatch):
