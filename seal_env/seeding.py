@@ -40,7 +40,7 @@ def check_seed(seed: Any) -> int | None:
     return number
 
 
-def check_seeds(seeds: Any, count: int) -> int | None | list[int | None]:
+def check_seeds(seeds: Any, count: int) -> int | list[int | None] | None:
     """The seed of all sub-environments, or a list with one for each.
 
     Args:

@@ -127,7 +127,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
             stream = self.episodes.resolve(problems)
         self.episodes.begin(slot, stream, source.inner)
 
-    def _seed(self, seeds: int | None | list[int | None], chosen: Sequence[int]) -> None:
+    def _seed(self, seeds: int | list[int | None] | None, chosen: Sequence[int]) -> None:
         """Gives some sub-environments their sources."""
         if isinstance(seeds, list):
             for slot in chosen:
@@ -174,8 +174,8 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
                 raise TypeError
             listed = list(actions)
         except TypeError:
-            kind = type(actions).__name__
-            raise UserError(f"step takes {self.num_envs} self-edits in a list, not {kind}") from None
+            given = type(actions).__name__
+            raise UserError(f"step takes {self.num_envs} self-edits, not {given}") from None
         if len(listed) != self.num_envs:
             raise UserError(f"got {len(listed)} self-edits for {self.num_envs} environments")
         return listed
