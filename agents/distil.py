@@ -20,13 +20,14 @@ from seal_agents.base import Agent, Experience, Observation
 from seal_agents.build import build, make, trained_with
 from seal_agents.collect import Stage, collect
 from seal_agents.configs import DistilConfig, TrainConfig
+from seal_agents.contents import contents, of_records
 from seal_agents.imitation import imitate
 from seal_agents.ppo_choices import PPOChoices
 from seal_agents.progress import Bars
 from seal_agents.report import plot_comparison, print_summary, summarise
 from seal_agents.rest_em import best
 from seal_agents.rounds import round_problems
-from seal_agents.run import Record, RunFolder
+from seal_agents.run import CONTENTS, Record, RunFolder
 from seal_env.config import EnvConfig, make_task
 from seal_env.errors import UserError
 from seal_env.models.loading import load_learner
@@ -49,10 +50,13 @@ def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console
     student, chance = (_student(config, env, bars) for _ in range(2))
     kept = _kept(given, taught, config)
     test = tuple(task.problem("test", i) for i in range(_count(task, config.test_problems)))
-    run = RunFolder.open(out, _described(config, taught), resume, overwrite)
+    used = contents(env, test) | {"the self-edits of --run": of_records(e.info for e in kept)}
+    run = RunFolder.open(out, _described(config, taught) | {CONTENTS: used}, resume, overwrite)
     if run.read_json("summary.json") is not None:
         summary: dict[str, Any] = run.read_json("summary.json")
     else:
+        for note in run.notes:
+            console.print(f"note: {note}", markup=False, highlight=False)
         console.print(f"distilling {len(kept)} self-edits of {config.run} into {out}", markup=False)
         read = _read(kept, taught, task, config)
         numbers = _learn(run, student, kept, read, config)

@@ -55,6 +55,8 @@ class RunFolder:
         self.path = path
         self.started = time.monotonic()
         """When this sitting began; may be set to an earlier time."""
+        self.notes: tuple[str, ...] = ()
+        """What the user should know of how the run goes on."""
         self._earlier = 0.0
         self._records: dict[tuple[str, str, int], dict[int, Record]] = {}
 
@@ -66,7 +68,7 @@ class RunFolder:
 
         Raises:
             UserError: The folder holds a run and neither flag is given, or another run, or
-                something else.
+                something else; or what the run is about has changed since it began.
         """
         run = cls(path)
         known = cls.check(path, resume, overwrite)
@@ -253,8 +255,21 @@ class RunFolder:
     def _check_same(self, config: Mapping[str, Any]) -> None:
         before = _flat(self.read_json("config.json"))
         now = _flat(json.loads(json.dumps(config, default=str)))
+        hashes = {name for name in now if name.startswith(f"{CONTENTS}.")}
+        if hashes and not any(name.startswith(f"{CONTENTS}.") for name in before):
+            now = {name: value for name, value in now.items() if name not in hashes}
+            self.notes = (
+                "this run was begun by an older version, which did not note what the data held; "
+                "whether they have changed since is not checked",
+            )
         for name in {**before, **now}:
             old, new = before.get(name), now.get(name)
+            kind, _, what = name.partition(".")
+            if kind == CONTENTS and old != new:
+                raise UserError(
+                    f"--out {self.path}: {_WHAT.get(what, what)} changed since the run there "
+                    f"began; bring back what it began with, or give another folder or --overwrite"
+                )
             if name not in _MAY_CHANGE and old != new:
                 raise UserError(
                     f"--out {self.path}: the run there has {_flag(name)} {_short(old)}, not "
@@ -301,6 +316,13 @@ _CLEARED = _WRITTEN[-1]
 """The config of a run that is being removed."""
 _BEGUN = {".lock", ".config.json.new"}
 """All that a run may leave that was killed before its config was written."""
+CONTENTS = "contents"
+"""Where ``config.json`` has hashes of what the settings name (`seal_agents.contents`)."""
+_WHAT = {
+    "problems": "the problems that the run uses (--task, --data)",
+    "model": "the model's files (--model)",
+    "adapter": "the adapter's files (--adapter)",
+}
 _MAY_CHANGE = {"out", "parallel", "run_time.threads"}
 """Settings that are no reason not to go on with a run."""
 

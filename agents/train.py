@@ -16,6 +16,7 @@ from seal_agents.base import Agent
 from seal_agents.build import agent_class, build, load, make, restored
 from seal_agents.collect import Stage, collect
 from seal_agents.configs import EvaluateConfig, TrainConfig
+from seal_agents.contents import contents, training_problems
 from seal_agents.policy_options import ADAPTER
 from seal_agents.progress import Bars
 from seal_agents.report import plot_comparison, plot_learning, print_summary, summarise
@@ -26,7 +27,7 @@ from seal_agents.rounds import (
     play_round,
     round_problems,
 )
-from seal_agents.run import Record, RunFolder
+from seal_agents.run import CONTENTS, Record, RunFolder
 from seal_agents.samples import plot_styles, write_samples
 from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
@@ -57,12 +58,13 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     env = replace(config.env, split="test")
     names = _usual(env, test[0]) if config.references is None else config.references
     policies = _policies(names, env, config, bars)
-    run = RunFolder.open(out, _described("train", config), resume, overwrite)
+    used = contents(config.env, [*test, *training_problems(task, config)], names)
+    run = RunFolder.open(out, _described("train", config, used), resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     console.print(f"training {config.agent} on {config.env.task}, in {out}", markup=False)
-    _tell(task, console)
+    _tell([*task.notes, *run.notes], console)
     done = run.rounds_done()
     if done:
         load(agent, run.checkpoint(done))
@@ -104,13 +106,14 @@ def evaluate(
     bars = Bars(console)
     names = _usual(env, problems[0]) if config.policies is None else config.policies
     policies = _policies(names, env, config, bars)
-    run = RunFolder.open(out, _described("evaluate", replace(config, env=env)), resume, overwrite)
+    described = _described("evaluate", replace(config, env=env), contents(env, problems, names))
+    run = RunFolder.open(out, described, resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     count = len(policies)
     console.print(f"evaluating {count} policies on {config.env.task}, in {out}", markup=False)
-    _tell(task, console)
+    _tell([*task.notes, *run.notes], console)
     with bars.counting(count):
         records = _compare(run, policies, problems, config.samples, config, bars)
     return _conclude(run, summarise(records, config.seed, run.seconds), console)
@@ -163,9 +166,9 @@ def _policies(
     return policies
 
 
-def _tell(task: Task, console: Console) -> None:
-    """Says what is to be known of the data."""
-    for note in task.notes:
+def _tell(notes: Sequence[str], console: Console) -> None:
+    """Says what is to be known of the data and the run."""
+    for note in notes:
         console.print(f"note: {note}", markup=False, highlight=False)
 
 
@@ -235,8 +238,10 @@ def _resolved(env: EnvConfig) -> EnvConfig:
     return env
 
 
-def _described(command: str, config: TrainConfig | EvaluateConfig) -> dict[str, Any]:
-    """What goes into ``config.json``: the settings, and what was chosen at run time."""
+def _described(
+    command: str, config: TrainConfig | EvaluateConfig, used: Mapping[str, str]
+) -> dict[str, Any]:
+    """What goes into ``config.json``: the settings, what they name, and the choices at run time."""
     env = config.env
     model = load_learner(env.model, env.dtype, env.device, env.adapter).model
     chosen = {
@@ -244,4 +249,4 @@ def _described(command: str, config: TrainConfig | EvaluateConfig) -> dict[str, 
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
-    return {"command": command} | asdict(config) | {"run_time": chosen}
+    return {"command": command} | asdict(config) | {"run_time": chosen, CONTENTS: dict(used)}

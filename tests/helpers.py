@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from transformers import (
@@ -147,3 +148,28 @@ class OneQuestion(Biographies):
     def problem(self, split, index):
         problem = super().problem(split, index)
         return replace(problem, questions=problem.questions[:1])
+
+
+class Failing:
+    """Raises KeyboardInterrupt in the middle of a pass, while adapters are attached."""
+
+    def __init__(self, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.learner, self.attached = learner, False
+        real, calls = AdapterBank.adapter, []
+
+        def adapter(bank: AdapterBank, *args):
+            calls.append(1)
+            if len(calls) == 3 * len(bank.targets) + 2:  # the second module of a fourth pass
+                self.attached = self._changed()
+                raise KeyboardInterrupt
+            return real(bank, *args)
+
+        monkeypatch.setattr(AdapterBank, "adapter", adapter)
+
+    def _changed(self) -> bool:
+        return any("forward" in vars(module) for module in self.learner.model.modules())
+
+    def check(self) -> None:
+        """Nothing is attached any more, where something had been."""
+        assert self.attached is (self.learner.decoder is None)  # else its layers are not called
+        assert not self._changed()

@@ -4,7 +4,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from helpers import LORA, dataset, new_bank, weights_hash
+from helpers import LORA, Failing, dataset, new_bank, weights_hash
 from transformers import AutoModelForCausalLM
 
 from seal_env.adapters import AdapterBank, LoraConfig, layer_of
@@ -256,7 +256,15 @@ def test_an_exception_leaves_no_trace_on_the_model(llama):
     assert torch.equal(bank.weights[0], untrained)
     assert not torch.equal(bank.weights[1], new_bank(llama, [2]).weights[0])
     assert weights_hash(llama.model) == before
-    assert not any(m._forward_hooks for m in llama.model.modules())
+
+
+def test_an_exception_in_the_middle_of_a_pass_leaves_no_trace(learner, monkeypatch):
+    before, failing = weights_hash(learner.model), Failing(learner, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(learner, new_bank(learner, [1]), [Dataset(DATA[0], CONFIG, 0)])
+    monkeypatch.undo()
+    failing.check()
+    assert weights_hash(learner.model) == before
 
 
 def test_without_memory_for_gradients_adapters_stay_in_place(llama, monkeypatch):

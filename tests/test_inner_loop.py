@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from helpers import INNER, MAX_LENGTH, weights_hash
+from helpers import INNER, MAX_LENGTH, Failing, weights_hash
 
 from seal_env import budget, inner_loop
 from seal_env.adapters import find_targets
@@ -201,25 +201,18 @@ def test_another_process_gives_the_same_bits(models, outcomes):
     assert result.stdout.strip().split("|") == expected
 
 
-def test_base_weights_survive_everything(llama, loop, monkeypatch):
-    before = weights_hash(llama.model)
+def test_base_weights_survive_everything(learner, monkeypatch):
+    loop, model = InnerLoop(learner, TASK, INNER), learner.model
+    before = weights_hash(model)
     loop.run(REQUESTS)
     loop.run([Request(TASK.problem("train", 0), SelfEdit(error="no"), 0)])
-    assert weights_hash(llama.model) == before
-    real, calls = type(llama).losses, []
-
-    def fails_in_the_middle(*args):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(type(llama), "losses", fails_in_the_middle)
+    assert weights_hash(model) == before
+    failing = Failing(learner, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         loop.run(REQUESTS[:1])
     monkeypatch.undo()
-    assert weights_hash(llama.model) == before
-    assert not any(m._forward_hooks for m in llama.model.modules())
+    failing.check()
+    assert weights_hash(model) == before
 
 
 def test_after_an_exception_outcomes_are_the_same(llama, loop, outcomes, monkeypatch):
