@@ -25,7 +25,6 @@ from seal_agents.prompted import Prompted
 from seal_env.config import make_task
 from seal_env.errors import UserError
 from seal_env.prompts import Content
-from seal_env.rendering import DoesNotFit
 from seal_env.tasks.base import Task, stable_hash
 
 if TYPE_CHECKING:
@@ -219,6 +218,8 @@ def by_open_book(policy: Policy, task: Task, experiences: Sequence[Experience]) 
     ones. Tells whether a self-edit says what there is to know, but not how well it teaches it.
     A self-edit about whose passage nothing can be asked is judged 0.
     """
+    from seal_env.rendering import DoesNotFit
+
     renderer = policy.model.renderer
     prompts, answers, owners = [], [], []
     for owner, experience in enumerate(experiences):
