@@ -20,7 +20,6 @@ from typing import Any
 import peft
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -159,11 +158,15 @@ def _adapted(folder: Path, network: PreTrainedModel) -> peft.PeftModel:
     described, tensors = _read(folder)
     if described.peft_type == "LORA":
         _check_fields(folder, described, _EXACT, "it cannot be merged exactly with")
-    adapted = peft.PeftModel(network, described)
+    # Initial weights, which are replaced at once, are only made where they change the base.
+    empty = getattr(described, "init_lora_weights", True) not in _BASE_AGAIN
+    adapted = peft.PeftModel(network, described, low_cpu_mem_usage=empty)
     expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
     if missing := expected.keys() - tensors.keys():
         raise UserError(f"{folder}: {WEIGHTS} lacks {min(missing)}, which {CONFIG} asks for")
-    found = adapted.load_adapter(str(folder), "default", torch_device=str(network.device))
+    found = adapted.load_adapter(
+        str(folder), "default", torch_device=str(network.device), low_cpu_mem_usage=empty
+    )
     if found.unexpected_keys:
         raise _wrong_base(folder, min(found.unexpected_keys))
     return adapted
@@ -211,7 +214,7 @@ def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
         given = dict(json.loads((folder / CONFIG).read_text()))
         kind, initial = str(given["peft_type"]), given.get("init_lora_weights", True)
         tensors = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except Exception as error:  # whatever the readers of such files raise
         raise _unreadable(folder, error) from error
     if kind not in MERGED_TYPES:
         raise UserError(f"{folder}: an adapter of type {kind} cannot be merged into the weights")
@@ -227,7 +230,7 @@ def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
     try:
         with warnings.catch_warnings(action="ignore"):
             described = config_class(**{k: v for k, v in given.items() if k in names})
-    except (ValueError, TypeError, AttributeError, ImportError) as error:
+    except Exception as error:  # whatever the classes of such configs raise
         raise _unreadable(folder, error) from error
     if not tensors:
         raise UserError(f"{folder}: the adapter has no weights")

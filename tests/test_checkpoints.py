@@ -200,6 +200,28 @@ def test_an_end_token_beyond_the_vocabulary_is_one_line(llama_folder):
     assert "end token" in refused(str(llama_folder))
 
 
+@pytest.mark.parametrize("end", [99_999, -1, [3, 600], True, 2.5, "x", {}])
+def test_end_tokens_that_the_model_has_not_are_one_line(llama_folder, end):
+    reconfigure(llama_folder, "generation_config.json", eos_token_id=end)
+    assert "its end token is number" in refused(str(llama_folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"hidden_act": "nonsense"}, "KeyError 'nonsense'"),
+        ({"num_attention_heads": 3}, "attention heads (3)"),
+        ({"eos_token_id": "x"}, "eos_token_id"),
+        ({"max_position_embeddings": "512"}, "max_position_embeddings"),
+        ({"vocab_size": -3}, "-3"),
+        ({"model_type": "nonsense"}, "nonsense"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_one_line(llama_folder, settings, says):
+    reconfigure(llama_folder, **settings)
+    assert says in refused(str(llama_folder))
+
+
 def test_a_model_that_is_no_causal_language_model_is_one_line(llama_folder):
     reconfigure(llama_folder, model_type="t5")
     assert "causal language model of kind t5" in refused(str(llama_folder))

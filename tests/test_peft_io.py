@@ -190,6 +190,7 @@ def saved(llama, tmp_path):
         ({"peft_type": ["LORA"]}, "LORA"),
         ({"target_modules": ["nowhere"]}, "nowhere"),
         ({"r": 3}, "size mismatch"),
+        ({"r": 10**5}, "size mismatch"),
         ({"r": "four"}, "PEFT cannot"),
         ({"lora_alpha": "much"}, "PEFT cannot"),
         ({"bias": "some"}, "bias"),
@@ -244,6 +245,14 @@ def test_damaged_weights_are_one_line(models, saved, change, says):
 def test_weights_that_need_unpickling_are_not_read(models, saved):
     (saved / WEIGHTS).rename(saved / "adapter_model.bin")
     assert WEIGHTS in refused(models["llama"], saved)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "7", "[" * 100_000, '{"peft_type": "LORA"}', "\0"]
+)
+def test_a_config_of_another_kind_is_one_line(models, saved, text):
+    (saved / CONFIG).write_text(text)
+    assert saved.name in refused(models["llama"], saved)
 
 
 def test_an_adapter_of_another_model_is_refused(models, saved):

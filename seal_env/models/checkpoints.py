@@ -256,12 +256,13 @@ def _check_sizes(model: str, network: PreTrainedModel, tokenizer: Any) -> None:
             f"model {model!r}: its tokenizer has {tokenizer.vocab_size} tokens and the model "
             f"{rows}; is it the tokenizer of another model?"
         )
-    end = tokenizer.eos_token_id
-    if end is not None and not 0 <= end < rows:
-        raise UserError(
-            f"model {model!r}: its tokenizer's end token is number {end}, and the model has only "
-            f"{rows} tokens"
-        )
+    ends = getattr(network.generation_config, "eos_token_id", None)
+    for end in [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id]:
+        if end is not None and not (type(end) is int and 0 <= end < rows):
+            raise UserError(
+                f"model {model!r}: its end token is number {end!r}, and the model has the tokens "
+                f"0 to {rows - 1}; mend eos_token_id in generation_config.json or the tokenizer"
+            )
 
 
 def _length(value: Any) -> int | None:
@@ -299,6 +300,7 @@ def _quietly(model: str, load: Callable[[], Any]) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first."""
+    """What an exception says first, with its name where that says little."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return told[:300] if " " in told else f"{type(error).__name__} {told}".rstrip()
