@@ -8,7 +8,7 @@ to the next step. An adapter belongs to its episode alone, so ending one restore
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ import numpy as np
 from gymnasium.spaces import Text
 
 from seal_env.asking import Progress
-from seal_env.config import EnvConfig, make_language, make_task
+from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
 from seal_env.edits import SelfEdit
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, Outcome, Request, Weights, norm_of
+from seal_env.kept import Same, frozen
 from seal_env.models.loading import load_learner
 from seal_env.recipes import recipe
 from seal_env.rewards import Measured, parse_reward
@@ -90,9 +91,16 @@ class Episodes:
         )
         self.language.bind(learner, self.task)
         inner = config.inner or recipe(config.model)
-        asked = (config.task, config.data, sorted(config.task_options.items()), inner.chat)
-        self.loop = InnerLoop(learner, self.task, inner, learner.kept.setdefault(repr(asked), {}))
-        self._described = learner.kept.setdefault(f"{asked} described", {})
+        scores = learner.kept.setdefault(("scores", *self._asks(inner)), {})
+        self.loop = InnerLoop(learner, self.task, inner, scores)
+        self._described = learner.kept.setdefault("described", {})
+
+    def _asks(self, inner: InnerLoopConfig) -> tuple[Hashable, ...]:
+        """What decides, beside a problem, how the untouched learner does on it."""
+        task, config = self.task, self.config
+        options = frozen(config.task_options)
+        said = (task.answer_tokens, task.answer_prefix, inner.chat)
+        return Same(type(task)), options, config.data, *said
 
     def draw(self, random: np.random.Generator) -> tuple[Problem, ...]:
         """A random stream of problems."""
@@ -192,9 +200,8 @@ class Episodes:
 
     def idle(self, problems: Sequence[Problem], progress: Progress | None = None) -> list[Step]:
         """What doing nothing is worth on some problems: the untouched learner, asked."""
-        self.loop.baselines(problems, progress)
         steps = []
-        for problem, score in zip(problems, self.loop.baselines_of(problems), strict=True):
+        for problem, score in zip(problems, self.loop.baselines(problems, progress), strict=True):
             reading = self.loop.asker.read(problem)
             outcome = Outcome(score, score, (), None, None, False, reading.error, reading.cut)
             reward, terms = self.reward(Measured(score, score))
@@ -238,22 +245,23 @@ class Episodes:
         self, problems: Sequence[Problem], weights: Sequence[Weights | None]
     ) -> list[tuple[np.ndarray, float]]:
         """Mean hidden state and loss of each context; kept for the untouched learner."""
+        read = [self.task.reads(problem) for problem in problems]
         wanted = [
             i
-            for i, (problem, flat) in enumerate(zip(problems, weights, strict=True))
-            if flat is not None or problem not in self._described
+            for i, (text, flat) in enumerate(zip(read, weights, strict=True))
+            if flat is not None or text not in self._described
         ]
         fresh: dict[int, tuple[np.ndarray, float]] = {}
         if wanted:
             learner = self.loop.learner
-            texts = [learner.renderer.reading(self.task.reads(problems[i])) for i in wanted]
+            texts = [learner.renderer.reading(read[i]) for i in wanted]
             bank = self.loop.bank_of([weights[i] for i in wanted])
             hidden, losses = learner.describe(texts, list(range(len(wanted))), bank)
             fresh = dict(zip(wanted, zip(hidden, losses, strict=True), strict=True))
             for i in wanted:
                 if weights[i] is None:
-                    self._described[problems[i]] = fresh[i]
-        return [fresh[i] if i in fresh else self._described[p] for i, p in enumerate(problems)]
+                    self._described[read[i]] = fresh[i]
+        return [fresh[i] if i in fresh else self._described[t] for i, t in enumerate(read)]
 
 
 def _info(request: Request, outcome: Outcome) -> dict[str, Any]:

@@ -10,7 +10,7 @@ is nothing to restore.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -23,6 +23,7 @@ from seal_env.config import InnerLoopConfig
 from seal_env.deltas import DeltaBank, Deltas
 from seal_env.edits.base import SelfEdit
 from seal_env.finetune import Dataset, Example, Trained, finetune
+from seal_env.kept import problem_key
 from seal_env.learner import Learner
 from seal_env.rendering import DoesNotFit
 from seal_env.rewards.base import Score
@@ -101,7 +102,7 @@ class InnerLoop:
         learner: The base model, frozen.
         task: Puts the questions and grades the answers.
         config: How.
-        baselines: What the untouched learner scored on each problem, as far as it is known;
+        baselines: What the untouched learner scored, by `problem_key`, as far as it is known;
             added to.
     """
 
@@ -110,7 +111,7 @@ class InnerLoop:
         learner: Learner,
         task: Task,
         config: InnerLoopConfig,
-        baselines: dict[Problem, Score] | None = None,
+        baselines: dict[Hashable, Score] | None = None,
     ) -> None:
         self.learner, self.task, self.config = learner, task, config
         self.targets = find_targets(learner.model, config.lora)
@@ -153,15 +154,17 @@ class InnerLoop:
         return 2 * sum(sizes)  # differences on their own, and stacked with those of the others
 
     def baselines(
-        self, problems: Iterable[Problem], progress: Progress | None = None
+        self, problems: Sequence[Problem], progress: Progress | None = None
     ) -> list[Score]:
-        """How the untouched learner does on problems; asked once a problem, then kept."""
-        wanted = dict.fromkeys(problems)
-        missing = [problem for problem in wanted if problem not in self._baselines]
+        """How the untouched learner does on problems; each is asked once, then kept."""
+        keys = [problem_key(problem) for problem in problems]
+        pairs = zip(keys, problems, strict=True)
+        missing = {key: problem for key, problem in pairs if key not in self._baselines}
         if missing:
-            scores = self.asker.ask(missing, [0] * len(missing), None, progress)
+            asked = list(missing.values())
+            scores = self.asker.ask(asked, [0] * len(asked), None, progress)
             self._baselines.update(zip(missing, scores, strict=True))
-        return [self._baselines[problem] for problem in wanted]
+        return [self._baselines[key] for key in keys]
 
     def new_bank(self, count: int) -> AdapterBank:
         """Room for so many adapters of this loop's shape."""
@@ -324,13 +327,8 @@ class InnerLoop:
     ) -> list[list[Score]]:
         """Scores before the update, from the kept baselines where there was none before."""
         if bank is None:
-            return [self.baselines_of([request.problem, *request.earlier]) for request in requests]
+            return [self.baselines([request.problem, *request.earlier]) for request in requests]
         return self._score_all(requests, bank, progress)
-
-    def baselines_of(self, problems: Sequence[Problem]) -> list[Score]:
-        """`baselines`, aligned with the problems given (which may repeat)."""
-        self.baselines(problems)
-        return [self._baselines[problem] for problem in problems]
 
     def _score_all(
         self, requests: Sequence[Request], bank: Bank | None, progress: Progress | None

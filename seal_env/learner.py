@@ -57,7 +57,7 @@ class Learner:
         self.renderer = Renderer(tokenizer, name, rows, self.max_length, _configured_ends(model))
         """Writes texts as this model's tokens."""
         self.stop_ids, self.end_ids = self.renderer.stop_ids, self.renderer.end_ids
-        self.kept: dict[str, dict[Any, Any]] = {}
+        self.kept: dict[Any, dict[Any, Any]] = {}
         """What was measured of the untouched model and need not be measured again, by kind."""
         vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
