@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -74,7 +75,8 @@ class Renderer:
     ) -> None:
         self.tokenizer, self.name = tokenizer, name
         self.rows, self.max_length = rows, max_length
-        end = self._known(tokenizer.eos_token_id)
+        before, behind = _around_texts(tokenizer)
+        end = self._known(tokenizer.eos_token_id) or self._known(*behind)[:1]
         self._template = ChatTemplate(tokenizer)
         self._control = _control_tokens(tokenizer, self._template.source)
         stops = {*self._known(*ends), *end}
@@ -82,7 +84,7 @@ class Renderer:
         self._unknown = [i for i in self._known(tokenizer.unk_token_id) if i not in stops]
         self._control -= set(self._unknown)
         self._spellings: dict[int, list[int]] = {}
-        self._begin = self._known(*_before_texts(tokenizer))
+        self._begin = self._known(*before)
         self._filler = [*self._known(tokenizer.bos_token_id), *end, 0][:1]
         self.end_ids = end
         """What a plain text ends with; empty if there is no such token."""
@@ -196,9 +198,13 @@ class Renderer:
     def _text(self, text: str) -> list[int]:
         """Token ids of a text, none of which is a control token."""
         ids: list[int] = self._call(_clean(text), control=False)["input_ids"]
-        if all(i < self.rows and i not in self._control for i in ids):
+        if self._is_text(ids):
             return list(ids)
         return [i for token in ids for i in self._allowed(token, said=True)]
+
+    def _is_text(self, ids: Sequence[int]) -> bool:
+        """Whether the model has rows for all tokens, and none is a control token."""
+        return all(i < self.rows and i not in self._control for i in ids)
 
     def _read(self, written: _Written) -> tuple[list[int], list[int]]:
         """Token ids of a prompt, and for each the content that it is from, -1 for the frame."""
@@ -223,13 +229,9 @@ class Renderer:
             for token, (start, stop) in zip(found["input_ids"], found[0].offsets, strict=True):
                 yield token, start, stop
             return
-        ends = {
-            0,
-            len(text),
-            *(end for r in (said, *written.contents) for end in (r.start, r.stop)),
-        }
-        for start, stop in zip(sorted(ends), sorted(ends)[1:], strict=False):
-            control = not (said.start <= start < said.stop)
+        parts = (range(len(text)), said, *written.contents)
+        for start, stop in pairwise(sorted({end for r in parts for end in (r.start, r.stop)})):
+            control = not said.start <= start < said.stop
             for token in self._call(text[start:stop], control)["input_ids"]:
                 yield token, start, stop
 
@@ -238,25 +240,25 @@ class Renderer:
         if token < self.rows and not (said and token in self._control):
             return (token,)
         if token not in self._spellings:
-            if token >= self.rows:
-                self._warn(token)
-            self._spellings[token] = self._unknown  # should its parts lead back to it
             text = str(self.tokenizer.decode([token]))
-            half = (len(text) + 1) // 2
-            parts = (text[:half], text[half:]) if len(text) > 1 else ()
-            self._spellings[token] = [i for part in parts for i in self._text(part)] or (
-                self._unknown
-            )
+            if token >= self.rows and all(known < self.rows for known in self._spellings):
+                warnings.warn(
+                    f"model {self.name!r} has no weights for some tokens of its tokenizer, such as "
+                    f"{text!r}; a text that spells them is read piece by piece",
+                    stacklevel=2,
+                )
+            self._spellings[token] = self._unknown  # should its parts lead back to it
+            self._spellings[token] = self._spelled(text)
         return self._spellings[token]
 
-    def _warn(self, token: int) -> None:
-        if all(known < self.rows for known in self._spellings):  # the first of its kind
-            warnings.warn(
-                f"model {self.name!r} has no weights for some tokens of its tokenizer, such as "
-                f"{self.tokenizer.decode([token])!r}; a text that spells them is read piece by "
-                f"piece",
-                stacklevel=2,
-            )
+    def _spelled(self, text: str) -> list[int]:
+        """Token ids of what a special token is spelled by: as text, or else in two pieces."""
+        ids: list[int] = self._call(text, control=False)["input_ids"]
+        if self._is_text(ids):
+            return list(ids)
+        half = (len(text) + 1) // 2
+        pieces = (text[:half], text[half:]) if len(text) > 1 else ()
+        return [i for piece in pieces for i in self._text(piece)] or self._unknown
 
     def _turn(self, parts: Sequence[str]) -> _Written:
         """A prompt as the user's turn, up to where the model's own turn begins."""
@@ -331,12 +333,15 @@ def _without_middles(ids: Sequence[int], origins: Sequence[int], room: int) -> l
     return [token for place, token in enumerate(ids) if place not in dropped]
 
 
-def _before_texts(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Special tokens that a tokenizer puts before a text; what it puts after one is left out."""
+def _around_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Special tokens that a tokenizer puts before a text, and behind it."""
     whole: list[int] = list(tokenizer(_PROBE)["input_ids"])
     bare: list[int] = list(tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
-    count = len(whole) - len(bare)
-    return next((whole[:i] for i in range(count + 1) if whole[i : i + len(bare)] == bare), [])
+    for start in range(len(whole) - len(bare) + 1):
+        stop = start + len(bare)
+        if whole[start:stop] == bare:
+            return whole[:start], whole[stop:]
+    return [], []
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> set[int]:

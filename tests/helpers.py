@@ -32,11 +32,11 @@ INNER = InnerLoopConfig(LORA, FinetuneConfig(learning_rate=2e-2, epochs=2))
 MAX_LENGTH = 512
 
 
-def word_pieces() -> Qwen2Tokenizer:
-    """Qwen2's own kind of tokenizer (byte-level BPE), trained on the embedded world's passages."""
+def word_pieces(kind=Qwen2Tokenizer):
+    """A model's own kind of tokenizer, trained on the embedded world's passages."""
     world = Biographies()
     passages = [world.problem("train", i).context for i in range(200)]
-    tokenizer = Qwen2Tokenizer().train_new_from_iterator(passages, 520, show_progress=False)
+    tokenizer = kind().train_new_from_iterator(passages, 520, show_progress=False)
     tokenizer.model_max_length = MAX_LENGTH
     return tokenizer
 
@@ -47,7 +47,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def chat_tokenizer() -> Qwen2Tokenizer:
+def chat_tokenizer():
     """Word pieces and ChatML: a turn ends with another token than a text."""
     tokenizer = word_pieces()
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})

@@ -8,7 +8,14 @@ from helpers import CHAT_TEMPLATE, MAX_LENGTH, chat_tokenizer, word_pieces
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
+from transformers import (
+    BertTokenizer,
+    ByT5Tokenizer,
+    GemmaTokenizer,
+    GPT2Tokenizer,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from seal_env.errors import UserError
 from seal_env.models.loading import load_learner
@@ -230,6 +237,40 @@ def test_a_tokenizer_that_was_told_to_append_its_end(make, tmp_path):
     told = renderer(tokenizer)
     assert told.prompt((QUESTION,)).ids[-1] != end
     assert told.document(QUESTION)[-1] == end != told.document(QUESTION)[-2]
+
+
+def test_what_a_tokenizer_without_an_end_token_appends_is_the_end():
+    """As BERT's does it: [CLS] before a text, [SEP] behind it."""
+    tokenizer = build_tokenizer(MAX_LENGTH)
+    tokenizer.eos_token = None
+    bert = renderer(framing(tokenizer, "<s> $A </s>"))
+    text = bert.answer(QUESTION)
+    assert bert.prompt((QUESTION,)).ids == [2, *text]
+    assert bert.document(QUESTION) == [2, *text, 3] and list(bert.stop_ids) == [3]
+
+
+@pytest.mark.parametrize("kind", [LlamaTokenizer, GemmaTokenizer, BertTokenizer, GPT2Tokenizer])
+def test_tokenizers_of_other_kinds(kind):
+    tokenizer = word_pieces(kind)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} "
+        "[/INST]{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    other = renderer(tokenizer)
+    for text in (QUESTION, "A  b\n\n é c"):
+        messages = [{"role": "user", "content": text}]
+        expected = tokenizer.apply_chat_template(messages, return_dict=False)
+        assert other.prompt((text,)).ids == expected
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    spelled = Content(" ".join(tokenizer.all_special_tokens))
+    for in_chat in (True, False):
+        frame = other.prompt(("a", Content("b"), "c"), chat=in_chat).ids
+        ids = other.prompt(("a", spelled, "c"), chat=in_chat).ids
+        assert sum(i in special for i in ids) == sum(i in special for i in frame)
+        ids = other.prompt((QUESTION, Content(PASSAGE), QUESTION), 60, in_chat).ids
+        text = tokenizer.decode(ids).lower().replace(" ", "")
+        assert len(ids) == 60 and text.count("wherewasadachoborn") == 2
+    assert special.isdisjoint(other.answer(str(spelled)))
 
 
 def test_a_chat_template_that_ends_in_an_end_token_is_a_prompt_without_it():
