@@ -12,8 +12,8 @@ LINES = [
     {"question": "How many?", "gold": "two", "answer": "There were 2.", "correct": True},
     {"question": "When?", "gold": "May 1525", "answer": "It was in 1625.", "correct": False},
     {"question": "Who?", "gold": "Ada", "answer": "A mathematician.", "correct": True},
-    {"question": "Who?", "gold": "Ada", "answer": "Not Ada.", "correct": False},
-    {"question": "Who?", "gold": "Ada", "answer": "Ada or Bob", "correct": False},
+    {"question": "Who?", "gold": "Ada", "answer": "Ada is not the one.", "correct": False},
+    {"question": "Who?", "gold": "Ada", "answer": "Bob, whose wife was Ada.", "correct": False},
 ]
 
 

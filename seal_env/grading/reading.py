@@ -1,0 +1,343 @@
+"""How the grader reads a text: as tokens that carry its content.
+
+Every rule is one of language, not of a data set: there is no list of entities, synonyms or
+exceptions. The lists below are closed classes of English: function words and negators.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from functools import cached_property, lru_cache
+
+import regex
+import snowballstemmer
+
+from seal_env.grading.characters import normalize
+from seal_env.grading.numbers import join_numbers
+from seal_env.grading.pieces import Kind, Piece, pieces
+from seal_env.grading.units import MERE_SIGNS, NEED_A_DEGREE, UNITS
+
+MAX_CHARACTERS = 10_000
+"""Longest part of a text that is read; an answer is a line, so this only bounds the time."""
+
+# Function words carry no content, and a short answer leaves them out or changes them ("in the
+# epidermis", "of the epidermis"): articles, the commonest prepositions, the coordinating
+# conjunctions, forms of "to be", personal pronouns.
+FUNCTION_WORDS = frozenset(
+    "a an the of to in on at by for from with as and or is was are were be been being "
+    "it its this that these those he him his she her hers they them their i".split()
+)
+SENTENCE_ENDS = frozenset(".!?。।\n")
+# Hiragana that follow a word to say what it does in the sentence, and copulas.
+_PARTICLES = frozenset("は が を に の で と も や か へ だ です ます でした".split())
+
+_NEGATORS = frozenset(("not", "never", "no", "without", "neither", "nor", "cannot"))
+DENIED = "¬"
+"""Prefix of the key of what is denied."""
+_ROMAN = regex.compile("(?=.)M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})")
+_ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
+
+_stemmer = snowballstemmer.stemmer("english")
+_stemmer_lock = threading.Lock()  # the stemmer keeps the word it works on in itself
+
+
+@lru_cache(maxsize=65_536)
+def stem(word: str) -> str:
+    """Endings carry grammar: "released" and "release", "volcanoes" and "volcano"."""
+    with _stemmer_lock:
+        return str(_stemmer.stemWord(word))
+
+
+_DENYING_PREFIXES = ("un", "in", "im", "il", "ir", "non", "dis")
+# "Not only", "no fewer than", "not until 1990", "not because of": what follows is not denied.
+_UNDENIED = frozenset(
+    map(
+        stem,
+        "only just merely simply fewer less more later earlier until till because since but "
+        "before after if to".split(),
+    )
+)
+# Between a negator and what it denies: "has not yet been".
+_PASSED_OVER = frozenset(
+    map(
+        stem,
+        "yet ever even be been have has had do does did any longer always currently".split(),
+    )
+)
+
+
+class Role(Enum):
+    """What a token does in its text."""
+
+    CONTENT = auto()
+    EXACT = auto()
+    """Content without synonyms: a number, a formula, a numeral, the A of "vitamin A"."""
+    RUN = auto()
+    """Content in a script without spaces."""
+    FUNCTION = auto()
+    BREAK = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, a number or a break, in the form in which it is compared."""
+
+    role: Role
+    key: str
+    """What it is compared by: the stem of a word, the value of a number."""
+    also: tuple[str, ...] = ()
+    """Other readings: "III" is 3, "50 percent" is 1/2."""
+    unit: str = ""
+    """Of a number: what it counts, where it is said."""
+    number: bool = False
+    """Whether it is one in digits or words; Roman numerals are not."""
+    adverb: bool = False
+    """Whether it ends in -ly, as adverbs do (and July)."""
+    initial: bool = False
+    """Whether it is the first letter of a name: the H of "Arthur H. Compton"."""
+    dashed: bool = False
+    """Of a number: whether a dash joins it to the number before."""
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it says something, as function words and breaks do not."""
+        return self.role in (Role.CONTENT, Role.EXACT, Role.RUN)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as the grader reads it."""
+
+    text: str
+    """Normalized, in lower case."""
+    tokens: tuple[Token, ...]
+    has_capitals: bool = field(default=True)
+
+    @cached_property
+    def content(self) -> list[Token]:
+        """The tokens that carry content."""
+        return [token for token in self.tokens if token.has_content]
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """What the content is compared by."""
+        return frozenset(token.key for token in self.content)
+
+    @cached_property
+    def by_key(self) -> dict[str, list[Token]]:
+        """The content by each of its readings."""
+        found: dict[str, list[Token]] = {}
+        for token in self.content:
+            for key in (token.key, *token.also):
+                found.setdefault(key, []).append(token)
+        return found
+
+    @cached_property
+    def function_keys(self) -> frozenset[str]:
+        """The function words that occur."""
+        return frozenset(token.key for token in self.tokens if token.role is Role.FUNCTION)
+
+    def sentences(self) -> list[Reading]:
+        """Its sentences and lines, each as a reading."""
+        ends = [at for at, token in enumerate(self.tokens) if token.key in SENTENCE_ENDS]
+        starts = [0, *(end + 1 for end in ends)]
+        spans = zip(starts, [*ends, len(self.tokens)], strict=True)
+        return [replace(self, tokens=self.tokens[a:b]) for a, b in spans if a < b]
+
+
+def read(text: str) -> Reading:
+    """Reads a text.
+
+    Args:
+        text: Any text, of which the first `MAX_CHARACTERS` count.
+    """
+    written = normalize(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]
+    parts = join_numbers(list(pieces(written)))
+    shouts = written.upper() == written
+    tokens = tuple(_deny(_Reader(parts, shouts).tokens()))
+    return Reading(written.casefold(), tokens, written.casefold() != written)
+
+
+class _Reader:
+    """Turns pieces into tokens, each by its form and its neighbors."""
+
+    def __init__(self, parts: Sequence[Piece], shouts: bool) -> None:
+        self.parts = parts
+        self.shouts = shouts
+        """Whether all is in capitals, so that they say nothing."""
+
+    def tokens(self) -> Iterator[Token]:
+        at = 0
+        while at < len(self.parts):
+            part = self.parts[at]
+            if part.kind is Kind.NUMBER:
+                after, unit = self._unit(at)
+                yield _number(part, unit)
+                if unit and unit not in MERE_SIGNS:
+                    yield Token(Role.CONTENT, stem(unit))
+                at = after
+                continue
+            if part.kind is Kind.WORD:
+                yield from self._word(at)
+            elif part.kind is Kind.NAME:
+                yield Token(Role.EXACT, part.text.casefold(), number=part.text[0].isdigit())
+            elif part.kind is Kind.UNSPACED:
+                role = Role.FUNCTION if part.text in _PARTICLES else Role.RUN
+                yield Token(role, part.text)
+            elif part.kind is Kind.BREAK:
+                yield Token(Role.BREAK, part.text)
+            elif part.text == "&":
+                yield Token(Role.FUNCTION, "and")
+            at += 1
+
+    def _at(self, at: int) -> Piece | None:
+        return self.parts[at] if 0 <= at < len(self.parts) else None
+
+    def _unit(self, at: int) -> tuple[int, str]:
+        """What the number at a place counts, and where the text goes on."""
+        before = self._at(at - 1)
+        if before is not None and before.text.casefold() in ("$", "£", "€", "¥", "₹", "ad"):
+            return at + 1, UNITS[before.text.casefold()]
+        after = at + 1
+        part = self._at(after)
+        degrees = part is not None and part.text.casefold() in ("°", "degree", "degrees")
+        if degrees:
+            after += 1
+            part = self._at(after)
+        if part is None or part.kind not in (Kind.WORD, Kind.SYMBOL):
+            return at + 1, ""
+        word = part.text.casefold()
+        value = self.parts[at].value
+        if word == "s" and part.glued and value is not None and value >= 100 and value % 10 == 0:
+            return after + 1, "century" if value % 100 == 0 else "decade"  # "the 1980s"
+        per_cent = self._at(after + 1)
+        if word == "per" and per_cent is not None and per_cent.text.casefold() == "cent":
+            return after + 2, "percent"
+        if word not in UNITS or (word in NEED_A_DEGREE and not degrees):
+            return at + 1, ""
+        return after + 1, UNITS[word]
+
+    def _word(self, at: int) -> Iterator[Token]:
+        text = self.parts[at].text
+        word = text.casefold().replace("’", "'").replace("&", "")
+        if word.endswith("n't"):
+            yield Token(Role.FUNCTION, "not")
+            return
+        if "'" in word:
+            stem_part, _, ending = word.rpartition("'")
+            word = stem_part if ending in ("s", "re", "ve", "ll", "d", "m") else word
+            word = word.replace("'", "")
+        if len(word) == 1 and text.isascii():
+            yield self._letter(at, text, word)
+            return
+        if token := self._numeral(text, word):
+            yield token
+            return
+        if word in FUNCTION_WORDS or word in _NEGATORS:
+            if text.isupper() and not self.shouts and word in FUNCTION_WORDS:
+                yield Token(Role.CONTENT, word)  # an acronym: "IT"
+            elif word == "no" and self._is_numero(at):
+                return
+            else:
+                yield Token(Role.FUNCTION, word)
+            return
+        yield Token(Role.CONTENT, stem(word), _affirmed(word), adverb=word.endswith("ly"))
+
+    def _letter(self, at: int, text: str, word: str) -> Token:
+        """A letter alone: an article, a pronoun, an initial, a numeral or a name."""
+        before, after = self._at(at - 1), self._at(at + 1)
+        follows_word = before is not None and before.kind is Kind.WORD
+        goes_on = after is not None and after.kind is not Kind.BREAK
+        follows_name = before is not None and follows_word and before.text[0].isupper()
+        if text in ("a", "i") and (goes_on or (text == "i" and not follows_word)):
+            return Token(Role.FUNCTION, word)
+        if text == "I" and goes_on and not follows_name:
+            return Token(Role.FUNCTION, word)
+        joined = after is not None and (
+            after.text.casefold() in ("and", "or", "&")
+            or (len(after.text) == 1 and after.text.isupper())
+        )
+        capitals_follow = after is not None and after.text[:1].isupper() and goes_on
+        if text == "A" and goes_on and not joined and (not follows_word or capitals_follow):
+            return Token(Role.FUNCTION, word)
+        dotted = after is not None and after.text == "." and self._at(at + 2) is not None
+        if dotted and text.isupper():
+            return Token(Role.FUNCTION if text == "A" else Role.CONTENT, word, initial=True)
+        value = _roman(text) if follows_name or word == "i" else ""
+        also = (value,) if value else ()
+        if follows_word and not capitals_follow:
+            return Token(Role.EXACT, word, also)
+        return Token(Role.CONTENT, word, also)
+
+    def _numeral(self, text: str, word: str) -> Token | None:
+        """A Roman numeral. One of I, V and X alone is nothing else; "MIX" may be a word."""
+        if not text.isascii() or not (text.isupper() or text.islower()):
+            return None
+        plain = set(word) <= set("ivx")
+        value = _roman(text) if plain or text.isupper() else ""
+        if not value:
+            return None
+        return Token(Role.EXACT if plain else Role.CONTENT, stem(word), (value,))
+
+    def _is_numero(self, at: int) -> bool:
+        """Whether a "no" stands for "number": "No. 5"."""
+        after = self._at(at + 1)
+        if after is not None and after.text == ".":
+            after = self._at(at + 2)
+        return after is not None and after.kind is Kind.NUMBER and after.value is not None
+
+
+def _affirmed(word: str) -> tuple[str, ...]:
+    """What a word may deny by its prefix: "unmarried" is also "not married"."""
+    return tuple(
+        DENIED + stem(word[len(prefix) :])
+        for prefix in _DENYING_PREFIXES
+        if word.startswith(prefix) and len(word) > len(prefix) + 3
+    )
+
+
+def _number(part: Piece, unit: str) -> Token:
+    also: tuple[str, ...] = ()
+    if unit == "percent" and part.value is not None:
+        also = (str(part.value / 100),)
+    return Token(Role.EXACT, part.text, also, unit, number=True, dashed=part.dashed)
+
+
+def _roman(text: str) -> str:
+    """The value of a Roman numeral in digits; nothing if a text is none."""
+    if not _ROMAN.fullmatch(text.upper()):
+        return ""
+    values = [_ROMAN_DIGITS[char] for char in text.upper()]
+    following = [*values[1:], 0]
+    return str(sum(-a if a < b else a for a, b in zip(values, following, strict=True)))
+
+
+def _deny(tokens: Iterator[Token]) -> Iterator[Token]:
+    """Marks what a negator denies: the next word with content. "Not allowed" is one token.
+
+    A negator with nothing to deny, such as the answer "no", is a word itself.
+    """
+    negator, used = "", False
+    for token in tokens:
+        if token.role is Role.FUNCTION and token.key in _NEGATORS:
+            negator, used = negator or token.key, False
+            yield token
+        elif not negator or token.key in _UNDENIED:
+            negator = ""
+            yield token
+        elif token.role is Role.BREAK or (token.key in ("and", "or") and negator == "no"):
+            if not used:
+                yield Token(Role.EXACT, negator)  # "no, never"; "yes, no or both"
+            negator = ""
+            yield token
+        elif not token.has_content or token.key in _PASSED_OVER:
+            yield token
+        else:
+            denied = tuple(DENIED + key for key in token.also)
+            yield replace(token, key=DENIED + token.key, also=denied)
+            negator, used = (negator, True) if token.adverb else ("", False)
+    if negator and not used:
+        yield Token(Role.EXACT, negator)

@@ -1,0 +1,66 @@
+"""Words in scripts that are written without spaces: is one in a text, or only its characters?
+
+京都 (Kyoto) is in 京都は古い, but not in 東京都 (Tokyo), though its characters are. Without a
+dictionary a word's limits are known where the script changes, at the characters that Chinese
+and Japanese use for their function words, and at the ends of clauses. Thai, Lao, Khmer and
+Burmese mark no limit at all; there a word must at least not begin or end within a syllable.
+"""
+
+from __future__ import annotations
+
+import regex
+
+_HAN = regex.compile(r"\p{Han}")
+_HIRAGANA = regex.compile(r"[\p{Hiragana}ー]")
+_KATAKANA = regex.compile(r"[\p{Katakana}ー]")
+_NO_START = regex.compile(r"[\p{M}ะาำๅຳະາ]")
+_NO_END = regex.compile(r"[เแโใไเແໂໃໄ\u17d2\u1039]")
+# Single characters that are function words on both sides of which a word ends.
+_HAN_FUNCTION = frozenset("是在的了和与與及或於于为為从從到由被把對对叫位之")
+_HIRAGANA_FUNCTION = frozenset("はがをにのでともやへかだ")
+# Characters that Chinese and Japanese append to the name of a place or to a date.
+_SUFFIXES = frozenset("市县縣省州区區都道府国國郡町村镇鎮乡鄉島岛山河江川湖年月日")
+_DENIES_NEXT = ("不", "没", "沒", "無", "无", "非", "未", "别", "ไม่", "มิ", "ບໍ່", "មិន", "မ")
+_DENIES_BEFORE = regex.compile(r"\p{Hiragana}{0,4}?(ない|ません|なかった|なく|ず)")
+
+
+def holds(text: str, word: str) -> bool:
+    """Whether a text holds a word, and does not deny it.
+
+    Args:
+        text: A normalized text.
+        word: A run of one unspaced script.
+    """
+    names = [word]
+    if len(word) > 2 and word[-1] in _SUFFIXES:
+        names.append(word[:-1])  # 北京市 is 北京
+    return any(_occurs(text, name) for name in names)
+
+
+def _occurs(text: str, word: str) -> bool:
+    at = text.find(word)
+    while at >= 0:
+        if _stands_alone(text, at, at + len(word)):
+            return True
+        at = text.find(word, at + 1)
+    return False
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether a word begins and ends at these places of a text."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if text.endswith(_DENIES_NEXT, 0, start) or _DENIES_BEFORE.match(text, end):
+        return False
+    for script, function in (
+        (_HAN, _HAN_FUNCTION),
+        (_HIRAGANA, _HIRAGANA_FUNCTION),
+        (_KATAKANA, frozenset[str]()),
+    ):
+        if not script.match(text, start):
+            continue
+        if before and script.match(before) and before not in function:
+            return False
+        if script is _HAN and after in _SUFFIXES:
+            after = text[end + 1 : end + 2]
+        return not after or not script.match(after) or after in function
+    return not _NO_START.match(after) and not _NO_END.match(before)
