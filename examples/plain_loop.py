@@ -1,7 +1,7 @@
-"""The plain Gymnasium loop: hill climbing on the self-edit of one problem.
+"""The plain Gymnasium loop: random search for the best self-edit of one problem.
 
-A self-edit is a text on which the learner is finetuned. This program starts from the passage,
-one sentence per line, tries eight changes per round in one pass, and keeps the best.
+A self-edit is a text on which the learner is finetuned. This program rearranges the sentences of
+the passage, evaluates eight texts per round in one pass, and keeps the best.
 
     python examples/plain_loop.py
 """
@@ -12,16 +12,19 @@ import gymnasium as gym
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 
-PROBLEM = 3
+PROBLEM = 5
 CANDIDATES = 8
 
 
-def change(lines: list[str], random: Random) -> list[str]:
-    """Returns the lines with some of them removed, or with some of them written again."""
-    some = random.sample(range(len(lines)), k=len(lines) // 2)
-    if random.random() < 0.3:
-        return [line for i, line in enumerate(lines) if i not in some[:2]]
-    return lines + [lines[i] for i in some]
+def rearrange(sentences: list[str], random: Random) -> str:
+    """Returns the sentences one to four times over, in random order, one or more per line."""
+    copies, per_line = random.randint(1, 4), random.randint(1, len(sentences))
+    lines = []
+    for _ in range(copies):
+        shuffled = random.sample(sentences, len(sentences))
+        groups = range(0, len(sentences), per_line)
+        lines += [" ".join(shuffled[start : start + per_line]) for start in groups]
+    return "\n".join(lines)
 
 
 def main(rounds: int = 6) -> list[float]:
@@ -36,18 +39,19 @@ def main(rounds: int = 6) -> list[float]:
     )
     same_problem = {"problems": [PROBLEM] * CANDIDATES}
     observation, _ = envs.reset(seed=0, options=same_problem)
-    lines = observation["context"][0].split(". ")
+    best = observation["context"][0]
+    sentences = best.replace(". ", ".\n").splitlines()
     rewards = []
     for round_number in range(1, rounds + 1):
-        candidates = [lines] + [change(lines, random) for _ in range(CANDIDATES - 1)]
+        texts = [best] + [rearrange(sentences, random) for _ in range(CANDIDATES - 1)]
         envs.reset(seed=0, options=same_problem)  # the same seed: rewards are comparable
-        _, reward, _, _, info = envs.step(["\n".join(candidate) for candidate in candidates])
-        best = reward.argmax()
-        lines = candidates[best]
-        rewards.append(float(reward[best]))
-        accuracy = info["final_info"]["accuracy"][best]
+        _, reward, _, _, info = envs.step(texts)
+        winner = reward.argmax()
+        best = texts[winner]
+        rewards.append(float(reward[winner]))
+        accuracy = info["final_info"]["accuracy"][winner]
         print(f"round {round_number}: reward {rewards[-1]:+.3f}, accuracy {accuracy:.2f}")
-    print("", *lines, sep="\n")
+    print(f"\n{best}")
     return rewards
 
 
