@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from seal_env.checks import check_fields
 from seal_env.errors import UserError
 
 
@@ -21,6 +22,7 @@ class LoraConfig:
     architecture, ``("all-linear",)`` for every linear layer but the output head."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.rank < 1 or not math.isfinite(self.alpha):
             raise UserError(f"LoRA rank {self.rank}, alpha {self.alpha}: rank must be at least 1")
 
@@ -41,6 +43,7 @@ class FinetuneConfig:
     """Largest norm of an adapter's gradient; longer ones are scaled down to it."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         numbers = (self.learning_rate, self.weight_decay, self.clip)
         if not all(math.isfinite(x) and x >= 0 for x in numbers) or self.clip == 0:
             raise UserError(f"learning rate, weight decay, clip {numbers}: must be finite, not < 0")

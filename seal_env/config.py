@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seal_env.adapter_config import FinetuneConfig, LoraConfig
+from seal_env.checks import build_options, check_fields
 from seal_env.edits import EDITS, EditLanguage
 from seal_env.errors import UserError
 from seal_env.tasks import TASKS, Task
+
+LONGEST_EPISODE = 1 << 20
+"""Most problems in an episode."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class InnerLoopConfig:
     """Whether questions are put as chat turns; None: if the tokenizer has a chat template."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.max_tokens < 2:
             raise UserError(f"max_tokens {self.max_tokens}: must be at least 2")
 
@@ -74,8 +79,12 @@ class EnvConfig:
     """cpu, cuda, mps, or auto for the best there is."""
 
     def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise UserError(f"horizon {self.horizon}: an episode has at least 1 problem")
+        check_fields(self)
+        if not 1 <= self.horizon <= LONGEST_EPISODE:
+            raise UserError(
+                f"horizon {self.horizon}: an episode has at least 1 problem, at most "
+                f"{LONGEST_EPISODE}"
+            )
         if not math.isfinite(self.invalid_penalty) or self.invalid_penalty < 0:
             raise UserError(f"invalid_penalty {self.invalid_penalty}: must be finite and not < 0")
 
@@ -110,6 +119,8 @@ def default_prompt(task: Task, language: EditLanguage) -> str:
 
 def _construct(kind: Any, what: str, name: str, options: Mapping[str, Any]) -> Any:
     try:
-        return kind(**options)
+        return kind(**build_options(kind, options))
+    except UserError as error:
+        raise UserError(f"{what} {name!r}: {error}") from error
     except TypeError as error:
         raise UserError(f"{what} {name!r} does not take these options: {error}") from error

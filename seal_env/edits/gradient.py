@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from seal_env.checks import check_fields
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
@@ -31,6 +32,7 @@ class GradientConfig:
     """Which basis."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.count < 1:
             raise UserError(f"gradient: count={self.count} must be at least 1")
         if not (math.isfinite(self.reach) and self.reach > 0):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from seal_env.checks import check_fields
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
@@ -49,9 +50,7 @@ class TrainingDataConfig:
     """Longest part of the self-edit that is read, in characters."""
 
     def __post_init__(self) -> None:
-        if self.passage not in get_args(PassagePlace):
-            known = ", ".join(get_args(PassagePlace))
-            raise UserError(f"training-data: passage={self.passage!r} is unknown; known: {known}")
+        check_fields(self)
         for name in ("max_sequences", "max_characters"):
             if getattr(self, name) < 1:
                 raise UserError(f"training-data: {name}={getattr(self, name)} must be at least 1")

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from seal_env.checks import check_fields
 from seal_env.deltas import Deltas
 from seal_env.edits.base import Change, EditLanguage, SelfEdit
 from seal_env.edits.weight_names import Matrices, Matrix, Refused
@@ -78,6 +79,7 @@ class WeightsConfig:
     """Longest text."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("max_share", "max_change"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise UserError(f"weights: {name}={getattr(self, name)} must be more than 0")

@@ -1,0 +1,138 @@
+"""Checks of settings by the types that their dataclasses declare, each complaint in one line.
+
+Settings come from Python, from a JSON file (`EnvSpec.from_json`), from Hydra or from Ray; the
+latter three give plain dictionaries and lists where Python gives dataclasses and tuples.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from seal_env.errors import UserError
+
+T = TypeVar("T")
+_SHOWN = 40
+"""Most characters of a wrong value in a message."""
+
+
+def check_fields(settings: Any) -> None:
+    """Checks all fields of a dataclass, for its ``__post_init__``; also where it is frozen.
+
+    Numpy's numbers become Python's, lists become tuples, and mappings become the dataclasses that
+    the fields declare.
+
+    Raises:
+        UserError: A field has another type; says which.
+    """
+    kind: Any = type(settings)
+    for name, hint in _hints(kind).items():
+        value = checked(hint, getattr(settings, name), name)
+        object.__setattr__(settings, name, value)
+
+
+def checked(hint: Any, value: Any, name: str) -> Any:
+    """A value as a type wants it.
+
+    Args:
+        hint: The type; may be a union.
+        value: The value.
+        name: What a complaint calls it.
+
+    Raises:
+        UserError: It has another type.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    nested = _dataclass_of(hint)
+    if nested is not None and isinstance(value, Mapping):
+        return build(nested, value, name)
+    if _wants_tuple(hint) and isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        value = tuple(value)
+    try:
+        found = _adapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = first["msg"].removeprefix("Input should be ")
+        if first["loc"] and isinstance(first["loc"][0], int):
+            name = f"{name}[{first['loc'][0]}]"
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        raise UserError(f"{name}: must be {said}, not {shown}") from None
+    return value if isinstance(value, Mapping) else found
+
+
+def build(kind: type[T], settings: Mapping[str, Any], name: str) -> T:
+    """A dataclass from a mapping of its fields.
+
+    Args:
+        kind: The dataclass.
+        settings: Values by field; what is left out has its default.
+        name: What a complaint calls it.
+
+    Raises:
+        UserError: There is no such field, or a value cannot be used.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    unknown = [key for key in settings if key not in known]
+    if unknown:
+        raise UserError(f"{name} has no setting {unknown[0]!r}; it has: {', '.join(known)}")
+    try:
+        return kind(**settings)
+    except UserError as error:
+        raise UserError(f"{name}.{error}") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def build_options(kind: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a constructor; where it declares a dataclass, a mapping becomes one.
+
+    Raises:
+        UserError: Such a mapping cannot be used.
+    """
+    if not all(isinstance(name, str) for name in options):
+        raise UserError("its options must have names that are texts")
+    hints = _parameters(kind)
+    return {
+        name: checked(hints[name], value, name) if _dataclass_of(hints.get(name)) else value
+        for name, value in options.items()
+    }
+
+
+@lru_cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind) if field.init}
+
+
+@lru_cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
+
+
+def _parameters(kind: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a constructor's parameters; none where they cannot be told."""
+    try:
+        called = kind.__init__ if inspect.isclass(kind) else kind
+        return get_type_hints(called)
+    except Exception:  # annotations can be anything
+        return {}
+
+
+def _dataclass_of(hint: Any) -> Any:
+    """The dataclass that a type is or may be."""
+    for kind in (hint, *get_args(hint)):
+        if isinstance(kind, type) and is_dataclass(kind):
+            return kind
+    return None
+
+
+def _wants_tuple(hint: Any) -> bool:
+    return any(get_origin(kind) is tuple for kind in (hint, *get_args(hint)))
