@@ -219,7 +219,7 @@ class InnerLoop:
                 truncated |= position + 1 < len(texts)
                 break
         if not examples and not edit.changes and not edit.coefficients:
-            why = "no example fits into the model" if texts else "the self-edit holds no text"
+            why = "no example fits into the model" if truncated else "the self-edit holds no text"
             return [], truncated, f"nothing to train on: {why}"
         return examples, truncated, None
 
