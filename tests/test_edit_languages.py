@@ -189,6 +189,33 @@ def test_text_that_was_made_up_is_legal(name, text):
     check(name, text)
 
 
+def changed(seed_text, changes):
+    """A text with some of its parts replaced by others."""
+    for place, length, new in changes:
+        start = place % (len(seed_text) + 1)
+        seed_text = seed_text[:start] + new + seed_text[start + length :]
+    return seed_text
+
+
+PARTS = st.sampled_from((*FRAGMENTS, *NUMBERS, *SEEDS)) | st.text(st.characters(), max_size=4)
+CHANGES = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 30), PARTS), max_size=6)
+
+
+@pytest.mark.parametrize("name", EDITS)
+@settings(max_examples=150, deadline=None)
+@given(text=st.builds(changed, st.sampled_from(SEEDS), CHANGES))
+def test_self_edits_with_something_changed_are_legal(name, text):
+    check(name, text)
+
+
+@pytest.mark.parametrize("name", [n for n in EDITS if takes_text(n)])
+@pytest.mark.parametrize("action", [None, 5, 1.5, b"text", ["text"], {}, object(), np.zeros(3)])
+def test_what_is_no_text_is_an_error(name, action):
+    edit = bound(name).parse(action, PROBLEM)
+    assert edit == SelfEdit(error=edit.error)
+    assert edit.error and edit.error.isprintable()
+
+
 @pytest.mark.parametrize("name", EDITS)
 def test_actions_of_the_space_are_legal(name):
     space = bound(name).action_space()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from seal_env.checks import check_fields
 from seal_env.edits.base import EditLanguage, SelfEdit
@@ -74,9 +74,11 @@ class TrainingData(EditLanguage):
     def __init__(self, config: TrainingDataConfig = TrainingDataConfig()) -> None:
         self.config = config
 
-    def parse(self, action: str, problem: Problem) -> SelfEdit:
+    def parse(self, action: Any, problem: Problem) -> SelfEdit:
         """Reads a text as training sequences. Any string is legal; see `EditLanguage.parse`."""
         config = self.config
+        if not isinstance(action, str):
+            return SelfEdit(error=f"training-data: a text is wanted, not {type(action).__name__}")
         pieces = _split(clean(action[: config.max_characters]))
         truncated = len(action) > config.max_characters or len(pieces) > config.max_sequences
         pieces = pieces[: config.max_sequences]

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -56,9 +57,12 @@ _MARKUP = str.maketrans({"`": None, "*": None, '"': None, "−": "-", "–": "-"
 _BREAKS = re.compile(r"\r\n?|[\n\x0b\x0c\x85\u2028\u2029]")
 _BRACKETS = re.compile(r" ?\[([^\[\]]*)\]")
 _INTEGER = re.compile(r"-?[0-9]{1,12}")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?")
+# Possessive, so that what is no number is known to be none without going back over its digits.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:e[+-]?[0-9]++)?")
 _NO_NUMBER = re.compile(r"[+-]?(?:inf|infinity|nan)")
 _LARGEST = float(torch.finfo(torch.float32).max)
+LONGEST_NUMBER = 400
+"""Characters of a number; a longer one is none."""
 
 
 @dataclass(frozen=True)
@@ -135,16 +139,33 @@ class Weights(EditLanguage):
                 f"{len(lines)} instructions: at most {config.max_instructions} are allowed"
             )
         changes: list[Change] = []
-        touched = _Touched(self.matrices)
+        ends: list[tuple[int, int]] = []  # number of each line, and of changes up to its end
         for number, line in lines:
             try:
-                some = _instruction(line, self.matrices)
-                touched.add(some, config.max_share)
+                changes += _instruction(line, self.matrices)
             except Refused as refused:
                 raise Refused(f"line {number}: {refused}") from None
-            changes += some
+            ends.append((number, len(changes)))
+        self._check_share(changes, ends, self.matrices)
         self._check_size(changes, self.learner, self.matrices)
         return tuple(changes)
+
+    def _check_share(
+        self, changes: list[Change], ends: list[tuple[int, int]], matrices: Matrices
+    ) -> None:
+        """Refuses to touch many weights; says from which line on they are too many."""
+        most = self.config.max_share
+
+        def share(count: int) -> float:
+            return _touched(changes[:count], matrices) / matrices.size
+
+        if share(len(changes)) > most:
+            first = bisect_right(ends, most, key=lambda end: share(end[1]))
+            number, count = ends[first]
+            raise Refused(
+                f"line {number}: {share(count):.3g} of the editable weights would be touched: at "
+                f"most {most:g} is allowed"
+            )
 
     def _check_size(self, changes: list[Change], learner: Learner, matrices: Matrices) -> None:
         """Refuses changes that are large beside the matrix."""
@@ -199,6 +220,8 @@ def _instruction(line: str, matrices: Matrices) -> list[Change]:
 
 def _number(word: str) -> float:
     """A number that a float32 can hold."""
+    if len(word) > LONGEST_NUMBER:
+        raise Refused(f"{word[:40]!r}... has {len(word)} characters, too many for a number")
     if _NUMBER.fullmatch(word):
         value = float(word)
     elif _NO_NUMBER.fullmatch(word):
@@ -278,36 +301,23 @@ def _take_index(noun: str) -> tuple[str, int | None, int | None]:
     return name, row, column
 
 
-class _Touched:
-    """Which weights are touched so far."""
+def _touched(changes: Sequence[Change], matrices: Matrices) -> int:
+    """How many weights some changes touch, each counted once."""
+    places: dict[str, set[tuple[int | None, int | None]]] = {}
+    for change in changes:
+        places.setdefault(change.name, set()).add((change.row, change.column))
+    return sum(_within(matrices.all[name], some) for name, some in places.items())
 
-    def __init__(self, matrices: Matrices) -> None:
-        self.matrices = matrices
-        self.places: dict[str, set[tuple[int | None, int | None]]] = {}
 
-    def add(self, changes: Sequence[Change], most: float) -> None:
-        """Counts changes in.
-
-        Raises:
-            Refused: More than this share of all editable weights is touched.
-        """
-        for change in changes:
-            self.places.setdefault(change.name, set()).add((change.row, change.column))
-        count = sum(self._count(name) for name in self.places)
-        if count > most * self.matrices.size:
-            raise Refused(
-                f"{count / self.matrices.size:.3g} of the editable weights would be touched: at "
-                f"most {most:g} is allowed"
-            )
-
-    def _count(self, name: str) -> int:
-        """Touched weights of a matrix, each counted once."""
-        matrix, places = self.matrices.all[name], self.places[name]
-        if (None, None) in places:
-            return matrix.size
-        rows = {row for row, column in places if column is None}
-        columns = {column for row, column in places if row is None}
-        whole = len(rows) * matrix.inputs + (matrix.outputs - len(rows)) * len(columns)
-        rows.add(None)
-        columns.add(None)
-        return whole + sum(row not in rows and column not in columns for row, column in places)
+def _within(matrix: Matrix, places: set[tuple[int | None, int | None]]) -> int:
+    """How many weights of a matrix some rows, columns and single places have together."""
+    if (None, None) in places:
+        return matrix.size
+    rows = {row for row, column in places if column is None}
+    columns = {column for row, column in places if row is None}
+    whole = len(rows) * matrix.inputs + (matrix.outputs - len(rows)) * len(columns)
+    single = sum(
+        row is not None and column is not None and row not in rows and column not in columns
+        for row, column in places
+    )
+    return whole + single

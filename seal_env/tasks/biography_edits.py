@@ -91,9 +91,8 @@ def classify(text: str) -> str:
     if asked:
         return "two-questions" if asked > len(ATTRIBUTES) else "questions"
     sentences = text.count(".")
-    facts = sum(
-        any(value in text.replace(".", " ").split() for value in a.values) for a in ATTRIBUTES
-    )
+    words = set(text.replace(".", " ").split())
+    facts = sum(not words.isdisjoint(a.values) for a in ATTRIBUTES)
     if not lines or not sentences:
         return "other"
     if facts == 0:

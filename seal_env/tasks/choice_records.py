@@ -8,9 +8,9 @@ data of one's own: ``question``, ``choices`` (or ``options``; a list, or ``{"tex
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from string import ascii_lowercase, ascii_uppercase
+from string import ascii_uppercase
 from typing import Any
 
 from seal_env.tasks.answer_keys import Keyed, Keys
@@ -133,14 +133,8 @@ def _named(records: list[Record]) -> list[Record]:
 
 def _read(place: str, found: Any) -> ChoiceRecord:
     """Checks one question."""
-    if isinstance(found, tuple | list):  # a row of MMLU's own files: question, choices, letter
-        if len(found) < 4:
-            raise ValueError(
-                f"{place}: needs question, choices and answer, has {len(found)} fields"
-            )
-        lettered = zip(ascii_lowercase, found[1:-1], strict=False)
-        found = {"question": found[0], "answer": found[-1]} | dict(lettered)
-        found = {name: value for name, value in found.items() if value != ""}
+    if isinstance(found, tuple | list):
+        return _row(place, found)
     if not isinstance(found, Mapping):
         raise ValueError(f"{place} must be an object with question, choices and answer")
     fields = {str(name).lower(): value for name, value in found.items()}
@@ -156,6 +150,19 @@ def _read(place: str, found: Any) -> ChoiceRecord:
         question=_question(fields, arrangement, place),
         keyed=_checked(_choices(fields, arrangement, place), place),
     )
+
+
+def _row(place: str, row: Sequence[Any]) -> ChoiceRecord:
+    """A row of MMLU's own files: question, choices, letter. An empty field is no choice."""
+    if len(row) < 4:
+        raise ValueError(f"{place}: needs question, choices and answer, has {len(row)} fields")
+    lettered = dict(zip(ascii_uppercase, row[1:-1], strict=False))
+    if len(lettered) < len(row) - 2:
+        raise ValueError(f"{place}: has more than {MOST_CHOICES} choices")
+    given = {letter: text for letter, text in lettered.items() if text != ""}
+    question = text_field({"question": row[0]}, "question", place).strip()
+    choices = _Choices(list(given.values()), row[-1], tuple(given), _LETTERED)
+    return ChoiceRecord("", "", question, _checked(choices, place))
 
 
 def _question(fields: Mapping[str, Any], arrangement: Arrangement, place: str) -> str:
