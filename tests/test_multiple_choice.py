@@ -320,6 +320,16 @@ GOLDS = {
         [{"question": "Q?", "opa": "w", "opb": "x", "opc": "y", "opd": "z", "cop": 2}],
         "y",
     ),
+    "MedQA": (
+        "q.json",
+        [{"question": "Q?", "options": {"A": "C", "B": "x"}, "answer": "x", "answer_idx": "B"}],
+        "x",
+    ),
+    "choices by letter": (
+        "q.json",
+        [{"question": "Q?", "choices": {"A": "C", "B": "N", "C": "O"}, "answer": "C"}],
+        "O",
+    ),
     "RACE": (
         "q.json",
         [{"article": "Text.", "question": "Q?", "options": ["x", "y"], "answer": "B"}],

@@ -46,7 +46,7 @@ class Arrangement:
     """The question; names joined by ``+`` are lines of one."""
     spread: tuple[str, ...] = ()
     """One field for each choice, instead of a list of them."""
-    key: tuple[str, ...] = ("answer", "answerkey", "label", "answer_index")
+    key: tuple[str, ...] = ("answer_idx", "answer", "answerkey", "label", "answer_index")
     """The key of the right choice."""
     readings: tuple[Keys, ...] = ()
     """How this arrangement's keys are read, see `Keyed`; empty if it does not say."""
@@ -213,6 +213,8 @@ def _choices(fields: Mapping[str, Any], arrangement: Arrangement, place: str) ->
             given = parse_json(given)
         except ValueError as error:
             raise ValueError(f"{place}: 'choices' is not a JSON list ({error})") from None
+    if isinstance(given, Mapping) and "text" not in given:  # MedQA (2009.13081): {"A": ..., ...}
+        return _Choices(list(given.values()), key, tuple(given), readings or _LETTERED)
     if isinstance(given, Mapping):
         return _Choices(given.get("text"), key, given.get("label", ()), readings or _LETTERED)
     if isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given):
