@@ -19,7 +19,8 @@ class LoraConfig:
     """The update is scaled by alpha / rank (SEAL: 64)."""
     targets: tuple[str, ...] = ()
     """Last parts of the names of the adapted modules; empty for PEFT's default for the
-    architecture, ``("all-linear",)`` for every linear layer but the output head."""
+    architecture, or every linear layer where it has none; ``("all-linear",)`` for every linear
+    layer but the output head."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -27,6 +27,8 @@ from seal_env.adapter_config import LoraConfig
 from seal_env.errors import UserError
 from seal_env.passes import Pass, current_pass
 
+ALL_LINEAR = "all-linear"
+"""The target that means every linear layer but the output head."""
 _ALIGNED = 16
 """Every matrix starts at a multiple of so many weights (64 bytes): where a matrix lies in memory
 can change how a product is rounded, and it must not depend on an adapter's place in the bank."""
@@ -47,28 +49,56 @@ class Target:
 def find_targets(model: nn.Module, config: LoraConfig) -> tuple[Target, ...]:
     """The modules of a model that an adapter config means, in the model's order.
 
+    Without names in the config: PEFT's default for the architecture, and every linear layer where
+    PEFT has none or the model has no such module.
+
     Raises:
         UserError: No module has one of the names.
     """
-    wanted = config.targets
-    if not wanted:
-        kind = str(model.config.model_type)  # type: ignore[union-attr]
-        wanted = tuple(TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, ()))
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    found = []
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear | Conv1D) or module is head:
-            continue
-        if "all-linear" in wanted or name.rpartition(".")[2] in wanted:
-            shape = module.weight.shape
-            turned = shape if isinstance(module, Conv1D) else shape[::-1]
-            found.append(Target(name, int(turned[0]), int(turned[1])))
+    wanted = config.targets or _default_names(model)
+    found = _modules_named(model, wanted)
+    if not found and not config.targets:
+        found = _modules_named(model, (ALL_LINEAR,))
     if not found:
         raise UserError(
             f"no linear module is named {' or '.join(wanted) or '(nothing)'}: "
-            f"give LoRA targets that the model has, or 'all-linear'"
+            f"give LoRA targets that the model has, or {ALL_LINEAR!r}"
         )
+    return found
+
+
+def _default_names(model: Any) -> tuple[str, ...]:
+    """PEFT's default targets for a model's architecture; none if it has none."""
+    table = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    kinds = (model.config.model_type, model.config.get_text_config().model_type)
+    return next((tuple(table[kind]) for kind in kinds if kind in table), ())
+
+
+def _modules_named(model: Any, wanted: Sequence[str]) -> tuple[Target, ...]:
+    """The linear modules with one of some last names, those that see no text left out."""
+    head, text = model.get_output_embeddings(), model.get_decoder()
+    inside = {id(module) for module in (model if text is head else text).modules()}
+    found = []
+    for name, module in model.named_modules():
+        if id(module) not in inside or module is head or not _is_linear(module):
+            continue
+        if ALL_LINEAR in wanted or name.rpartition(".")[2] in wanted:
+            shape = module.weight.shape
+            turned = shape if isinstance(module, Conv1D) else shape[::-1]
+            found.append(Target(name, int(turned[0]), int(turned[1])))
     return tuple(found)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module multiplies by its weights and does nothing else; a subclass may do more."""
+    if isinstance(module, Conv1D) or type(module).forward is nn.Linear.forward:
+        return True
+    if not isinstance(module, nn.Linear):
+        return False
+    x = torch.linspace(-1, 1, module.in_features).to(module.weight)[None]
+    with torch.no_grad():
+        own, plain = type(module).forward(module, x), F.linear(x, module.weight, module.bias)
+    return torch.allclose(own, plain, rtol=1e-2, atol=1e-4)
 
 
 class Products(Protocol):

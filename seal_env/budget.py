@@ -8,8 +8,10 @@ only what runs beside it does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from seal_env.adapters import AdapterBank, Target
 from seal_env.errors import UserError
 from seal_env.learner import Learner
 from seal_env.memory import available_memory
-from seal_env.packing import Layout
+from seal_env.packing import Layout, bucket, padded_rows
 from seal_env.passes import FullPass
 
 QUICK = {"cpu": 1024}
@@ -30,7 +32,32 @@ SHARE = 0.5
 STATES = 5
 """Numbers kept for each weight of an adapter: itself, its gradient, Adam's two moments, and the
 copy that a pass takes."""
-_PROBE = 64
+_PROBES = (96, 192)
+"""Tokens of the texts on which memory is measured: whole blocks, to which nothing is padded."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Memory that sequences take from their forward to their backward pass, in bytes."""
+
+    token: float
+    """Of each row of tokens, spare ones included."""
+    pair: float
+    """Of each pair of tokens of a sequence, where attention keeps its scores."""
+
+    def of(self, length: int) -> float:
+        """That of one sequence of so many tokens."""
+        return self.token * padded_rows(length) + self.pair * bucket(length) ** 2
+
+    def fitting(self, room: float, longest: int) -> int:
+        """Tokens that fit into so many bytes, in sequences of at most `longest` tokens."""
+        if self.of(longest) <= room:
+            return int(room * longest / self.of(longest))
+        fits, too_many = 0, longest
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            fits, too_many = (middle, too_many) if self.of(middle) <= room else (fits, middle)
+        return fits
 
 
 def token_budget(
@@ -60,20 +87,25 @@ def token_budget(
             )
         return asked
     quick = QUICK.get(learner.device.type, QUICK_ELSEWHERE)
-    fitting = tokens_that_fit(learner, targets, lora)
+    fitting = tokens_that_fit(learner, targets, lora, min(longest, quick))
     return quick if fitting is None else max(1, min(quick, fitting))
 
 
-def tokens_that_fit(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -> int | None:
-    """Tokens whose activations fit into the memory that is free; None where that is unknown."""
+def tokens_that_fit(
+    learner: Learner, targets: Sequence[Target], lora: LoraConfig, longest: int
+) -> int | None:
+    """Tokens whose activations fit into the memory that is free; None where that is unknown.
+
+    Args:
+        learner: The model.
+        targets: The adapted modules.
+        lora: The adapters' shape.
+        longest: Most tokens of a sequence.
+    """
     free = available_memory(learner.device)
     if free is None:
         return None
-    # Kept with the learner: a cache of its own would keep every learner alive.
-    known, key = learner.kept.setdefault("bytes per token", {}), (tuple(targets), lora)
-    if key not in known:
-        known[key] = bytes_per_token(learner, tuple(targets), lora)
-    return int(free * SHARE / known[key])
+    return memory_cost(learner, targets, lora).fitting(free * SHARE, longest)
 
 
 def check_fits(
@@ -86,7 +118,7 @@ def check_fits(
     """
     if longest <= budget:
         return
-    fitting = tokens_that_fit(learner, targets, lora)
+    fitting = tokens_that_fit(learner, targets, lora, longest)
     if fitting is not None and fitting < longest:
         raise UserError(
             f"a self-edit has a sequence of {longest} tokens, and the memory that is free allows "
@@ -100,15 +132,27 @@ def learners_at_once(device: torch.device, numbers: int) -> int:
     return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * numbers))))
 
 
-def bytes_per_token(learner: Learner, targets: tuple[Target, ...], lora: LoraConfig) -> float:
-    """Memory that a token takes from its forward to its backward pass, measured on a few.
+def memory_cost(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -> Cost:
+    """What sequences take, measured once for each learner on two short ones.
 
     All that autograd keeps is counted, and as much again for what lives for a moment.
     """
+    known: dict[Any, Cost] = learner.kept.setdefault("memory", {})  # goes when the learner does
+    key = tuple(targets), lora
+    if key not in known:
+        kept = [2.0 * _bytes_kept(learner, targets, lora, n) for n in _PROBES]
+        sizes = [(padded_rows(n), bucket(n) ** 2) for n in _PROBES]
+        (token, pair), *_ = np.linalg.lstsq(np.array(sizes, dtype=float), np.array(kept))
+        known[key] = Cost(max(float(token), 1.0), max(float(pair), 0.0))
+    return known[key]
+
+
+def _bytes_kept(learner: Learner, targets: Sequence[Target], lora: LoraConfig, length: int) -> int:
+    """What autograd keeps of one sequence for the backward pass."""
     bank = AdapterBank(targets, lora, 1, learner.device)
     bank.require_grads()
-    vocabulary = int(learner.model.get_output_embeddings().weight.shape[0])
-    layout = Layout([[i % vocabulary for i in range(_PROBE)]], [0], learner.device)
+    vocabulary = int(learner.model.get_input_embeddings().weight.shape[0])
+    layout = Layout([[i % vocabulary for i in range(length)]], [0], learner.device)
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Any:
@@ -121,6 +165,5 @@ def bytes_per_token(learner: Learner, targets: tuple[Target, ...], lora: LoraCon
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         hidden = learner.hidden(layout.row, FullPass(layout), bank)
     bank.drop_grads()
-    total = sum(size for place, size in kept.items() if place not in frozen)
     del hidden
-    return 2.0 * total / _PROBE
+    return sum(size for place, size in kept.items() if place not in frozen)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seal_env.adapters import Bank, Products
+from seal_env.attention import Scoring
 from seal_env.heads import Heads
 from seal_env.packing import Row
 from seal_env.passes import Pass
@@ -80,7 +81,11 @@ class _Layer:
 
     def __init__(self, module: Any, name: str) -> None:
         attention = module.self_attn
-        self.index, self.scaling = int(attention.layer_idx), float(attention.scaling)
+        # Qwen2's layers say whether they have a window; Mistral's all have the config's.
+        window = getattr(attention, "sliding_window", None)
+        if not hasattr(attention, "sliding_window"):
+            window = getattr(attention.config, "sliding_window", None)
+        self.scoring = Scoring(float(attention.scaling), window)
         self.width = int(attention.head_dim)
         q, k = (int(x.weight.shape[0]) for x in (attention.q_proj, attention.k_proj))
         self.heads = Heads(q // self.width, k // self.width)
@@ -195,7 +200,7 @@ class _DecoderLayer(torch.autograd.Function):
         blocks1 = _blocks(normed, run, attn_proj)
         heads = attn_proj.forward(normed, blocks1).view(len(x), -1, layer.width)
         _rotate(heads[:, : -layer.heads.keys], cos, sin)
-        mixed, back = run.attend(layer.index, heads, layer.heads, layer.scaling, learning)
+        mixed, back = run.attend(heads, layer.heads, layer.scoring, learning)
         attended = mixed.view(len(x), -1)
         blocks2 = _blocks(attended, run, o_proj)
         middle = o_proj.forward(attended, blocks2).add_(x)

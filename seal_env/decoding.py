@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seal_env.adapters import Bank
-from seal_env.attention import attend
+from seal_env.attention import Scoring, attend
 from seal_env.constrained import Guide
 from seal_env.heads import Heads
 from seal_env.packing import Blocks, Layout, Row, owner_segments, padded_rows, whole_blocks
@@ -54,18 +54,20 @@ class _DecodePass(Pass):
         self.decoder = decoder
 
     def attend(
-        self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
+        self, x: Tensor, heads: Heads, scoring: Scoring, learning: bool
     ) -> tuple[Tensor, None]:
         assert not learning, "what is written token by token is not learned"
         q, k, v = heads.split(x)
         out = torch.zeros_like(q)
         for cache in self.decoder.caches:
             rows, slots = cache.rows, cache.slots
-            keys, values = cache.keys[layer], cache.values[layer]
+            keys, values = cache.keys[self.calls], cache.values[self.calls]
             keys[cache.index, :, slots] = k[rows]
             values[cache.index, :, slots] = v[rows]
-            mixed = attend(q[rows].unsqueeze(2), keys, values, scale, False, cache.mask)
+            mask = cache.mask(scoring.window)
+            mixed = attend(q[rows].unsqueeze(2), keys, values, scoring, False, mask)
             out[rows] = mixed.squeeze(2)
+        self.calls += 1
         return out, None
 
 
@@ -74,30 +76,40 @@ class _Cache:
 
     def __init__(self, members: np.ndarray, lengths: np.ndarray, room: int) -> None:
         self.members, self.lengths, self.room = members, lengths, room
-        self.keys: dict[int, Tensor] = {}
-        self.values: dict[int, Tensor] = {}
+        self.keys: list[Tensor] = []
+        """Of each call of attention in a pass, in their order."""
+        self.values: list[Tensor] = []
+        self._masks: dict[int | None, Tensor] = {}
 
-    def prepare(self, active: np.ndarray, step: int, capacity: int, like: Tensor) -> None:
+    def prepare(self, active: np.ndarray, step: int, capacity: int) -> None:
         """Gets ready for the token at position `lengths + step` of each sequence."""
-        device, dtype = like.device, like.dtype
-        for tensors in (self.keys, self.values):
-            for layer, tensor in tensors.items():
-                if tensor.shape[2] < capacity:
-                    tensors[layer] = _longer(tensor)
+        device = self.keys[0].device
+        if self.keys[0].shape[2] < capacity:
+            self.keys = [_longer(tensor) for tensor in self.keys]
+            self.values = [_longer(tensor) for tensor in self.values]
         self.rows = torch.from_numpy(np.searchsorted(active, self.members)).to(device)
         self.index = torch.arange(len(self.members), device=device)
         self.slots = torch.from_numpy(self.lengths + step).to(device)
-        visible = torch.arange(capacity, device=device)[None] <= self.slots[:, None]
-        mask = torch.zeros(visible.shape, dtype=dtype, device=device)
-        self.mask = mask.masked_fill_(~visible, -math.inf)[:, None, None]
+        self._masks = {}
+
+    def mask(self, window: int | None) -> Tensor:
+        """What hides the keys that are empty or behind a window, shape (count, 1, 1, keys)."""
+        if window not in self._masks:
+            like = self.keys[0]
+            places = torch.arange(like.shape[2], device=like.device)[None]
+            hidden = places > self.slots[:, None]
+            if window is not None:
+                hidden |= places <= self.slots[:, None] - window
+            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+            self._masks[window] = mask.masked_fill_(hidden, -math.inf)[:, None, None]
+        return self._masks[window]
 
     def keep(self, stay: np.ndarray) -> None:
         """Drops the sequences that are done."""
         chosen = torch.from_numpy(np.flatnonzero(stay))
         self.members, self.lengths = self.members[stay], self.lengths[stay]
-        for tensors in (self.keys, self.values):
-            for layer, tensor in tensors.items():
-                tensors[layer] = tensor[chosen.to(tensor.device)]
+        self.keys = [tensor[chosen.to(tensor.device)] for tensor in self.keys]
+        self.values = [tensor[chosen.to(tensor.device)] for tensor in self.values]
 
 
 def _longer(cached: Tensor) -> Tensor:
@@ -183,6 +195,21 @@ class Continuation:
             self.texts[i] for i in places
         ]
 
+    def follow(self, written: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Writes given tokens instead of chosen ones.
+
+        Args:
+            written: As many tokens after each prompt as `sampling` allows.
+
+        Returns:
+            The prompts' last hidden states, and those of each token, shape (prompts, width).
+        """
+        places = torch.from_numpy(np.argsort(self.order)).to(self.learner.device)
+        states = [self._prefill()]
+        for step in range(self.sampling.max_new_tokens):
+            states.append(self._step(np.array([written[i][step] for i in self.order]), step))
+        return [state[places] for state in states]
+
     def _prefill(self) -> Tensor:
         """Reads the prompts, and what is scored behind them; returns their last hidden states.
 
@@ -203,11 +230,12 @@ class Continuation:
             caches.append(cache)
         self.caches = [cache for cache in caches if cache is not None]
 
-        def keep(layer: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        def keep(keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
             for cache, k, v in zip(caches, keys, values, strict=True):
                 if cache is not None:
                     # With room for the first tokens; a view would hold on to the queries as well.
-                    cache.keys[layer], cache.values[layer] = _longer(k), _longer(v)
+                    cache.keys.append(_longer(k))
+                    cache.values.append(_longer(v))
 
         continued = keep if self.sampling.max_new_tokens > 1 else None
         hidden = self.learner.hidden(layout.row, FullPass(layout, continued), self.bank)
@@ -240,7 +268,7 @@ class Continuation:
         row = Row.build(tokens, self.lengths[self.active] + step, device)
         for cache in self.caches:
             capacity = cache.room + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
-            cache.prepare(self.active, step, capacity, next(iter(cache.keys.values())))
+            cache.prepare(self.active, step, capacity)
         return self.learner.hidden(row, run, self.bank)[: len(tokens)]
 
     def _choose(self, hidden: Tensor, step: int) -> np.ndarray:

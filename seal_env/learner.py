@@ -23,9 +23,11 @@ from seal_env.adapters import Bank
 from seal_env.constrained import Constraint
 from seal_env.decoder import Decoder, is_supported
 from seal_env.decoding import Continuation, Sampling
+from seal_env.logits import Logits
 from seal_env.packing import ROW_MULTIPLE, Layout, Row, padded_rows
 from seal_env.passes import FullPass, Pass, running
 from seal_env.rendering import Renderer
+from seal_env.rotary import longest_unchanged
 from seal_env.workers import TOKENIZING, Turns
 
 LOGITS = 1 << 23
@@ -49,6 +51,9 @@ class Learner:
         self.name = name
         self.decoder = Decoder(model) if is_supported(model) else None
         """The model's layers as `seal_env.decoder` writes them out; None if it cannot."""
+        self._logits = Logits(model)
+        self.bits = True
+        """Whether a text gets the same bits alone and beside others, in the check at load."""
         self.device = model.device
         self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
         self.max_length = _max_length(model, tokenizer)
@@ -109,7 +114,7 @@ class Learner:
 
     def head(self, hidden: Tensor) -> Tensor:
         """Float32 logits of hidden states, shape (rows, vocabulary)."""
-        return self.model.get_output_embeddings()(hidden).float()
+        return self._logits(hidden).float()
 
     @torch.no_grad()
     def score(
@@ -301,16 +306,11 @@ class _Losses(torch.autograd.Function):
 
 
 def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Longest input in tokens, by the model's config and the tokenizer.
-
-    Packed attention knows no sliding window, which makes no difference within the window.
-    """
-    config = model.config
-    limits = [1 << 20, tokenizer.model_max_length]
-    limits.append(getattr(config, "max_position_embeddings", None) or limits[0])
-    if getattr(config, "use_sliding_window", True):
-        limits.append(getattr(config, "sliding_window", None) or limits[0])
-    return int(min(limits))
+    """Longest input in tokens, by the model's config and the tokenizer."""
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    limits = (1 << 20, tokenizer.model_max_length, positions, longest_unchanged(config))
+    return int(min(limit for limit in limits if limit))
 
 
 def _configured_ends(model: PreTrainedModel) -> list[int]:

@@ -124,9 +124,12 @@ class Row(NamedTuple):
 
     @staticmethod
     def build(ids: np.ndarray, positions: np.ndarray, device: torch.device) -> Row:
-        """A row of the given tokens, filled up with spare ones (id 0 at position 0)."""
+        """A row of the given tokens, filled up with spare ones (its first token at position 0).
+
+        A token that stands in some text: what a model makes of padding need not be finite.
+        """
         both = np.zeros((2, padded_rows(len(ids))), dtype=np.int64)
-        both[0, : len(ids)], both[1, : len(ids)] = ids, positions
+        both[0], both[0, : len(ids)], both[1, : len(ids)] = ids[0], ids, positions
         moved = torch.from_numpy(both).to(device)
         return Row(moved[0], moved[1])
 

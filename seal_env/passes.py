@@ -1,9 +1,9 @@
 """Passes: what attention and adapters need to know while a row goes through the model.
 
-`packed_attention` is registered with transformers as an attention implementation, for the
-architectures that run through transformers' own layers: the pass under way takes the row apart
-into sequences of similar length, attends within each, and puts the row together again, so that
-attention costs what the separate sequences cost.
+`packed_attention` and `packed_mask` are registered with transformers as an attention
+implementation, for the architectures that run through transformers' own layers: the pass under
+way takes the row apart into sequences of similar length, attends within each, and puts the row
+together again, so that attention costs what the separate sequences cost.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 
-from seal_env.attention import attend, attend_and_learn
+from seal_env.attention import Scoring, attend, attend_and_learn
+from seal_env.errors import UserError
 from seal_env.heads import HeadBlocks, Heads
 from seal_env.packing import Blocks, Layout, take_rows
 
@@ -49,6 +52,8 @@ class Pass:
         """For each group of `owner_blocks`, which adapters its blocks belong to."""
         self.kept: dict[Any, Any] = {}
         """What a bank needs for this pass alone."""
+        self.calls = 0
+        """Calls of `attend` so far: a layer may make more than one, or none."""
         self._last: tuple[Tensor, list[Tensor]] | None = None
 
     def split(self, rows: Tensor) -> list[Tensor]:
@@ -76,15 +81,14 @@ class Pass:
         return self._last[1]
 
     def attend(
-        self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
+        self, x: Tensor, heads: Heads, scoring: Scoring, learning: bool
     ) -> tuple[Tensor, RowsBackward | None]:
         """Attention over rows.
 
         Args:
-            layer: The layer's number.
             x: Queries, keys and values side by side, shape (rows, heads.all, width).
             heads: How many of each.
-            scale: Factor on the scores; None for the usual one.
+            scoring: How keys are scored.
             learning: Whether there will be a backward pass.
 
         Returns:
@@ -106,9 +110,9 @@ class FullPass(Pass):
 
     Args:
         layout: The row.
-        keep: Called with (layer, keys, values) where a decoder wants them; each a list with
-            one tensor a group, shape (count, kv heads, length, width), where the length is that of
-            what a sequence goes on from as well.
+        keep: Called with (keys, values) at every call of attention where a decoder wants them;
+            each a list with one tensor a group, shape (count, kv heads, length, width), where the
+            length is that of what a sequence goes on from as well.
     """
 
     def __init__(self, layout: Layout, keep: Any = None) -> None:
@@ -118,9 +122,10 @@ class FullPass(Pass):
         self._blocks: dict[Heads, HeadBlocks] = {}
 
     def attend(
-        self, layer: int, x: Tensor, heads: Heads, scale: float | None, learning: bool
+        self, x: Tensor, heads: Heads, scoring: Scoring, learning: bool
     ) -> tuple[Tensor, RowsBackward | None]:
         """See `Pass.attend`."""
+        self.calls += 1
         if heads not in self._blocks:
             self._blocks[heads] = HeadBlocks(self.layout.blocks, heads)
         blocks = self._blocks[heads]
@@ -128,9 +133,9 @@ class FullPass(Pass):
         if not learning:
             keys, values = (self._with_before([g[i] for g in groups]) for i in (1, 2))
             if self.keep is not None:
-                self.keep(layer, keys, values)
+                self.keep(keys, values)
             parts = zip((q for q, _, _ in groups), keys, values, strict=True)
-            return blocks.together([attend(*part, scale, causal=True) for part in parts]), None
+            return blocks.together([attend(*part, scoring, causal=True) for part in parts]), None
         assert self.keep is None, "what is learned is not continued"
         assert not any(self.layout.before), "what goes on from another sequence is not learned"
         outs: list[Tensor] = []
@@ -138,7 +143,7 @@ class FullPass(Pass):
         kept: list[Tensor] = []
         places: list[slice] = []
         for group in groups:
-            out, back = attend_and_learn(*group, scale)
+            out, back = attend_and_learn(*group, scoring)
             outs.append(out)
             steps.append(back.run)
             places.append(slice(len(kept), len(kept) + len(back.kept)))
@@ -184,11 +189,9 @@ class _Attention(torch.autograd.Function):
     """`Pass.attend` for autograd."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, run: Pass, layer: int, heads: Heads, scale: float | None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, run: Pass, heads: Heads, scoring: Scoring) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # the backward pass has none either
-            out, back = run.attend(layer, x, heads, scale, ctx.needs_input_grad[0])
+            out, back = run.attend(x, heads, scoring, ctx.needs_input_grad[0])
         if back is not None:
             ctx.save_for_backward(*back.kept)
             ctx.run = back.run
@@ -197,7 +200,36 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         run, ctx.run = ctx.run, None  # frees this layer's memory before the next one's turn
-        return run(outer[0], ctx.saved_tensors), None, None, None, None
+        return run(outer[0], ctx.saved_tensors), None, None, None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Stands where a layer's mask does in transformers, if the layer has a sliding window."""
+
+    size: int
+    """See `Scoring.window`."""
+
+    def __getattr__(self, name: str) -> Any:
+        """For layers that take their mask for a tensor."""
+        raise AttributeError("its attention needs a mask of its own")
+
+
+def packed_mask(*, config: Any, local_size: int | None = None, **_: Any) -> Window | None:
+    """What transformers calls to make masks, in its signature: here they are made by passes.
+
+    Args:
+        config: The model's.
+        local_size: The size of a sliding window or of a chunk.
+
+    Raises:
+        UserError: It is the size of a chunk.
+    """
+    if local_size is None:
+        return None
+    if local_size != getattr(config, "sliding_window", None):
+        raise UserError("it attends in chunks")
+    return Window(local_size)
 
 
 def packed_attention(
@@ -205,9 +237,11 @@ def packed_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Window | Tensor | None,
     scaling: float | None = None,
-    **_: Any,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """The attention implementation that transformers calls, in its signature.
 
@@ -215,20 +249,40 @@ def packed_attention(
         module: The attention layer.
         query: Shape (1, heads, rows, width).
         key: Shape (1, kv heads, rows, width).
-        value: As key.
-        attention_mask: None; the current pass knows what attends to what.
+        value: As key; its width may differ.
+        attention_mask: What `packed_mask` made; the current pass knows the rest.
         scaling: Factor on the scores.
+        softcap: See `Scoring.softcap`.
+        s_aux: See `Scoring.sinks`.
+        **others: What the model says besides; what would change the result is refused.
 
     Returns:
         Shape (1, rows, heads, width), and None in place of attention weights.
+
+    Raises:
+        UserError: The layer asks for something that is not done here.
     """
+    asked = [name for name in _REFUSED if others.get(name) is not None]
+    if isinstance(attention_mask, Tensor) or asked:
+        raise UserError(f"its attention needs {', '.join(asked) or 'a mask of its own'}")
+    run = current_pass()
+    assert run is not None, "attention over packed rows was called outside of a pass"
     heads = Heads(query.shape[1], key.shape[1])
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
-    parts = [part[0].to(dtype) for part in (query, key, value)]
+    width, out_width = query.shape[-1], value.shape[-1]
+    widest = max(width, out_width)
+    scale = width**-0.5 if scaling is None and widest > width else scaling
+    # Zeros make values as wide as keys, or keys as values, and change no product.
+    parts = [F.pad(part[0].to(dtype), (0, widest - part.shape[-1])) for part in (query, key, value)]
     x = torch.cat(parts).transpose(0, 1).contiguous()
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    return _Attention.apply(x, _current.get(), layer, heads, scaling).unsqueeze(0), None
+    window = None if attention_mask is None else attention_mask.size
+    out = _Attention.apply(x, run, heads, Scoring(scale, window, softcap, s_aux))
+    return out[..., :out_width].unsqueeze(0), None
 
+
+_REFUSED = ("position_bias", "indices", "block_indices")
+"""Arguments of attention layers that add to scores or choose keys in a way of their own."""
 
 AttentionInterface.register(IMPLEMENTATION, packed_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, packed_mask)

@@ -1,21 +1,23 @@
 """The inner loop: outcomes that depend on problem, self-edit and seed alone."""
 
 import dataclasses
+import gc
 import math
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
-from helpers import INNER, MAX_LENGTH, Failing, weights_hash
+from helpers import INNER, MAX_LENGTH, Failing, new_bank, weights_hash
 
 from seal_env import budget, inner_loop
 from seal_env.adapters import find_targets
 from seal_env.edits.base import Change, SelfEdit, Training
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
-from seal_env.models.loading import load_learner
+from seal_env.models.loading import load_learner, merged_learner
 from seal_env.tasks.base import Generated
 from seal_env.tasks.biographies import Biographies
 
@@ -147,10 +149,11 @@ def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, mon
     long = Request(task, SelfEdit(("goat " * 300,)), 0)
     ample = InnerLoop(llama, TASK, INNER)
     (expected,) = ample.run([REQUESTS[0]])
-    each = budget.bytes_per_token(llama, ample.targets, INNER.lora)
-    monkeypatch.setattr(budget, "available_memory", lambda device: int(100 * each / budget.SHARE))
+    cost = budget.memory_cost(llama, ample.targets, INNER.lora)
+    room = int(cost.of(100) / budget.SHARE) + 1
+    monkeypatch.setattr(budget, "available_memory", lambda device: room)
     loop = InnerLoop(llama, TASK, INNER)
-    assert loop.tokens_per_pass in (99, 100)
+    assert cost.of(100) == cost.of(loop.tokens_per_pass) < cost.of(loop.tokens_per_pass + 1)
     (found,) = loop.run([REQUESTS[0]])
     assert same(found, expected)
     with pytest.raises(UserError, match=r"sequence of 301 tokens, and the memory .* allows"):
@@ -158,12 +161,37 @@ def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, mon
 
 
 def test_what_attention_keeps_counts_as_memory(learner, monkeypatch):
-    targets, measure = find_targets(learner.model, INNER.lora), budget.bytes_per_token
+    targets = find_targets(learner.model, INNER.lora)
     found = {}
-    for short in (0, 64):  # torch's own attention, and batched products, which keep more
+    for short in (0, 1 << 20):  # torch's own attention, and batched products, which keep scores
         monkeypatch.setattr("seal_env.attention.SHORT", short)
-        found[short] = measure(learner, targets, INNER.lora)
-    assert found[64] > found[0]
+        monkeypatch.setattr(learner, "kept", {})
+        found[short] = budget.memory_cost(learner, targets, INNER.lora)
+    layers, heads = 2, 4
+    assert found[1 << 20].pair == pytest.approx(2 * layers * heads * 4, rel=0.2)
+    assert found[0].pair < 0.1 * found[1 << 20].pair
+
+
+@pytest.mark.parametrize("pair", [0.0, 0.5, 30.0])
+def test_sequences_that_fit_are_as_long_as_memory_allows(pair):
+    cost = budget.Cost(100.0, pair)
+    for room in (1e4, 1e5, 1e7):
+        for longest in (64, 1024):
+            tokens = cost.fitting(room, longest)
+            if tokens < longest:
+                assert cost.of(tokens) <= room < cost.of(tokens + 1)
+            else:
+                assert tokens / longest * cost.of(longest) == pytest.approx(room, rel=0.01)
+
+
+def test_a_learner_is_freed_with_its_inner_loops(llama):
+    learner = merged_learner(llama, new_bank(llama, [0]))
+    loop = InnerLoop(learner, TASK, INNER)
+    loop.run([REQUESTS[0]])
+    gone = weakref.ref(learner)
+    del learner, loop
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

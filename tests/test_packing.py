@@ -7,7 +7,7 @@ from helpers import random_ids
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from seal_env.attention import attend, attend_and_learn
+from seal_env.attention import Scoring, attend, attend_and_learn
 from seal_env.decoding import Continuation, Sampling
 from seal_env.heads import HeadBlocks, Heads
 from seal_env.models.making import packed_loss
@@ -92,7 +92,7 @@ def test_a_nan_stays_in_its_own_rows_forward_and_backward():
     x[:20] = torch.nan
     found, grads = [], []
     for some in (x, clean):
-        pairs = [attend_and_learn(*group, None) for group in blocks.apart(some)]
+        pairs = [attend_and_learn(*group, Scoring()) for group in blocks.apart(some)]
         found.append(blocks.together([out for out, _ in pairs]))
         outer = blocks.together_backward(found[-1])
         inner = [back.run(grad, back.kept) for (_, back), grad in zip(pairs, outer, strict=True)]
@@ -139,8 +139,8 @@ def test_activations_round_alike_everywhere_on_any_number_of_threads(threads, in
 def test_the_last_queries_attend_as_they_do_among_all(dtype, length):
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, n, length, 8, generator=generator).to(dtype) for n in (4, 2, 2))
-    whole = attend(q, k, v, None, causal=True)
-    last = attend(q[:, :, 16:], k, v, None, causal=True)
+    whole = attend(q, k, v, Scoring(), causal=True)
+    last = attend(q[:, :, 16:], k, v, Scoring(), causal=True)
     torch.testing.assert_close(last, whole[:, :, 16:])
 
 
@@ -153,7 +153,7 @@ def test_both_ways_to_attend_give_the_same_gradients(length, scale, monkeypatch)
     found = []
     for short in (0, 1 << 20):
         monkeypatch.setattr("seal_env.attention.SHORT", short)
-        out, backward = attend_and_learn(q, k, v, scale)
+        out, backward = attend_and_learn(q, k, v, Scoring(scale))
         found.append((out, *backward.run(outer, backward.kept)))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
@@ -183,5 +183,5 @@ def test_a_cache_holds_keys_and_values_alone(learner):
     with torch.no_grad():
         decoder._prefill()
     for cache in decoder.caches:
-        for tensor in (*cache.keys.values(), *cache.values.values()):
+        for tensor in (*cache.keys, *cache.values):
             assert tensor.untyped_storage().nbytes() == tensor.nbytes

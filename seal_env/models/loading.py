@@ -17,13 +17,15 @@ from transformers import PreTrainedModel
 
 from seal_env.adapters import AdapterBank
 from seal_env.errors import UserError
+from seal_env.experts import EXPERTS
 from seal_env.learner import Learner
 from seal_env.memory import keep_freed_memory
+from seal_env.models.agreement import checked
 from seal_env.models.checkpoints import EMBEDDED, first_line, read_checkpoint
 from seal_env.models.devices import resolve_device, resolve_dtype
-from seal_env.packing import Layout
-from seal_env.passes import IMPLEMENTATION, FullPass
+from seal_env.passes import IMPLEMENTATION
 from seal_env.peft_io import CONFIG, WEIGHTS, merge_peft
+from seal_env.rotary import fix_rotary
 from seal_env.rounding import even_activations
 
 KEPT = 2
@@ -85,30 +87,25 @@ def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
     Raises:
         UserError: The model's architecture does something that packed rows cannot do.
     """
-    network.eval()
-    # Ordinary words: what a model makes of special tokens can be a matter of rounding.
-    probe = (1009 + 997 * torch.arange(12, device=network.device))[None] % network.config.vocab_size
-    with torch.no_grad():
-        expected = network(input_ids=probe, use_cache=False).logits[0].float()
-    try:
+
+    def learner() -> Learner:
         network.set_attn_implementation(IMPLEMENTATION)
+        if network._can_set_experts_implementation():
+            network.set_experts_implementation(EXPERTS)
         even_activations(network)
-        learner = Learner(network, tokenizer, name)
-        # Behind another sequence, to which an architecture without attention would listen.
-        layout = Layout([probe[0, 5:].tolist(), probe[0].tolist()], [0, 0], learner.device)
-        with torch.no_grad():
-            found = learner.head(learner.hidden(layout.row, FullPass(layout), None))[7:19]
-        tolerance = 1e-3 if network.dtype == torch.float32 else 0.1
-        error_size = (found - expected).square().mean().sqrt()
-        agrees = bool(error_size <= tolerance * (expected.std() + 1e-3))
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"model {name!r} cannot be used here: {first_line(error)}") from error
-    if not agrees:
+        fix_rotary(network)
+        return Learner(network, tokenizer, name)
+
+    try:
+        return checked(network.eval(), learner)
+    except Exception as error:  # architectures raise whatever they raise
+        reason = first_line(error)
+        if not isinstance(error, UserError):
+            reason = f"it fails on packed rows ({type(error).__name__}: {reason})"
         raise UserError(
-            f"model {name!r} cannot be used here: its architecture "
-            f"({network.config.model_type}) treats tokens in a packed row in a way of its own"
-        )
-    return learner
+            f"model {name!r} cannot be used here because of its architecture "
+            f"({network.config.model_type}): {reason}"
+        ) from error
 
 
 def merged_learner(base: Learner, bank: AdapterBank) -> Learner:
