@@ -11,6 +11,7 @@ use at the same time is locked: see `Turns` and `TOKENIZING`.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, RLock
@@ -21,6 +22,10 @@ import numpy as np
 import torch
 
 T = TypeVar("T")
+if hasattr(os, "register_at_fork"):
+    # A forked process has one thread, and OpenMP, which torch computes with, waits for ever for
+    # those that the old one had. With one thread it does not look for them.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 TOKENIZING = RLock()
 """Held while a tokenizer is used: a call leaves its settings (whether spelled special tokens are
 read as such) in the tokenizer, where a call of another thread would find them."""

@@ -362,6 +362,8 @@ def test_a_megabyte_is_an_action_too(make, unit):
     env = make(inner=TINY)
     text = unit * (1_000_000 // len(unit))
     assert text in env.action_space
+    text *= 2  # beyond the bound of the space
+    assert text not in env.action_space
     _, reward, _, _, info = play(env, text)
     assert math.isfinite(reward)
     assert info["truncated_edit"]

@@ -3,11 +3,21 @@
 import copy
 import pickle
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector.utils import batch_space
+from gymnasium.spaces import flatdim, flatten, flatten_space, unflatten
+from gymnasium.vector.utils import (
+    batch_space,
+    create_shared_memory,
+    read_from_shared_memory,
+    write_to_shared_memory,
+)
+from helpers import INNER
 
-from seal_env.spaces import PRINTABLE, AnyText
+from seal_env.errors import UserError
+from seal_env.spaces import LONGEST_TEXT, PRINTABLE, AnyText
 
 
 @pytest.mark.parametrize("text", ["", "a", "\n\t", "\ud800", "\x00", "é\U0010ffff", "x" * 100])
@@ -21,7 +31,7 @@ def test_nothing_else_is(thing):
 
 
 def test_samples_are_short_printable_and_seeded():
-    space, other = AnyText(1 << 30, seed=5), AnyText(1 << 30, seed=5)
+    space, other = AnyText(LONGEST_TEXT, seed=5), AnyText(LONGEST_TEXT, seed=5)
     samples = [space.sample() for _ in range(200)]
     assert all(sample in space for sample in samples)
     assert all(len(sample) <= 200 and set(sample) <= set(PRINTABLE) for sample in samples)
@@ -31,12 +41,12 @@ def test_samples_are_short_printable_and_seeded():
 
 
 def test_it_says_how_long_a_text_may_be():
-    assert AnyText(1 << 30).max_length == 1 << 30
-    assert AnyText(1 << 30).min_length == 0
+    assert AnyText(LONGEST_TEXT).max_length == LONGEST_TEXT
+    assert AnyText(LONGEST_TEXT).min_length == 0
 
 
 def test_copies_are_small_and_equal():
-    space = AnyText(1 << 30)
+    space = AnyText(LONGEST_TEXT)
     for twin in (copy.deepcopy(space), pickle.loads(pickle.dumps(space))):
         assert twin == space
         assert "\ud800" in twin
@@ -55,3 +65,40 @@ def test_it_can_be_batched():
     batch = batch_space(AnyText(50), 3)
     assert batch.sample() in batch
     assert ("", "\ud800", "x") in batch
+
+
+def test_shared_memory_holds_any_text_and_is_of_bounded_size():
+    space = AnyText(LONGEST_TEXT)
+    memory = create_shared_memory(space, 2)
+    assert len(memory.get_obj()) * 4 <= 2 * (4 << 20) + 8
+    long = "\U0010ffff" * LONGEST_TEXT
+    seen = read_from_shared_memory(space, memory, 2)
+    for pair in (("", "a"), ("\ud800\x00", "é\t"), (long, ""), ("x" * 5, "\n")):
+        for index, text in enumerate(pair):
+            write_to_shared_memory(space, index, text, memory)
+        assert copy.deepcopy(seen) == tuple(seen) == seen[:] == pair
+        assert (len(seen), seen[1], seen[-2]) == (2, pair[1], pair[0])
+    with pytest.raises(UserError, match="shared_memory=False"):
+        write_to_shared_memory(space, 0, long + "x", memory)
+
+
+def test_a_text_is_not_flattened(models):
+    space, env = AnyText(9), gym.make("SelfEdit-v0", model=models["llama"], inner=INNER)
+    for call in (
+        lambda: flatten_space(space),
+        lambda: flatdim(space),
+        lambda: flatten(space, "a"),
+        lambda: unflatten(space, np.zeros(9)),
+        lambda: flatten_space(spaces.Dict({"a": space, "b": spaces.Discrete(2)})),
+        lambda: flatdim(spaces.Tuple([space])),
+        lambda: gym.wrappers.FlattenObservation(env),
+    ):
+        with pytest.raises(UserError, match="FilterObservation") as error:
+            call()
+        assert "\n" not in str(error.value)
+    env = gym.wrappers.FlattenObservation(gym.wrappers.FilterObservation(env, ["model_state"]))
+    assert env.reset(seed=0)[0] in env.observation_space
+
+
+def test_plain_text_spaces_are_flattened_as_before():
+    assert flatten(spaces.Text(3), "ab").shape == (3,)
