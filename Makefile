@@ -13,10 +13,12 @@ WORKERS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DOCS_INSTALLED := .venv/.docs-installed
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 WITH_WORKERS := -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-fast lint clean
+.PHONY: help train test test-fast lint docs clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -38,6 +40,10 @@ lint: $(INSTALLED) ## Check style, formatting, spelling and types
 	@mkdir -p build/mypy && ln -sfn ../../agents build/mypy/seal_agents
 	$(BIN)/mypy
 
+docs: $(DOCS_INSTALLED) ## Build the pages of docs/ into docs/_build; a warning is an error
+	$(BIN)/sphinx-build -q -E -W --keep-going -b html docs docs/_build
+	@echo "wrote docs/_build/index.html"
+
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build
 	find . -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -48,5 +54,9 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	    "$$($(PYTHON) --version 2>/dev/null || echo 'not there'): name one, as in make PYTHON=python3.12" >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[test]'
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(INSTALL) -e '.[docs]'
 	@touch $@

@@ -10,7 +10,7 @@ from seal_agents.base import AgentContext, Observation
 from seal_agents.policy_options import ADAPTER, PolicyOptions
 from seal_env.adapter_config import FinetuneConfig, LoraConfig
 from seal_env.adapters import AdapterBank, find_targets
-from seal_env.config import default_prompt, make_language, make_task
+from seal_env.config import default_prompt, make_language, make_task, takes_text
 from seal_env.constrained import Constraint
 from seal_env.decoding import Sampling
 from seal_env.errors import UserError
@@ -36,8 +36,14 @@ class Policy:
         self.context, self.options = context, context.options
         self.model = load_learner(env.model, env.dtype, env.device)
         task = make_task(env.task, env.data, env.task_options)
-        usual = default_prompt(task, make_language(env))
-        self.prompt = context.argument or self.options.prompt or usual
+        language = make_language(env)
+        asked = context.argument or self.options.prompt
+        if not asked and not takes_text(language):
+            raise UserError(
+                f"--edit {env.edit}: its self-edits are vectors, for which no prompt asks a "
+                f"language model; choose another agent or another language"
+            )
+        self.prompt = asked or default_prompt(task, language)
         self.tokens = TextTokens(self.model, self.prompt, self.options.max_new_tokens)
         """What it reads and writes, as token ids."""
         self.constraint = self._constraint() if self.options.constrained else None

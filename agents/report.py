@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seal_agents.invalid import counted, note, percent, share
 from seal_agents.run import Record, RunFolder
 from seal_agents.samples import plot_styles, show_samples, write_samples
 from seal_agents.stats import bootstrap_mean
@@ -50,7 +51,7 @@ def summarise(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             "log_likelihood": sum(r["log_likelihood"] for r in some) / len(some),
             "problems": len(accuracies[name]),
             "samples": len(some),
-            "errors": sum(bool(r["error"]) for r in some),
+            **counted(some),
             "evaluations": sum(r.get("evaluations", 1) for r in some),
             **{name: sum(bool(r.get(name)) for r in some) for name in TRUNCATED},
         }
@@ -75,11 +76,15 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         padding=0,
     )
     table.add_column("policy")
-    for name in ("accuracy", "log-lik.", *(f"less {other}" for other in references)):
+    for name in ("accuracy", "log-lik.", "invalid", *(f"less {other}" for other in references)):
         table.add_column(Text(name), justify="right")
     for name, row in rows.items():
         low, high = row["ci"]
-        cells = [f"{row['accuracy']:.3f}\n[{low:.2f}, {high:.2f}]", f"{row['log_likelihood']:.3f}"]
+        cells = [
+            f"{row['accuracy']:.3f}\n[{low:.2f}, {high:.2f}]",
+            f"{row['log_likelihood']:.3f}",
+            percent(share(row)),
+        ]
         for other in references:
             gap = summary["differences"].get(f"{name} - {other}")
             cells.append(_gap(gap) if gap else "")
@@ -91,6 +96,8 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         each = row.get("evaluations", 0) / row["samples"]
         if each > 1:
             console.print(f"{name} took {each:g} inner loops for each self-edit", markup=False)
+        if said := note(name, row):
+            console.print(f"note: {said}", markup=False, highlight=False)
         for field, whose in TRUNCATED.items():
             if row.get(field):
                 console.print(

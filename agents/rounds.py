@@ -12,6 +12,7 @@ from seal_agents.build import load
 from seal_agents.collect import Stage, collect, own_evaluations
 from seal_agents.configs import TrainConfig
 from seal_agents.events import write_scalars
+from seal_agents.invalid import check_not_all, counted, share
 from seal_agents.policy_options import ADAPTER
 from seal_agents.run import RunFolder
 from seal_env.config import EnvConfig
@@ -46,6 +47,7 @@ def play_round(
     )
     env = learner_after(run, config, config.env, round_ - 1)
     experiences = collect(run, agent, stage, env, config.seed, config.parallel, progress)
+    check_not_all(run, config.agent, config.env.edit, round_, config.rounds)
     before = own_evaluations(agent)
     numbers = _learn_or_go_back(run, agent, config, round_, experiences)
     extra = own_evaluations(agent) - before
@@ -111,7 +113,11 @@ def _means(experiences: Sequence[Experience]) -> dict[str, float]:
     names = ("accuracy", "log_likelihood", "accuracy_before")
     count = len(experiences)
     means = {name: sum(e.info[name] for e in experiences) / count for name in names}
-    return means | {"reward": sum(e.reward for e in experiences) / count}
+    invalid = share(counted(e.info for e in experiences))
+    return means | {
+        "reward": sum(e.reward for e in experiences) / count,
+        **({} if invalid is None else {"invalid": invalid}),
+    }
 
 
 def learner_after(run: RunFolder, config: TrainConfig, env: EnvConfig, round_: int) -> EnvConfig:

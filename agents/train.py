@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from seal_agents.build import agent_class, build, load, make, restored
 from seal_agents.collect import Stage, collect
 from seal_agents.configs import EvaluateConfig, TrainConfig
 from seal_agents.contents import contents, training_problems
+from seal_agents.invalid import counted, note
 from seal_agents.policy_options import ADAPTER
 from seal_agents.progress import Bars
 from seal_agents.report import plot_comparison, plot_learning, print_summary, summarise
@@ -29,7 +30,7 @@ from seal_agents.rounds import (
 )
 from seal_agents.run import CONTENTS, Record, RunFolder
 from seal_agents.samples import plot_styles, write_samples
-from seal_env.config import EnvConfig, make_language, make_task
+from seal_env.config import EnvConfig, make_language, make_task, takes_text
 from seal_env.errors import UserError
 from seal_env.models.loading import load_learner
 from seal_env.recipes import recipe
@@ -78,6 +79,8 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
                 collect(run, agent, stage, learner, config.seed, config.parallel, bars.stage)
             bars.advance(f"round {round_ + 1} of {config.rounds}")
             play_round(run, agent, task, config, round_ + 1, bars.stage)
+            tried = counted(run.records("train", config.agent, round_ + 1).values())
+            _tell(filter(None, [note(f"round {round_ + 1}", tried)]), console)
         policies[TRAINED] = (agent, learner_after(run, config, env, config.rounds))
         records = _compare(run, policies, test, 1, config, bars)
     learned = run.checkpoint(config.rounds)
@@ -112,7 +115,8 @@ def evaluate(
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     count = len(policies)
-    console.print(f"evaluating {count} policies on {config.env.task}, in {out}", markup=False)
+    those = "1 policy" if count == 1 else f"{count} policies"
+    console.print(f"evaluating {those} on {config.env.task}, in {out}", markup=False)
     _tell([*task.notes, *run.notes], console)
     with bars.counting(count):
         records = _compare(run, policies, problems, config.samples, config, bars)
@@ -143,8 +147,10 @@ def _checks(
 
 def _usual(env: EnvConfig, problem: Problem) -> tuple[str, ...]:
     """Who agents are compared with unless the user says otherwise."""
-    with_passage = make_language(env).parse("", problem).error is None
-    return ("none", "passage", "base") if with_passage else ("none", "base")
+    language = make_language(env)
+    passage = ("passage",) if language.parse("", problem).error is None else ()
+    base = ("base",) if takes_text(language) else ()
+    return ("none", *passage, *base)
 
 
 def _policies(
@@ -166,10 +172,10 @@ def _policies(
     return policies
 
 
-def _tell(notes: Sequence[str], console: Console) -> None:
+def _tell(notes: Iterable[str], console: Console) -> None:
     """Says what is to be known of the data and the run."""
-    for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+    for one in notes:
+        console.print(f"note: {one}", markup=False, highlight=False)
 
 
 def _problems(task: Task, split: str, count: int) -> tuple[Problem, ...]:

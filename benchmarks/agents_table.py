@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.arms import BASE, REFERENCE
+from seal_agents.invalid import percent, share
 from seal_agents.run import RunFolder
 from seal_agents.stats import bootstrap_iqm
 from seal_env.errors import UserError
@@ -36,6 +37,7 @@ def read_runs(folders: Sequence[Path]) -> dict[int, Run]:
             "accuracy": row["accuracy"],
             "log_likelihood": row["log_likelihood"],
             "problems": row["problems"],
+            "invalid": share(row),
             "each": row["evaluations"] / row["samples"],
             "evaluations": summary.get("evaluations", 0),
             "checks": summary.get("checks", []),
@@ -68,6 +70,7 @@ def figures(
             "log_likelihood": _iqm([run["log_likelihood"] for run in known]),
             "runs": [run["accuracy"] for run in known],
             "problems": known[0]["problems"],
+            "invalid": _mean_known([run["invalid"] for run in known]),
             "evaluations": max(run["evaluations"] for run in known),
             "evaluations_per_self_edit": float(np.mean([run["each"] for run in known])),
             "seconds": float(np.mean([run["seconds"] for run in known])),
@@ -97,6 +100,12 @@ def _gap(mine: Mapping[int, Run], others: Mapping[int, Run]) -> dict[str, Any] |
     return _iqm(gaps) | {"above": sum(g > 0 for g in gaps), "of": len(gaps)} if gaps else None
 
 
+def _mean_known(shares: Sequence[float | None]) -> float | None:
+    """The mean share of invalid self-edits over the seeds; None if nothing was written."""
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if known else None
+
+
 def _kept(checks: Sequence[Mapping[str, float]]) -> float:
     """A run's last accuracy as a share of its best one on the way."""
     best = max(check["accuracy"] for check in checks)
@@ -112,7 +121,16 @@ def _curve(runs: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, Any]
     ]
 
 
-HEADINGS = ("arm", "accuracy", "less base", "less rest-em", "less plain", "final/best", "spent")
+HEADINGS = (
+    "arm",
+    "accuracy",
+    "invalid",
+    "less base",
+    "less rest-em",
+    "less plain",
+    "final/best",
+    "spent",
+)
 
 
 def _cells(name: str, arm: Mapping[str, Any], budget: int, gap: str) -> list[str]:
@@ -124,7 +142,7 @@ def _cells(name: str, arm: Mapping[str, Any], budget: int, gap: str) -> list[str
         budget: Evaluations that were allowed.
         gap: What stands between a number and its interval.
     """
-    row = [name, _shown(arm["accuracy"], gap, "{:.3f}", "{:.2f}")]
+    row = [name, _shown(arm["accuracy"], gap, "{:.3f}", "{:.2f}"), percent(arm["invalid"])]
     for other in (BASE, REFERENCE, name.rpartition("+")[0]):
         less = arm["less"].get(other)
         cell = ""
@@ -164,7 +182,8 @@ def caption(found: Mapping[str, Any]) -> str:
         f"Accuracy of one sampled self-edit on {problems} held-out problems, {count} seeds, at "
         f"most {found['budget']:,} inner-loop evaluations. Interquartile mean over the seeds, 95% "
         f"bootstrap interval; differences are paired by seed, with the seeds in which they are "
-        f"above 0. final/best: the lowest share of its best accuracy at which a run ended."
+        f"above 0. invalid: the share of self-edits that could not be carried out. final/best: the "
+        f"lowest share of its best accuracy at which a run ended."
     )
 
 

@@ -26,6 +26,7 @@ from benchmarks.command import command
 from benchmarks.few_shot_plot import plot
 from seal_agents.build import agent_class
 from seal_agents.configs import EvaluateConfig, TrainConfig
+from seal_agents.invalid import counted, percent, share
 from seal_agents.run import Record, RunFolder
 from seal_agents.stats import Estimate, bootstrap_mean
 from seal_agents.suited import REWARDS, run_settings
@@ -225,6 +226,7 @@ def _row(row: Mapping[str, Any], families: Sequence[str]) -> dict[str, Any]:
         by_family[tools] = by_family.get(tools, 0) + 1
     return {
         "accuracy": _described(bootstrap_mean(row["accuracy"])),
+        "invalid": share(counted(row["records"])),
         "seeds": row.get("seeds"),
         "tools": chosen,
     }
@@ -253,14 +255,18 @@ def _described(estimate: Estimate) -> list[float]:
     return [round(x, 4) for x in (estimate.mean, estimate.low, estimate.high)]
 
 
-def lines(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The table: row, accuracy with its interval, each seed's."""
-    table = []
+def lines(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The table, row by row; see `HEADINGS`."""
+    table: list[tuple[str, ...]] = []
     for name, row in found["rows"].items():
         mean, low, high = row["accuracy"]
         seeds = " ".join(f"{x:.3f}" for x in row["seeds"] or ())
-        table.append((name, f"{mean:.3f} [{low:.3f}, {high:.3f}]", seeds))
+        invalid = percent(row["invalid"])
+        table.append((name, f"{mean:.3f} [{low:.3f}, {high:.3f}]", invalid, seeds))
     return table
+
+
+HEADINGS = ("row", "accuracy [95%]", "invalid", "each seed")
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
@@ -280,15 +286,15 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The table and the comparisons as Markdown."""
-    head = ["| row | accuracy [95%] | each seed |", "|---|---|---|"]
-    body = [f"| {name} | {mean} | {seeds} |" for name, mean, seeds in lines(found)]
+    table = [f"| {' | '.join(row)} |" for row in (HEADINGS, *lines(found))]
+    table.insert(1, "|" + "---|" * len(HEADINGS))
     said = [f"* {sentence}" for sentence in sentences(found)]
-    return "\n".join([*head, *body, "", *said]) + "\n"
+    return "\n".join([*table, "", *said]) + "\n"
 
 
 def show(found: Mapping[str, Any], console: Console) -> None:
     """Prints the table and the comparisons."""
-    table = Table("row", "accuracy [95%]", "each seed")
+    table = Table(*HEADINGS)
     for line in lines(found):
         table.add_row(*line)
     console.print(table)

@@ -27,6 +27,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from benchmarks.command import command
+from seal_agents.invalid import percent
 from seal_agents.run import RunFolder
 from seal_agents.stats import Estimate, bootstrap_mean
 from seal_env.config import EnvConfig
@@ -106,24 +107,29 @@ def run(args: Args, console: Console) -> dict[str, Any]:
     args.check()
     folder = RunFolder(args.out)
     accuracies: dict[str, list[list[float]]] = {}
+    invalid: dict[str, list[float]] = {}
     for name in (RANDOM, *args.algorithms):
         for seed in range(args.seeds):
             file = f"{name.replace(' ', '-')}-{seed}.json"
             found = folder.read_json(file)
             if found is None:
                 with console.status(f"{name}, seed {seed}"):
-                    found = {"accuracy": _one(args, ALGORITHMS.get(name), seed)}
+                    found = _one(args, ALGORITHMS.get(name), seed)
                 folder.write_json(file, found)
             accuracies.setdefault(name, []).append(found["accuracy"])
+            invalid.setdefault(name, []).append(found["invalid"])
             console.print(f"{name}, seed {seed}: {np.mean(found['accuracy']):.3f}")
-    found = figures(accuracies)
+    found = figures(accuracies, invalid)
     folder.write_json("table.json", found)
     folder.write_bytes("table.md", markdown(found).encode())
     return found
 
 
-def _one(args: Args, algorithm: Algorithm | None, seed: int) -> list[float]:
-    """Accuracy on each held-out problem after learning; None chooses at random."""
+def _one(args: Args, algorithm: Algorithm | None, seed: int) -> dict[str, Any]:
+    """Accuracy on each held-out problem after learning, and the share of invalid self-edits.
+
+    None for an algorithm chooses at random.
+    """
     settings = {name: getattr(args.env, name) for name in EnvConfig.__dataclass_fields__}
     discrete = algorithm is not None and algorithm.discrete
     test = gym.make_vec("SelfEdit-v0", num_envs=args.test_problems, **settings | {"split": "test"})
@@ -141,16 +147,23 @@ def _one(args: Args, algorithm: Algorithm | None, seed: int) -> list[float]:
         numbers: Any = view.read(seen)
         actions, _ = model.predict(numbers, deterministic=True)
     *_, infos = test.step(view.write(actions, seen))
-    return [float(x) for x in infos["final_info"]["accuracy"]]
+    final = infos["final_info"]
+    return {
+        "accuracy": [float(x) for x in final["accuracy"]],
+        "invalid": float(np.mean([bool(error) for error in final["error"]])),
+    }
 
 
-def figures(accuracies: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
+def figures(
+    accuracies: Mapping[str, Sequence[Sequence[float]]], invalid: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
     """Means over problems and seeds; intervals and paired differences over problems."""
     rows = {name: np.array(runs) for name, runs in accuracies.items()}
     chance = rows[RANDOM].mean(axis=0)
     return {
         name: {
             "accuracy": _described(bootstrap_mean(runs.mean(axis=0))),
+            "invalid": float(np.mean(invalid[name])),
             "seeds": [round(x, 4) for x in runs.mean(axis=1).tolist()],
             "less random": None
             if name == RANDOM
@@ -164,15 +177,16 @@ def _described(estimate: Estimate) -> list[float]:
     return [round(x, 4) for x in (estimate.mean, estimate.low, estimate.high)]
 
 
-def lines(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """The table: name, accuracy with its interval, each seed's, difference from random choice."""
-    table = []
+def lines(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The table, row by row; see `HEADINGS`."""
+    table: list[tuple[str, ...]] = []
     for name, row in found.items():
         less = row["less random"]
         table.append(
             (
                 name,
                 "{:.3f} [{:.3f}, {:.3f}]".format(*row["accuracy"]),
+                percent(row["invalid"]),
                 " ".join(f"{x:.3f}" for x in row["seeds"]),
                 "" if less is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*less),
             )
@@ -180,7 +194,7 @@ def lines(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     return table
 
 
-HEADINGS = ("who chooses", "accuracy [95%]", "each seed", f"less {RANDOM}")
+HEADINGS = ("who chooses", "accuracy [95%]", "invalid", "each seed", f"less {RANDOM}")
 
 
 def markdown(found: Mapping[str, Any]) -> str:

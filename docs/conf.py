@@ -1,4 +1,7 @@
-"""Sphinx's settings: ``pip install -e '.[docs]'``, then ``sphinx-build docs docs/_build``."""
+"""Sphinx's settings; ``make docs`` builds the pages into docs/_build."""
+
+import re
+from typing import Any
 
 project = "seal-env"
 author = "The seal-env authors"
@@ -11,3 +14,12 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = "seal-env"
+
+
+def setup(app: Any) -> None:
+    """Lets pages link to Markdown outside of docs/: Sphinx knows no such page, and has the file."""
+    app.connect("source-read", _link_to_files)
+
+
+def _link_to_files(app: Any, name: str, source: list[str]) -> None:
+    source[0] = re.sub(r"\]\((\.\./[^)#\s]+\.md)(#[^)\s]*)?\)", r"](path:\1)", source[0])

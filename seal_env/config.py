@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gymnasium.spaces import Text
+
 from seal_env.adapter_config import FinetuneConfig, LoraConfig
 from seal_env.checks import build_options, check_fields
 from seal_env.edits import EDITS, EditLanguage
@@ -115,6 +117,14 @@ def make_language(config: EnvConfig) -> EditLanguage:
 def default_prompt(task: Task, language: EditLanguage) -> str:
     """Name of the prompt by which a policy is asked for self-edits in a language."""
     return language.default_prompt or task.default_prompt
+
+
+def takes_text(language: EditLanguage) -> bool:
+    """Whether a language model can be asked for self-edits: they are texts, or a prompt says how.
+
+    A language of vectors, such as `gradient`, reads texts too, but no usual prompt asks for such.
+    """
+    return isinstance(language.action_space(), Text) or language.default_prompt is not None
 
 
 def _construct(kind: Any, what: str, name: str, options: Mapping[str, Any]) -> Any:

@@ -254,7 +254,7 @@ def finished(accuracy, checks=(), each=1, spent=2000):
         for i, a in enumerate([*checks, accuracy])
     ]
     return {
-        "accuracy": accuracy, "log_likelihood": -1.0, "problems": 100, "each": each,
+        "accuracy": accuracy, "log_likelihood": -1.0, "problems": 100, "each": each, "invalid": 0.0,
         "evaluations": spent, "checks": curve, "seconds": 60.0,
     }  # fmt: skip
 

@@ -35,7 +35,8 @@ def test_what_is_finished_is_not_done_anew(args, monkeypatch):
 
 def test_differences_are_paired_by_problem():
     runs = {stock.RANDOM: [[0.0, 0.5], [0.2, 0.7]], "PPO": [[0.3, 0.8], [0.5, 1.0]]}
-    found = stock.figures(runs)
+    found = stock.figures(runs, {stock.RANDOM: [0.0, 0.0], "PPO": [0.5, 0.25]})
+    assert found["PPO"]["invalid"] == 0.375
     assert found["PPO"]["seeds"] == [0.55, 0.75]
     assert found["PPO"]["less random"] == pytest.approx([0.3, 0.3, 0.3])
 

@@ -204,3 +204,32 @@ def test_evaluations_are_told(tmp_path):
     assert "training took 1,234 inner loops" in out.getvalue()
     assert "trained took 4 inner loops for each self-edit" in out.getvalue()
     assert "base took" not in out.getvalue()
+
+
+def test_the_table_shows_the_share_of_invalid_self_edits():
+    said = "line 3: 'Ada' is no number"
+    known = {
+        "none": [record(i, 0.1) | {"text": None} for i in range(4)],
+        "base": [record(i, 0.1, error=said.replace("3", str(i)) if i else "") for i in range(4)],
+        "mine": [record(i, 0.1, error="" if i else "empty") for i in range(4)],
+    }
+    summary = summarise(known, 0, 1.0)
+    rows = summary["rows"]
+    assert [rows[n]["written"] for n in known] == [0, 4, 4]
+    assert rows["base"]["commonest_error"] == "line 1: 'Ada' is no number"
+    out = io.StringIO()
+    print_summary(summary, Console(file=out, width=80))
+    shown = {line.split()[0]: line.split() for line in out.getvalue().splitlines() if line.strip()}
+    assert "75%" in shown["base"] and "25%" in shown["mine"]
+    assert not any("%" in cell for cell in shown["none"])
+    notes = [line for line in out.getvalue().splitlines() if "note: " in line]
+    assert len(notes) == 1 and "base: 3 of 4 self-edits were invalid" in notes[0]
+
+
+def test_a_table_of_an_older_run_is_shown(tmp_path):
+    _, summary = some_run(tmp_path)
+    for row in summary["rows"].values():
+        del row["written"], row["commonest_error"]
+    out = io.StringIO()
+    print_summary(summary, Console(file=out, width=80))
+    assert out.getvalue().count("0%") == len(summary["rows"])

@@ -157,21 +157,11 @@ def test_a_finished_run_prints_its_table(copied, arguments, capsys):
 
 
 def test_two_processes_do_not_write_one_run(arguments, tmp_path):
-    run = tmp_path / "run"
-    other = tmp_path / "other"
-    other.mkdir()
-    met = []
-
-    def due():
-        if not run.is_dir() or not (run / "config.json").exists():
-            return False
-        again = [*arguments[:-1], str(run), "--resume"]
-        met.append(finish(again, other))
-        return True
-
-    kill_when(arguments, tmp_path, due)
-    code, _, errors = met[0]
+    mine = RunFolder.open(tmp_path / "run", {"command": "train"}, resume=False, overwrite=False)
+    code, _, errors = finish([*arguments, "--resume"], tmp_path)
     assert code == 2 and "another process is writing this run" in errors
+    assert errors.count("\n") == 1
+    assert not (mine.path / "episodes.jsonl").exists()
 
 
 def test_the_rows_are_those_of_the_lines(undisturbed):
@@ -230,7 +220,8 @@ def shaken(name, out, monkeypatch):
     return identity_run(name, out)
 
 
-@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"always", "edits"}))
+# Of those left out, two need a file or data, and "" is no right word, so that run would end.
+@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"always", "edits", "passage"}))
 def test_every_agent_learns_the_same_whether_it_was_stopped_or_not(name, tmp_path, monkeypatch):
     whole = identity_run(name, tmp_path / "whole")
     resumed = shaken(name, tmp_path / "shaken", monkeypatch)
