@@ -18,7 +18,7 @@ from gymnasium.spaces import Text
 from seal_env.asking import Progress
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
 from seal_env.edits import SelfEdit
-from seal_env.errors import UserError
+from seal_env.errors import UserError, one_line
 from seal_env.inner_loop import InnerLoop, Outcome, Request, Weights, norm_of
 from seal_env.kept import Same, frozen
 from seal_env.models.loading import load_learner
@@ -276,7 +276,7 @@ def _info(request: Request, outcome: Outcome) -> dict[str, Any]:
         "parsed": request.edit.summary(),
         "truncated_edit": outcome.truncated,
         "truncated_prompt": outcome.truncated_prompt,
-        "error": outcome.error or "",
+        "error": one_line(outcome.error or ""),
         "steps": trained.steps if trained else 0,
         "tokens": trained.tokens if trained else 0,
         "train_loss": trained.loss if trained and math.isfinite(trained.loss) else 0.0,

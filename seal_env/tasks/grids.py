@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from seal_env.tasks.reading import printable
+from seal_env.errors import printable
 
 Grid = tuple[tuple[int, ...], ...]
 """Rows of colours, 0 to 9; at least one row, all of the same length of at least one."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from seal_env.errors import UserError
+from seal_env.errors import UserError, printable
 
 LONGEST_NUMBER = 400
 """Characters of a number; a larger one is no float, and reading it takes time."""
@@ -28,12 +28,6 @@ _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 def refusal(data: object, reason: str) -> UserError:
     """The complaint about some data, in one line whatever is in it."""
     return UserError(f"--data {printable(str(data), 200)}: {printable(reason, 600)}")
-
-
-def printable(text: str, most: int = 60) -> str:
-    """A text as one short line that shows what it holds: control characters are escaped."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: most + 1])
-    return shown if len(text) <= most else f"{shown[:most]}..."
 
 
 def find_path(data: str, kinds: str) -> Path:

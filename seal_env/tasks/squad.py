@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from seal_env.errors import UserError
 from seal_env.grading import grade_answer
-from seal_env.judge import Judge
+from seal_env.grading.judge import Judge
 from seal_env.tasks.base import Problem, Question
 from seal_env.tasks.finite import FiniteTask, Splits, same_text
 from seal_env.tasks.passages import load_passages, page_name
