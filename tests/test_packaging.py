@@ -227,6 +227,7 @@ FORBIDDEN = re.compile(
 
 
 def test_no_file_names_a_machines_path_or_a_registrys_address():
+    """What is committed works for everybody: a relative path, or a placeholder in capitals."""
     found = []
     for path in project_files():
         try:
