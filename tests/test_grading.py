@@ -12,7 +12,8 @@ from seal_env.grading.characters import normalize
 from seal_env.grading.commitment import MAX_RIVALS
 from seal_env.grading.numbers import join_numbers
 from seal_env.grading.pieces import pieces
-from seal_env.grading.reading import MAX_CHARACTERS, read, stem
+from seal_env.grading.reading import MAX_CHARACTERS, read
+from seal_env.grading.tokens import stem
 
 
 def keys(text):
@@ -62,6 +63,15 @@ RIGHT = {
         ("1990", "It did not open until 1990."),
         ("Ottawa", "The capital of Canada is Ottawa, not Toronto."),
         ("tea", "Tea, not coffee"),
+        ("Paris", "It's Paris, not London or Rome."),
+        ("Paris", "Paris rather than London"),
+        ("Paris", "Paris instead of London, Rome or Berlin"),
+        ("did not survive", "They didn't survive the winter"),
+        ("cannot", "can't"),
+        ("not found guilty", "He wasnt found guilty"),
+        ("found guilty", "He was found guilty"),
+        ("all except Hawaii", "all except Hawaii"),
+        ("other than English", "languages other than English"),
     ],
     "letters": [
         ("vitamin A", "Vitamin A."),
@@ -90,6 +100,26 @@ RIGHT = {
         ("Malcolm X", "malcolm x"),
         ("Type 2 diabetes", "Type II diabetes"),
         ("MCMXC", "1990"),
+        ("William the Conqueror", "William I, the Conqueror"),
+    ],
+    "abbreviations": [
+        ("Martin Luther King Jr.", "Dr. Martin Luther King"),
+        ("Mt. Everest", "Mount Everest"),
+        ("Saint Petersburg", "St. Petersburg"),
+        ("Dr. Watson", "Doctor Watson"),
+        ("4 September 1990", "Sept. 4, 1990"),
+        ("July 4, 1776", "Drafted in June 1776, it was adopted on July 4, 1776."),
+    ],
+    "marks around an answer": [
+        ("Paris", r"\boxed{Paris}"),
+        ("42", r"\text{42}"),
+        ("Paris", "<answer>Paris</answer>"),
+        ("Paris", "A: Paris"),
+        ("Paris", "(b) Paris"),
+        ("B", "(B) London"),
+        ("4", "2 + 2 = 4"),
+        ("12", "3 × 4 = 12"),
+        ("Paris", "In my opinion, it's Paris!"),
     ],
     "numbers": [
         ("ten thousand", "10,000 people"),
@@ -184,6 +214,11 @@ RIGHT = {
         ("שלום", "שָׁלוֹם"),
         ("محمد", "مُحَمَّد"),
         ("Paris", "P\u200bar\u00adis\u202e"),
+        ("दिल्ली", "भारत की राजधानी दिल्ली है।"),
+        ("الخرطوم", "مدينة الخرطوم هي عاصمة السودان"),
+        ("Москва", "Столица России — Москва."),
+        ("서울", "대한민국의 수도는 서울이다."),
+        ("SO4^2-", "SO₄²⁻"),
     ],
     "more than was asked": [
         ("Paris", "Paris, France"),
@@ -229,6 +264,18 @@ WRONG = {
         ("1066", "not 1066"),
         ("允许", "不允许"),
         ("อนุญาต", "ไม่อนุญาต"),
+        ("Paris", "London rather than Paris"),
+        ("Paris", "London instead of Paris"),
+        ("Paris", "anything but Paris"),
+        ("Paris", "everything except Paris"),
+        ("Paris", "other than Paris"),
+        ("Paris", "It isnt Paris"),
+        ("guilty", "He was not found guilty."),
+        ("北京", "不是北京"),
+        ("서울", "서울이 아니다"),
+        ("Москва", "не Москва"),
+        ("القاهرة", "ليست القاهرة"),
+        ("Berlin", "nicht Berlin"),
     ],
     "letters": [
         ("vitamin A", "vitamin C"),
@@ -276,11 +323,14 @@ WRONG = {
         ("2/3", "3/2"),
         ("two thirds", "three halves"),
         ("1.2.3", "1.2.4"),
+        ("July 4, 1776", "June 4, 1776"),
+        ("July 4, 1776", "Jun. 4, 1776"),
     ],
     "units": [
         ("$5", "€5"),
         ("5 dollars", "£5"),
         ("$5", "5 percent"),
+        ("$5", "5 cents"),
         ("5 km", "5 miles"),
         ("5 km long bridge", "5 mile long bridge"),
         ("5 minutes", "5 hours"),
@@ -351,6 +401,30 @@ HEDGED = [
     ("Paris", "The answer is Paris, London, Rome or Berlin."),
     ("Paris", "The capital is London, Paris and Rome."),
     ("東京", "大阪、東京、京都"),
+    ("東京", "東京か大阪か京都"),
+    ("北京", "北京或上海"),
+    ("Москва", "Москва или Киев"),
+    ("القاهرة", "القاهرة أو بغداد"),
+    ("Berlin", "Berlin oder Hamburg"),
+    ("Paris", "Paris/London"),
+    ("Paris", "Paris / London / Rome"),
+    ("Paris", "Paris, alternatively London"),
+    ("Paris", "Paris • London • Rome • Madrid"),
+    ("Paris", "Paris → London → Rome → Madrid"),
+    ("Paris", "Paris + London + Rome + Madrid"),
+    ("Paris", "Paris = London = Rome = Madrid"),
+    ("Paris", "#Paris #London #Rome #Berlin"),
+    ("Paris", "Paris - London - Rome - Berlin"),
+    ("Paris", "1) Paris 2) London"),
+    ("Paris", "1. Paris 2. London 3. Rome"),
+    ("Paris", "i) London ii) Paris iii) Rome"),
+    ("Paris", "[1] London [2] Paris [3] Rome"),
+    ("Paris", "<li>London</li><li>Paris</li><li>Rome</li>"),
+    ("Paris", "It might be Paris. It might also be London."),
+    ("1066", "year 1065 or year 1066"),
+    ("1066", "The year 1065, the year 1066, the year 1067"),
+    ("1066", "1066 = 1067"),
+    ("3", "III or IV"),
     ("Edward Teller", "Edward Teller Robert Oppenheimer Albert Einstein Niels Bohr"),
 ]
 
@@ -389,6 +463,12 @@ def test_a_list_of_candidates_is_no_answer(gold, answer):
     assert grade_answer(gold, gold)
     if " is " not in answer and " was " not in answer:
         assert not grade_answer(gold, f"The answer is {answer}")
+
+
+def test_years_are_after_christ_unless_said():
+    assert not grade_answer("1066", "1066 BC")
+    assert grade_answer("44", "44 BC", "In which year BC did Caesar die?")
+    assert grade_answer("44 BC", "44", "In which year did Caesar die?")
 
 
 def test_few_rivals_after_the_answer_only_say_more_about_it():

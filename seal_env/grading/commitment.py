@@ -13,7 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from seal_env.grading.reading import SENTENCE_ENDS, Reading, Role, Token, stem
+import regex
+
+from seal_env.grading.denial import DENIED
+from seal_env.grading.reading import SENTENCE_ENDS, Reading
+from seal_env.grading.tokens import Role, Token, stem
 
 MAX_RIVALS = 2
 """Most rivals in a row beside the gold answer. None may be joined to it by "or", be a number
@@ -30,11 +34,27 @@ the gold answer beyond the first allows two more."""
 LONGEST_ROW = 20
 """Most items on one side of the gold answer's that are looked at, so that time is linear."""
 
-_OR = frozenset(map(stem, "or maybe perhaps possibly either otherwise else versus vs".split()))
+_OR = frozenset(
+    map(
+        stem,
+        "or maybe perhaps possibly either otherwise else alternatively versus vs / | "
+        "ou oder или أو या או".split(),
+    )
+)
 _AND = frozenset("and then also plus".split())
-_IN_A_LIST = frozenset(",;/|、،؛")
+# Marks that explain, not list, what stands before them. What "=" leads to is the answer, and an
+# em dash may stand for "is".
+_EXPLAINS = frozenset("()[]{}<>:")
+_AFTER_A_MARKER = frozenset(")].:")
+_LATIN = regex.compile(r"\p{Latin}")
 _EXAMPLES_FOLLOW = frozenset((stem("including"), stem("namely")))
-_ABOUT_THE_ANSWER = frozenset(("answer", "correct"))
+_ABOUT_THE_ANSWER = frozenset(
+    map(
+        stem,
+        "answer correct might may could would think believe guess likely option candidate "
+        "sure certainly well ok okay my opinion view knowledge know".split(),
+    )
+)
 
 
 @dataclass
@@ -67,7 +87,9 @@ class _Answer:
         self.known = gold.keys.union(*(token.also for token in gold.content))
         self.asked = question.keys | _ABOUT_THE_ANSWER
         self.items = list(_items(answer.tokens))
-        self.numeric = all(token.number for token in gold.content)
+        self.numeric = all(_is_number(token) for token in gold.content)
+        self.has_names = any(t.role is Role.EXACT and not t.number for t in gold.content)
+        self.denied = any(token.key.startswith(DENIED) for token in gold.content)
         self.longest = min(max(2, len(gold.content)), MAX_WORDS)
         self.listed = len(list(_items(gold.tokens)))
         self.own = [self._is_own(item) for item in self.items]
@@ -77,10 +99,11 @@ class _Answer:
             for item in self.items
         ]
         self.functions = self._functions()
+        self.is_foreign = _LATIN.search(answer.text) is None and not gold.text.isascii()
 
     def _is_own(self, item: _Item) -> bool:
         """Whether an item is the gold answer's. "George II" is not, if that is "George III"."""
-        another = any(
+        another = self.has_names and any(
             token.role is Role.EXACT and not token.number and not _in(token, self.known)
             for token in item.tokens
         )
@@ -110,6 +133,8 @@ class _Answer:
     def _has_rivals(self, at: int) -> bool:
         """Whether rivals stand beside the item at a place, which is the gold answer's."""
         said = self.said[at] if self.is_bare else self.items[at].tokens
+        if self.numeric:  # "the year 1066"
+            said = [token for token in said if _is_number(token)]
         before = self._beside(at, -1) if _in(said[0], self.known) else []
         after = self._beside(at, +1) if _in(said[-1], self.known) else []
         beside = [*before[::-1], *after]
@@ -135,15 +160,21 @@ class _Answer:
         if self.is_bare:
             # What is in brackets after the gold answer explains it.
             joints |= {"end"} if step > 0 else {"end", "other"}
-        other = at + step
-        while 0 <= other < len(self.items) and len(found) < LONGEST_ROW:
+        if step > 0:
+            joints.add("equals")
+        other = at
+        while 0 <= other + step < len(self.items) and abs(other - at) < LONGEST_ROW:
+            other += step
             joint = self.items[max(other, other - step)].joint
-            if joint not in joints or not (self.own[other] or self._is_rival(other, joint)):
+            if joint not in joints:
+                break
+            if not self.own[other] and self._says_nothing(other):
+                continue
+            if not (self.own[other] or self._is_rival(other, joint, at)):
                 break
             if step < 0 and joint == "other" and self._abbreviates(at, other):
                 break
             found.append((joint, self.own[other]))
-            other += step
         return found
 
     def _abbreviates(self, at: int, other: int) -> bool:
@@ -153,9 +184,21 @@ class _Answer:
         abbreviation = len(initials) > 1 and first.key.startswith(initials)
         return abbreviation or (first.role is Role.EXACT and not first.number)
 
-    def _is_rival(self, at: int, joint: str) -> bool:
+    def _says_nothing(self, at: int) -> bool:
+        """Whether an item is no candidate: "It might also be ...", "not London or Rome"."""
         tokens = self.items[at].tokens
-        if len(tokens) > self.longest or self.numeric != all(token.number for token in tokens):
+        denies = not self.denied and all(token.key.startswith(DENIED) for token in tokens)
+        return denies or all(token.key in _ABOUT_THE_ANSWER for token in tokens)
+
+    def _is_rival(self, at: int, joint: str, own: int) -> bool:
+        tokens = [t for t in self.items[at].tokens if t.key not in _ABOUT_THE_ANSWER]
+        if len(tokens) > self.longest:
+            return False
+        words = {token.key for token in tokens if not _is_number(token)} - self.asked
+        if self.numeric:  # "1065 or 1066", "the year 1065, the year 1066"
+            own_words = {t.key for t in self.items[own].tokens if not _is_number(t)}
+            return any(map(_is_number, tokens)) and words <= own_words
+        if joint != "or" and all(token.number for token in tokens):
             return False
         if any(_in(token, self.known) for token in tokens):
             return True
@@ -176,8 +219,14 @@ class _Answer:
         return most
 
     def _largest_heap(self) -> int:
-        allowed = MAX_HEAP_IN_SENTENCE if self.functions else MAX_HEAP
+        # In other scripts function words are not known as such.
+        allowed = MAX_HEAP_IN_SENTENCE if self.functions or self.is_foreign else MAX_HEAP
         return allowed + 2 * (len(self.gold) - 1)
+
+
+def _is_number(token: Token) -> bool:
+    """Whether a token is a number, be it a Roman numeral."""
+    return token.number or any(key.isdigit() for key in token.also)
 
 
 def _in(token: Token, keys: frozenset[str]) -> bool:
@@ -187,20 +236,19 @@ def _in(token: Token, keys: frozenset[str]) -> bool:
 def _items(tokens: Sequence[Token]) -> Iterator[_Item]:
     """Cuts tokens into items; the weaker of two joints in a row does not count."""
     item = _Item()
-    order = ("", "other", "end", "list", "and", "or", "examples")
+    order = ("", "other", "end", "equals", "list", "and", "or", "examples")
+    said = (i for i, t in enumerate(tokens) if t.has_content and t.key not in _ABOUT_THE_ANSWER)
+    first = next(said, 0)
     for at, token in enumerate(tokens):
         before = tokens[at - 1] if at else None
-        joint = _joint(token, before)
+        marks = _is_marker(tokens, at, first)
+        joint = "and" if marks and at else _joint(token, before)
         if joint and item.tokens:
             yield item
             item = _Item(joint)
         else:
             item.joint = max(item.joint, joint, key=order.index)
-        if (
-            token.has_content
-            and joint not in ("or", "and", "examples")
-            and not _is_marker(tokens, at)
-        ):
+        if token.has_content and not marks and joint not in ("or", "and", "examples"):
             item.tokens.append(token)
     if item.tokens:
         yield item
@@ -215,19 +263,25 @@ def _joint(token: Token, before: Token | None) -> str:
         return "examples"
     if token.role is Role.BREAK:
         return (
-            "list" if token.key in _IN_A_LIST
-            else "end" if token.key in SENTENCE_ENDS else "other"
+            "end" if token.key in SENTENCE_ENDS
+            else "equals" if token.key in ("=", "—")
+            else "other" if token.key in _EXPLAINS else "list"
         )  # fmt: skip
     if before is not None and token.number and before.number:
         return "list"
-    both_letters = before is not None and len(token.key) == len(before.key) == 1
-    return "list" if both_letters and token.has_content else ""
+    letters = [each.has_content and len(each.key) == 1 for each in (token, before) if each]
+    return "list" if letters == [True, True] else ""
 
 
-def _is_marker(tokens: Sequence[Token], at: int) -> bool:
-    """Whether a number or a letter only counts the items of a list: "1. Paris", "a) Paris"."""
-    if at + 2 >= len(tokens) or not (tokens[at].number or len(tokens[at].key) == 1):
+def _is_marker(tokens: Sequence[Token], at: int, first: int) -> bool:
+    """Whether a number or a letter only counts the items: "1. Paris", "(b) Paris", "A: Paris"."""
+    if at + 2 >= len(tokens) or tokens[at + 2].role is Role.BREAK:
         return False
-    before = tokens[at - 1].key if at else "\n"
-    after = tokens[at + 1].key
-    return (after == ")" and before != "(") or (after == "." and before == "\n")
+    token = tokens[at]
+    counts = len(token.key) == 1 or _is_number(token)
+    before, after = tokens[at - 1].key if at else "\n", tokens[at + 1].key
+    if not counts or after not in _AFTER_A_MARKER:
+        return False
+    # "1. Paris 2. London": one row, if it begins so.
+    in_row = [token.key for token in tokens[first : first + 2]] in (["1", after], ["a", after])
+    return after in ")]" or before in SENTENCE_ENDS or in_row

@@ -17,7 +17,9 @@ from itertools import pairwise
 
 from seal_env.grading import unspaced
 from seal_env.grading.commitment import is_hedged
-from seal_env.grading.reading import DENIED, MAX_CHARACTERS, Reading, Role, Token, read
+from seal_env.grading.denial import DENIED
+from seal_env.grading.reading import MAX_CHARACTERS, Reading, read
+from seal_env.grading.tokens import Role, Token
 
 RECALL = 0.6
 """Share of the gold answer's content that an answer must hold. Three words in five, two in
@@ -68,7 +70,11 @@ def _matches(gold: Reading, answer: Reading, question: Reading) -> bool:
         token.role is Role.EXACT and not found for token, found in zip(asked, held, strict=True)
     ):
         return False
-    if _contradicts(answer, gold) or not _keeps_order(answer, gold):
+    if (
+        _contradicts(answer, gold)
+        or _is_another_date(answer, gold, question)
+        or not _keeps_order(answer, gold)
+    ):
         return False
     added = answer.keys - question.keys
     says_nothing_else = bool(added) and added <= gold.keys
@@ -132,6 +138,16 @@ def _contradicts(answer: Reading, gold: Reading) -> bool:
         if opposite in answer.by_key and not _holds(answer, token):
             return True
     return False
+
+
+def _is_another_date(answer: Reading, gold: Reading, question: Reading) -> bool:
+    """Whether an answer names another month or era: years are after Christ unless said."""
+    months = {token.key for token in gold.content if token.month}
+    others = {token.key for token in answer.content if token.month}
+    if months and others and not months & answer.keys:
+        return True
+    eras = [any(token.unit == "bc" for token in each.content) for each in (answer, gold, question)]
+    return eras == [True, False, False] and "bc" not in question.keys
 
 
 def _keeps_order(answer: Reading, gold: Reading) -> bool:

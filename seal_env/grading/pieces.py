@@ -91,7 +91,9 @@ _PIECE = regex.compile(
     """,
     flags=regex.V1 | regex.VERBOSE,
 )
-_CARET = regex.compile(r"(?<=\p{L})\^\{?(?=\d)")
+_CARET = regex.compile(r"(?<=\p{L})\^\{?(?=\d)|(?<=\p{L}\d)\^\{?(?=\d?[+-])")
+_LATEX = regex.compile(r"\\[a-z]{2,20}(?=\{)")
+_TAG = regex.compile(r"</?[a-z]{1,20}/?>")
 _DASHES = "-–—−‐‑‒"
 _OPENING = frozenset("([{<>=~≈:;,\"'“‘|/±$£€¥")
 
@@ -102,7 +104,7 @@ def pieces(text: str) -> Iterator[Piece]:
     Args:
         text: A text as `characters.normalize` returns it.
     """
-    text = _CARET.sub("", text)  # "m^2" is "m2", as "m²" is
+    text = _CARET.sub("", _LATEX.sub("", _TAG.sub("\n", text)))  # "m^2" is "m2", as "m²" is
     dash = ""  # a dash just read that may be a sign, a range or a hyphen
     end = -1  # of the piece before
     before: Piece | None = None

@@ -1,23 +1,22 @@
 """How the grader reads a text: as tokens that carry its content.
 
 Every rule is one of language, not of a data set: there is no list of entities, synonyms or
-exceptions. The lists below are closed classes of English: function words and negators.
+exceptions. The lists below are closed classes: function words, and what is appended to a word.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import regex
-import snowballstemmer
 
 from seal_env.grading.characters import normalize
+from seal_env.grading.denial import DENY_TOGETHER, NEGATORS, affirmed, deny
 from seal_env.grading.numbers import join_numbers
-from seal_env.grading.pieces import Kind, Piece, pieces
+from seal_env.grading.pieces import MONTHS, Kind, Piece, pieces
+from seal_env.grading.tokens import Role, Token, stem
 from seal_env.grading.units import MERE_SIGNS, NEED_A_DEGREE, UNITS
 
 MAX_CHARACTERS = 10_000
@@ -34,77 +33,23 @@ SENTENCE_ENDS = frozenset(".!?。।\n")
 # Hiragana that follow a word to say what it does in the sentence, and copulas.
 _PARTICLES = frozenset("は が を に の で と も や か へ だ です ます でした".split())
 
-_NEGATORS = frozenset(("not", "never", "no", "without", "neither", "nor", "cannot"))
-DENIED = "¬"
-"""Prefix of the key of what is denied."""
+_MONTHS = frozenset(MONTHS)
+# Abbreviations that end in a full stop, which ends no sentence then.
+_ABBREVIATIONS = {"mt": "mount", "st": "saint", "dr": "doctor", "jr": "junior", "sr": "senior"}
+_ABBREVIATIONS |= {"mr": "mister", "mrs": "missus", "prof": "professor", "gen": "general"}
+_ABBREVIATIONS |= {month[:3]: month for month in MONTHS} | {"sept": "september"}
+_CONTRACTED = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
+_NO_APOSTROPHE = frozenset(
+    f"{verb}nt" for verb in "is was are were do does did has have had could would should".split()
+)
 _ROMAN = regex.compile("(?=.)M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})")
 _ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
-_stemmer = snowballstemmer.stemmer("english")
-_stemmer_lock = threading.Lock()  # the stemmer keeps the word it works on in itself
-
-
-@lru_cache(maxsize=65_536)
-def stem(word: str) -> str:
-    """Endings carry grammar: "released" and "release", "volcanoes" and "volcano"."""
-    with _stemmer_lock:
-        return str(_stemmer.stemWord(word))
-
-
-_DENYING_PREFIXES = ("un", "in", "im", "il", "ir", "non", "dis")
-# "Not only", "no fewer than", "not until 1990", "not because of": what follows is not denied.
-_UNDENIED = frozenset(
-    map(
-        stem,
-        "only just merely simply fewer less more later earlier until till because since but "
-        "before after if to".split(),
-    )
+# What Korean appends to a word to say what it does in the sentence, and copulas.
+_JOSA = regex.compile(
+    r"(?<=\p{Hangul}{2})(?:은|는|이|가|을|를|의|에|에서|와|과|도|로|으로"
+    r"|이다|다|이고|입니다|이에요|예요|이었다|였다)$"
 )
-# Between a negator and what it denies: "has not yet been".
-_PASSED_OVER = frozenset(
-    map(
-        stem,
-        "yet ever even be been have has had do does did any longer always currently".split(),
-    )
-)
-
-
-class Role(Enum):
-    """What a token does in its text."""
-
-    CONTENT = auto()
-    EXACT = auto()
-    """Content without synonyms: a number, a formula, a numeral, the A of "vitamin A"."""
-    RUN = auto()
-    """Content in a script without spaces."""
-    FUNCTION = auto()
-    BREAK = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A word, a number or a break, in the form in which it is compared."""
-
-    role: Role
-    key: str
-    """What it is compared by: the stem of a word, the value of a number."""
-    also: tuple[str, ...] = ()
-    """Other readings: "III" is 3, "50 percent" is 1/2."""
-    unit: str = ""
-    """Of a number: what it counts, where it is said."""
-    number: bool = False
-    """Whether it is one in digits or words; Roman numerals are not."""
-    adverb: bool = False
-    """Whether it ends in -ly, as adverbs do (and July)."""
-    initial: bool = False
-    """Whether it is the first letter of a name: the H of "Arthur H. Compton"."""
-    dashed: bool = False
-    """Of a number: whether a dash joins it to the number before."""
-
-    @property
-    def has_content(self) -> bool:
-        """Whether it says something, as function words and breaks do not."""
-        return self.role in (Role.CONTENT, Role.EXACT, Role.RUN)
 
 
 @dataclass(frozen=True)
@@ -157,7 +102,7 @@ def read(text: str) -> Reading:
     written = normalize(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]
     parts = join_numbers(list(pieces(written)))
     shouts = written.upper() == written
-    tokens = tuple(_deny(_Reader(parts, shouts).tokens()))
+    tokens = tuple(deny(_Reader(parts, shouts).tokens()))
     return Reading(written.casefold(), tokens, written.casefold() != written)
 
 
@@ -187,6 +132,8 @@ class _Reader:
             elif part.kind is Kind.UNSPACED:
                 role = Role.FUNCTION if part.text in _PARTICLES else Role.RUN
                 yield Token(role, part.text)
+            elif part.text == "." and self._ends_abbreviation(at):
+                pass
             elif part.kind is Kind.BREAK:
                 yield Token(Role.BREAK, part.text)
             elif part.text == "&":
@@ -223,7 +170,17 @@ class _Reader:
     def _word(self, at: int) -> Iterator[Token]:
         text = self.parts[at].text
         word = text.casefold().replace("’", "'").replace("&", "")
-        if word.endswith("n't"):
+        if word.endswith("n't") or word in _NO_APOSTROPHE:
+            verb = word.removesuffix("t").removesuffix("'").removesuffix("n")
+            yield self._auxiliary(_CONTRACTED.get(verb, verb))
+            yield Token(Role.FUNCTION, "not")
+            return
+        before = self._at(at - 1)
+        if before is not None and (before.text.casefold(), word) in DENY_TOGETHER:
+            yield Token(Role.FUNCTION, "not")
+            return
+        if word == "cannot":
+            yield self._auxiliary("can")
             yield Token(Role.FUNCTION, "not")
             return
         if "'" in word:
@@ -236,7 +193,7 @@ class _Reader:
         if token := self._numeral(text, word):
             yield token
             return
-        if word in FUNCTION_WORDS or word in _NEGATORS:
+        if word in FUNCTION_WORDS or word in NEGATORS:
             if text.isupper() and not self.shouts and word in FUNCTION_WORDS:
                 yield Token(Role.CONTENT, word)  # an acronym: "IT"
             elif word == "no" and self._is_numero(at):
@@ -244,7 +201,18 @@ class _Reader:
             else:
                 yield Token(Role.FUNCTION, word)
             return
-        yield Token(Role.CONTENT, stem(word), _affirmed(word), adverb=word.endswith("ly"))
+        also = affirmed(word)
+        after = self._at(at + 1)
+        if (bare := _JOSA.sub("", word)) != word and not (after and after.text.startswith("아니")):
+            also = (bare,)
+        if word in _ABBREVIATIONS and text[0].isupper():
+            word, also = _ABBREVIATIONS[word], (stem(word),)
+        month = word in _MONTHS and (self._is_number(at - 1) or self._is_number(at + 1))
+        adverb = word.endswith("ly") and not month
+        yield Token(Role.CONTENT, stem(word), also, adverb=adverb, month=month)
+
+    def _auxiliary(self, verb: str) -> Token:
+        return Token(Role.FUNCTION if verb in FUNCTION_WORDS else Role.CONTENT, stem(verb))
 
     def _letter(self, at: int, text: str, word: str) -> Token:
         """A letter alone: an article, a pronoun, an initial, a numeral or a name."""
@@ -282,21 +250,24 @@ class _Reader:
             return None
         return Token(Role.EXACT if plain else Role.CONTENT, stem(word), (value,))
 
+    def _is_number(self, at: int) -> bool:
+        """Whether a number stands at a place, or after a full stop there ("Sept. 4")."""
+        part = self._at(at)
+        if part is not None and part.text == ".":
+            part = self._at(at + 1)
+        return part is not None and part.kind is Kind.NUMBER
+
+    def _ends_abbreviation(self, at: int) -> bool:
+        before = self._at(at - 1)
+        goes_on = self._at(at + 1) is not None and self.parts[at].glued
+        return goes_on and before is not None and before.text.casefold() in _ABBREVIATIONS
+
     def _is_numero(self, at: int) -> bool:
         """Whether a "no" stands for "number": "No. 5"."""
         after = self._at(at + 1)
         if after is not None and after.text == ".":
             after = self._at(at + 2)
         return after is not None and after.kind is Kind.NUMBER and after.value is not None
-
-
-def _affirmed(word: str) -> tuple[str, ...]:
-    """What a word may deny by its prefix: "unmarried" is also "not married"."""
-    return tuple(
-        DENIED + stem(word[len(prefix) :])
-        for prefix in _DENYING_PREFIXES
-        if word.startswith(prefix) and len(word) > len(prefix) + 3
-    )
 
 
 def _number(part: Piece, unit: str) -> Token:
@@ -313,31 +284,3 @@ def _roman(text: str) -> str:
     values = [_ROMAN_DIGITS[char] for char in text.upper()]
     following = [*values[1:], 0]
     return str(sum(-a if a < b else a for a, b in zip(values, following, strict=True)))
-
-
-def _deny(tokens: Iterator[Token]) -> Iterator[Token]:
-    """Marks what a negator denies: the next word with content. "Not allowed" is one token.
-
-    A negator with nothing to deny, such as the answer "no", is a word itself.
-    """
-    negator, used = "", False
-    for token in tokens:
-        if token.role is Role.FUNCTION and token.key in _NEGATORS:
-            negator, used = negator or token.key, False
-            yield token
-        elif not negator or token.key in _UNDENIED:
-            negator = ""
-            yield token
-        elif token.role is Role.BREAK or (token.key in ("and", "or") and negator == "no"):
-            if not used:
-                yield Token(Role.EXACT, negator)  # "no, never"; "yes, no or both"
-            negator = ""
-            yield token
-        elif not token.has_content or token.key in _PASSED_OVER:
-            yield token
-        else:
-            denied = tuple(DENIED + key for key in token.also)
-            yield replace(token, key=DENIED + token.key, also=denied)
-            negator, used = (negator, True) if token.adverb else ("", False)
-    if negator and not used:
-        yield Token(Role.EXACT, negator)

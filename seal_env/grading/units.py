@@ -6,6 +6,7 @@ A unit may be left out of an answer, but not changed: "5" is right for "5 km", "
 _NAMES = {
     "percent": "percent % percentage",
     "dollar": "dollar dollars $ usd buck bucks",
+    "cent": "cent cents ¢",
     "euro": "euro euros € eur",
     "pound": "pound pounds £ gbp lb lbs",
     "yen": "yen ¥ jpy",

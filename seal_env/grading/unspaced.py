@@ -16,12 +16,35 @@ _KATAKANA = regex.compile(r"[\p{Katakana}ー]")
 _NO_START = regex.compile(r"[\p{M}ะาำๅຳະາ]")
 _NO_END = regex.compile(r"[เแโใไเແໂໃໄ\u17d2\u1039]")
 # Single characters that are function words on both sides of which a word ends.
-_HAN_FUNCTION = frozenset("是在的了和与與及或於于为為从從到由被把對对叫位之")
+_HAN_FUNCTION = frozenset("是在的了和与與及於于为為从從到由被把對对叫位之")
 _HIRAGANA_FUNCTION = frozenset("はがをにのでともやへかだ")
 # Characters that Chinese and Japanese append to the name of a place or to a date.
 _SUFFIXES = frozenset("市县縣省州区區都道府国國郡町村镇鎮乡鄉島岛山河江川湖年月日")
-_DENIES_NEXT = ("不", "没", "沒", "無", "无", "非", "未", "别", "ไม่", "มิ", "ບໍ່", "មិន", "မ")
+_DENIES_NEXT = (
+    "不",
+    "不是",
+    "不在",
+    "没有",
+    "沒有",
+    "并非",
+    "並非",
+    "没",
+    "沒",
+    "無",
+    "无",
+    "非",
+    "未",
+    "别",
+    "ไม่",
+    "มิ",
+    "ບໍ່",
+    "មិន",
+    "မ",
+)
 _DENIES_BEFORE = regex.compile(r"\p{Hiragana}{0,4}?(ない|ません|なかった|なく|ず)")
+# "Or" joins a rival: 東京か大阪, 北京或上海.
+_OR_BEFORE = regex.compile(r"[\p{Han}\p{Katakana}]か$|或$")
+_OR_AFTER = regex.compile(r"か[\p{Han}\p{Katakana}]|或|还是|還是")
 
 
 def holds(text: str, word: str) -> bool:
@@ -50,6 +73,8 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     """Whether a word begins and ends at these places of a text."""
     before, after = text[start - 1 : start], text[end : end + 1]
     if text.endswith(_DENIES_NEXT, 0, start) or _DENIES_BEFORE.match(text, end):
+        return False
+    if _OR_BEFORE.search(text, max(0, start - 2), start) or _OR_AFTER.match(text, end):
         return False
     for script, function in (
         (_HAN, _HAN_FUNCTION),

@@ -18,7 +18,7 @@ _TAG = re.compile(r"</?\w{1,20}>")
 _MARKS = re.compile(r"\\(?:boxed|text|textbf|mathrm)\b|[*`#>{}\[\]$\"'“”‘’]|(?<![a-z])_|_(?![a-z])")
 _SAID = r"(yes|no|true|false|correct|incorrect|right|wrong)"
 _NAMED = re.compile(
-    r"\b(?:final[ _]?|the )?(?:answer|verdict|judge?ment|grade|result|decision|conclusion|"
+    r"\b(?:final[ _]?|the )?(?:answer|verdict|judgment|judgement|grade|result|decision|conclusion|"
     rf"is[ _]correct|is[ _]right|correct|right)\b\s*(?:is|:|=)+\s*{_SAID}\s*(?=$|[\n.,;:!)])",
     re.IGNORECASE,
 )
