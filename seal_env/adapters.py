@@ -75,12 +75,14 @@ def _default_names(model: Any) -> tuple[str, ...]:
 
 
 def _modules_named(model: Any, wanted: Sequence[str]) -> tuple[Target, ...]:
-    """The linear modules with one of some last names, those that see no text left out."""
-    head, text = model.get_output_embeddings(), model.get_decoder()
-    inside = {id(module) for module in (model if text is head else text).modules()}
+    """The linear modules with one of some last names, of the layers that read text."""
+    inside = {id(module) for module in model.base_model.modules()}
+    text = {id(module) for module in model.get_decoder().modules()}
+    if text <= inside:  # a part of the layers: others see images
+        inside = text
     found = []
     for name, module in model.named_modules():
-        if id(module) not in inside or module is head or not _is_linear(module):
+        if id(module) not in inside or not _is_linear(module):
             continue
         if ALL_LINEAR in wanted or name.rpartition(".")[2] in wanted:
             shape = module.weight.shape
@@ -98,7 +100,7 @@ def _is_linear(module: nn.Module) -> bool:
     x = torch.linspace(-1, 1, module.in_features).to(module.weight)[None]
     with torch.no_grad():
         own, plain = type(module).forward(module, x), F.linear(x, module.weight, module.bias)
-    return torch.allclose(own, plain, rtol=1e-2, atol=1e-4)
+    return isinstance(own, Tensor) and torch.allclose(own, plain, rtol=1e-2, atol=1e-4)
 
 
 class Products(Protocol):

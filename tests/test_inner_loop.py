@@ -172,6 +172,14 @@ def test_what_attention_keeps_counts_as_memory(learner, monkeypatch):
     assert found[0].pair < 0.1 * found[1 << 20].pair
 
 
+def test_scores_that_attention_keeps_in_bfloat16_count_as_memory(models):
+    learner = load_learner(models["llama"], "bfloat16", "cpu")
+    cost = budget.memory_cost(learner, find_targets(learner.model, INNER.lora), INNER.lora)
+    layers, heads, size = 2, 4, 2
+    assert cost.pair >= 2 * 0.8 * layers * heads * size
+    assert cost.of(2048) > 5 * cost.of(512)
+
+
 @pytest.mark.parametrize("pair", [0.0, 0.5, 30.0])
 def test_sequences_that_fit_are_as_long_as_memory_allows(pair):
     cost = budget.Cost(100.0, pair)

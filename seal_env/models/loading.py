@@ -72,7 +72,7 @@ def load_learner(
             else:
                 base = load_learner(model, dtype, device, None, trust_remote_code)
                 network = merge_peft(Path(adapter), base.copy_model())
-                learner = Learner(network, base.tokenizer, base.name)
+                learner = _like(base, network)
             _pool[key] = learner
         kept = _last_used[adapter is not None]
         if learner in kept:
@@ -113,7 +113,14 @@ def merged_learner(base: Learner, bank: AdapterBank) -> Learner:
     network = base.copy_model()
     with torch.no_grad():
         bank.merge_into(network)
-    return Learner(network, base.tokenizer, base.name)
+    return _like(base, network)
+
+
+def _like(base: Learner, network: PreTrainedModel) -> Learner:
+    """A learner of another network of the same architecture."""
+    learner = Learner(network, base.tokenizer, base.name)
+    learner.bits = base.bits
+    return learner
 
 
 def _stamp(model: str) -> str:
