@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import takewhile
 from threading import Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seal_env.adapters import Bank
 from seal_env.decoding import Sampling
@@ -83,8 +83,18 @@ class Asker:
     def __init__(self, learner: Learner, task: Task, chat: bool | None, tokens: int) -> None:
         self.learner, self.task, self.chat, self.tokens = learner, task, chat, tokens
         self.renderer = learner.renderer
+        self._keep()
+
+    def _keep(self) -> None:
         self.read = lru_cache(maxsize=READ)(self._read)
         """A problem as the learner reads it (`Reading`); kept, since many self-edits share one."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "read"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._keep()  # what is kept refers to its owner, and cannot be pickled
 
     def ask(
         self,

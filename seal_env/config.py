@@ -98,7 +98,8 @@ def make_task(name: str, data: str | None = None, options: Mapping[str, Any] | N
         UserError: There is no such task, or it does not take these options.
     """
     given = dict(options or {}) | ({} if data is None else {"data": data})
-    return _construct(TASKS.load(name), "task", name, given)
+    task: Task = _construct(TASKS.load(name), Task, "task", name, given)
+    return task
 
 
 def make_language(config: EnvConfig) -> EditLanguage:
@@ -109,7 +110,7 @@ def make_language(config: EnvConfig) -> EditLanguage:
     """
     kind = EDITS.load(config.edit)
     language: EditLanguage = _construct(
-        kind, "self-edit language", config.edit, config.edit_options
+        kind, EditLanguage, "self-edit language", config.edit, config.edit_options
     )
     return language
 
@@ -127,10 +128,15 @@ def takes_text(language: EditLanguage) -> bool:
     return isinstance(language.action_space(), Text) or language.default_prompt is not None
 
 
-def _construct(kind: Any, what: str, name: str, options: Mapping[str, Any]) -> Any:
+def _construct(kind: Any, base: type[Any], what: str, name: str, options: Mapping[str, Any]) -> Any:
+    if not callable(kind):
+        raise UserError(f"{what} {name!r}: is no class; name a subclass of {base.__name__}")
     try:
-        return kind(**build_options(kind, options))
+        part = kind(**build_options(kind, options))
     except UserError as error:
         raise UserError(f"{what} {name!r}: {error}") from error
     except TypeError as error:
         raise UserError(f"{what} {name!r} does not take these options: {error}") from error
+    if not isinstance(part, base):
+        raise UserError(f"{what} {name!r}: {type(part).__name__} is no subclass of {base.__name__}")
+    return part

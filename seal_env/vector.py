@@ -158,7 +158,10 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         """Which sub-environments ``options["reset_mask"]`` means."""
         if mask is None:
             return list(range(self.num_envs))
-        flags = np.asarray(mask)
+        try:
+            flags = np.asarray(mask)
+        except ValueError:  # lists of unequal length
+            flags = np.empty(0)
         if flags.dtype != bool or flags.shape != (self.num_envs,) or not flags.any():
             raise UserError(
                 f"options['reset_mask']: must be {self.num_envs} bools, at least one of them true"

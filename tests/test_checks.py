@@ -19,6 +19,7 @@ from seal_env.edits.gradient import GradientConfig
 from seal_env.edits.training_data import TrainingDataConfig
 from seal_env.edits.weights import WeightsConfig
 from seal_env.errors import UserError
+from seal_env.tasks.biographies import Biographies
 
 ANYTHING = [None, True, 5, -1, 1.5, math.nan, math.inf, "x", "", b"x", [], ["x"], {}, {"x": 1}, {1}]
 ANYTHING += [object(), type, np.array([1, 2]), np.bool_(True), 10**400, "\n" * 99, 1j, (None,)]
@@ -60,6 +61,11 @@ def test_a_value_of_any_type_is_taken_or_refused_in_one_line(kind):
         ({"task_options": 5}, "task_options"),
         ({"task_options": [("a", 1)]}, "task_options"),
         ({"task_options": {1: 2}}, "task_options"),
+        ({"task": "os:getcwd"}, "str is no subclass of Task"),
+        ({"task": "os:path"}, "no class"),
+        ({"edit": "os:getcwd"}, "str is no subclass of EditLanguage"),
+        ({"edit": "math:pi"}, "no class"),
+        ({"adapter": "a\x00"}, "adapter"),
         ({"edit_options": {"config": 5}}, "config"),
         ({"edit_options": {"config": {"nothing": 5}}}, "nothing"),
         ({"edit_options": {"config": {"max_sequences": "x"}}}, "max_sequences"),
@@ -130,7 +136,7 @@ def test_environments_are_made_again_from_their_spec_as_json(models):
     assert len(rewards) == 6 and len(set(rewards)) == 1
 
 
-class Picky:
+class Picky(Biographies):
     """Takes its options as it likes."""
 
     def __init__(self, *, size: "Unknown" = 1, lora: LoraConfig | None = None):  # noqa: F821

@@ -271,6 +271,16 @@ def test_an_agents_own_exception_keeps_its_traceback(models, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["agent"] == "mine:Broken"
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_a_reader_that_has_enough_is_no_error(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "seal_agents", *arguments]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt

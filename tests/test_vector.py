@@ -220,6 +220,7 @@ def test_actions_that_are_no_texts_are_one_line(make, models):
         {"reset_mask": [1, 0]},
         {"reset_mask": np.array([False, False])},
         {"reset_mask": np.array([True])},
+        {"reset_mask": [[True], True]},
         {"reset_mask": np.array([True, False])},
     ],
 )

@@ -141,7 +141,6 @@ def _digest(adapter: str) -> str:
             path = Path(adapter) / name
             digest.update(path.read_bytes())
         return digest.hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"adapter {adapter!r}: cannot read {path.name} ({error.strerror})"
-        ) from error
+    except (OSError, ValueError) as error:  # the latter: no file can have such a name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"adapter {adapter!r}: cannot read {path.name} ({reason})") from error
