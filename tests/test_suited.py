@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from seal_agents import cli
+from seal_agents import cli, train
 from seal_agents.build import agent_class
 from seal_agents.configs import TrainConfig
 from seal_agents.suited import RUNS, run_settings
@@ -14,7 +14,7 @@ from seal_agents.suited import RUNS, run_settings
 def chosen(monkeypatch):
     """What `seal-env train` would do with some arguments."""
     configs = []
-    monkeypatch.setattr(cli, "train", lambda config, *rest: configs.append(config))
+    monkeypatch.setattr(train, "train", lambda config, *rest: configs.append(config))
 
     def choose(arguments):
         cli.main(["train", *arguments.split()])

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -103,20 +104,20 @@ def test_texts_are_written_beside_others_adapters(learner, switching):
         assert together(jobs) == alone
 
 
-def test_a_tokenizer_reads_for_each_thread_as_that_thread_asks(llama, switching):
+def test_a_tokenizer_reads_for_each_thread_as_that_thread_asks(models, tmp_path, switching):
+    folder = shutil.copytree(models["llama"], tmp_path / "chat")
+    template = "{% for turn in messages %}<s> {{ turn['content'] }} </s>{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    chatty = load_learner(str(folder), device="cpu")
     text = "Ada </s> Cho <s> was born in Oslo. " * 5
-    jobs = [lambda: llama.encode(text), lambda: llama.encode_prompt(text, True)] * 2
-    llama.tokenizer.chat_template = "{{ messages }}"
-    try:
-        alone = [job() for job in jobs]
-        assert alone[0] != alone[1]
+    jobs = [lambda: chatty.encode(text), lambda: chatty.encode_prompt(text, True)] * 2
+    alone = [job() for job in jobs]
+    assert alone[0] != alone[1]
 
-        def often(job):
-            return lambda: [job() for _ in range(200)]
+    def often(job):
+        return lambda: [job() for _ in range(200)]
 
-        assert together([often(job) for job in jobs]) == [[a] * 200 for a in alone]
-    finally:
-        llama.tokenizer.chat_template = None
+    assert together([often(job) for job in jobs]) == [[a] * 200 for a in alone]
 
 
 def test_a_model_is_loaded_once_and_copied_as_it_is(models, monkeypatch, switching):
