@@ -70,6 +70,7 @@ def test_experts_round_alike_however_many_tokens_they_get(kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WINDOWED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_behind_the_window_is_hidden(kind, dtype):
@@ -93,6 +94,7 @@ def test_beginnings_that_are_longer_than_the_window_are_read_once(kind):
     assert shared[1] == texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["gemma2", "granite", "cohere", "nanochat", "vaultgemma"])
 def test_logits_are_capped_and_scaled_as_the_model_does_it(kind, dtype):
@@ -107,6 +109,7 @@ def test_logits_are_capped_and_scaled_as_the_model_does_it(kind, dtype):
     assert score == pytest.approx(expected, rel=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -125,6 +128,7 @@ def test_what_packed_rows_cannot_do_is_refused_with_its_reason(kind, reason, dty
     assert reason in refusal(kind, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widened", [0, agreement.WIDENED])
 @pytest.mark.parametrize("kind", ["recurrent_gemma", "falcon_h1"])
 def test_a_state_along_the_row_is_found_in_bfloat16(kind, widened, monkeypatch):

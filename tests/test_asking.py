@@ -31,6 +31,7 @@ def test_what_is_shared_is_what_all_prompts_begin_with(asker):
     assert len({tuple(a.prompt[: shared + 1]) for a in asked}) > 1
 
 
+@pytest.mark.slow
 def test_answers_are_the_same_to_the_bit_however_the_questions_are_dealt_out(learner, asker):
     bank = scrambled_bank(learner, 3)
     before = torch.get_num_threads()

@@ -39,6 +39,7 @@ def test_a_failed_job_is_told_and_the_others_are_done(tmp_path):
     assert [(tmp_path / f"{i}").exists() for i in (1, 3, 5)] == [True] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_the_one_that_started_it(tmp_path, how):
     os.mkfifo(tmp_path / "fifo")

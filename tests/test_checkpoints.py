@@ -287,6 +287,7 @@ def saved_with_vision(request, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new_names", [False, True])
 @pytest.mark.parametrize(
     "saved_with_vision", ["gemma3", "mistral3", "llava", "tied"], indirect=True
@@ -380,6 +381,7 @@ def test_a_gguf_file_is_the_model_that_was_written(gguf_file, llama):
     assert learner.end_ids == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_merged_into_a_gguf_file_can_be_saved(gguf_file, tmp_path, dtype):
     base = load_learner(str(gguf_file), dtype, "cpu")

@@ -199,6 +199,7 @@ def test_a_menu_too_large_to_be_searched_says_so():
 # The wrapper
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.filterwarnings("error")

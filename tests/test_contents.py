@@ -78,6 +78,7 @@ CHANGES = {
 NAMED = {"weights": "--model", "the tokenizer": "--model", "a policy's file": "always:always.txt"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_run_does_not_go_on_with_something_else(begun, tmp_path, change):
     before = (tmp_path / "run" / "episodes.jsonl").read_bytes()

@@ -106,6 +106,7 @@ def test_rows_are_outputs_in_gpt2_too(models):
     assert changed[:, 199].all()
 
 
+@pytest.mark.slow
 def test_each_of_many_alone_gives_the_same_bits(learner):
     before = weights_hash(learner.model)
     deltas = [random_deltas(learner, seed) if seed % 8 else None for seed in range(K)]
@@ -206,6 +207,7 @@ SETTINGS = {"task": "helpers:OneQuestion", "edit": "weights", "reward": "log_lik
 SETTINGS |= {"edit_options": {"config": WeightsConfig(max_change=1.0)}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_32_edits_in_one_vector_step_are_what_each_would_be_alone(models, architecture):
     settings = SETTINGS | {"model": models[architecture]}

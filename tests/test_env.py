@@ -293,6 +293,7 @@ def test_an_unknown_split_is_one_line(make):
         make(split="holdout").reset(seed=0)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_appends_its_end_token_changes_nothing(tmp_path):
     folder = tmp_path / "eos"
     shutil.copytree(EMBEDDED["tiny"], folder)

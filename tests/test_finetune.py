@@ -181,6 +181,7 @@ def peft_loop(learner, data, bank, place, config, order, targets=None):
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 def test_equals_a_plain_peft_loop(learner, batch_size):

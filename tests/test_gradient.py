@@ -226,6 +226,7 @@ def test_sb3_accepts_it(flatten):
     check_env(FlattenObservation(env) if flatten else env)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "settings"),
     [

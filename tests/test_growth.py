@@ -93,6 +93,7 @@ def check(read, beginning, unit, end):
 OTHERS = ("style of biographies", "style of grids", "demonstrations")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*EDITS, *OTHERS])
 def test_what_a_policy_writes(monkeypatch, name):
     monkeypatch.setattr(directives, "MOST_CHARACTERS", NO_BOUND)
@@ -124,6 +125,7 @@ OPENINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", OPENINGS)
 @pytest.mark.parametrize("name", FILES)
 def test_files(tmp_path, name, suffix):

@@ -440,6 +440,7 @@ def test_one_self_edit_much_longer_than_the_others_changes_none_of_them(loop):
     assert all(map(same, [beside[0], beside[1], beside[3]], alone))
 
 
+@pytest.mark.slow
 def test_an_empty_self_edit_among_63_full_ones(loop):
     full = [request(i) for i in range(63)]
     empty = Request(TASK.problem("train", 1), SelfEdit(()), 5)

@@ -15,6 +15,7 @@ def prompts():
     return [random_ids(n, n) for n in LENGTHS]
 
 
+@pytest.mark.slow
 def test_greedy_continuations_are_those_of_transformers(learner, prompts):
     reference = AutoModelForCausalLM.from_pretrained(learner.name, dtype=torch.float32).eval()
     found = learner.generate(prompts, Sampling(40))
@@ -55,6 +56,7 @@ def test_description_is_the_mean_state_and_the_loss(learner, prompts):
             assert loss == pytest.approx(float(output.loss), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_each_text_alone_gives_the_same_bits_under_its_adapter(learner, prompts):
     bank = scrambled_bank(learner, 4)
     owners = [3, 0, 1, 3, 2, 0, 1]
@@ -72,6 +74,7 @@ def test_each_text_alone_gives_the_same_bits_under_its_adapter(learner, prompts)
         assert learner.generate(one, Sampling(12), [owners[i]], bank) == [texts[i]]
 
 
+@pytest.mark.slow
 def test_scoring_and_continuing_at_once_is_one_after_the_other(learner, prompts):
     bank = scrambled_bank(learner, 3)
     owners = [2, 0, 1, 1, 0, 2, 0]

@@ -84,6 +84,7 @@ print(first, faults(10))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_used_again_without_page_faults():
     def faults(how):

@@ -56,6 +56,7 @@ def lines(section: str, option: str) -> list[str]:
     return setup_cfg().get(section, option).split()
 
 
+@cache
 def imported_modules(path: Path) -> set[str]:
     """The top-level names that a Python file imports, at whatever depth."""
     names = set()

@@ -99,11 +99,13 @@ def check(base, config, folder, tmp_path):
     torch.testing.assert_close(logits(base_of(tmp_path / "merged")), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LORA)
 def test_lora_of_every_kind_is_merged_as_peft_has_it(models, tmp_path, name):
     check(models["llama"], adapter(name, **LORA[name]), tmp_path / "adapter", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_adapters_of_other_types_are_merged_as_peft_has_them(models, tmp_path, name):
     check(models["llama"], OTHERS[name], tmp_path / "adapter", tmp_path)

@@ -190,6 +190,7 @@ def test_divergence_from_the_base_is_that_of_the_distributions(models, tmp_path)
     assert torch.equal(policy.evaluate_actions(obs, actions)[2], -found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", ["token", "sequence"])
 def test_the_librarys_own_ppo_trains_saves_and_loads(models, tmp_path, ratio):
     config = LanguageModelConfig(model=models["llama"], device="cpu", rank=4, ratio=ratio)
@@ -274,6 +275,7 @@ def play(agent, rounds, count=32, pay=worth, first=0):
     return history
 
 
+@pytest.mark.slow
 def test_what_is_learned_from_is_what_was_read(models, chat_model, monkeypatch):
     """Also where the prompt is too long for the model, and in a chat."""
     long = [{"context": f"Ada {'vet ' * 900} Oslo {i}", "model_state": None} for i in range(2)]
@@ -412,6 +414,7 @@ def test_the_update_stops_where_the_policy_has_moved_too_far(models):
     assert all_epochs == 8 and some_epochs < 8 and bound < free
 
 
+@pytest.mark.slow
 def test_clipping_and_small_steps_keep_the_policy_near(models):
     def distance(**settings):
         agent = make_agent(models["llama"], target_kl=None, **settings)

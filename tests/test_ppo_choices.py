@@ -75,6 +75,7 @@ def test_what_is_drawn_depends_on_the_seed_alone(models):
     assert learner.act([], []) == []
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_one_that_was_never_stopped(models, tmp_path):
     """Also where the round's self-edits were written before the stop: `act` is not called."""
     whole, texts = agent(models), []
@@ -110,6 +111,7 @@ def test_no_global_random_state_is_read_or_changed(models):
     assert not same(results[0], weights(agent(models, seed=1)))
 
 
+@pytest.mark.slow
 def test_where_several_choices_say_the_same_one_is_drawn_by_its_probability(models):
     """Of a passage that is no biography the menu writes the sentences, whatever is chosen."""
     learner = agent(models)

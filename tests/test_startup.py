@@ -33,6 +33,7 @@ def after_command(*arguments: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     ["--help", "--version", "nosuch", "train --help", "evaluate --help", "distil --help"]
@@ -43,6 +44,7 @@ def test_help_and_mistakes_do_not_wait_for_torch(command):
     assert after_command(*command.split()) == []
 
 
+@pytest.mark.slow
 def test_the_check_sees_what_is_imported():
     assert loaded_after("import torch") == ["torch"]
 

@@ -70,6 +70,7 @@ def same(one, other):
     return equal and (seen["model_state"] == seen2["model_state"]).all() and rest == rest2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_each_environment_gives_what_it_gives_alone(models, kind, language, switching):
@@ -89,6 +90,7 @@ def test_each_environment_gives_what_it_gives_alone(models, kind, language, swit
         assert all(same(a, b) for a, b in zip(found, alone, strict=True))
 
 
+@pytest.mark.slow
 def test_texts_are_written_beside_others_adapters(learner, switching):
     prompts = [random_ids(n, n) for n in (5, 9, 30)]
     bank = scrambled_bank(learner, 3)

@@ -219,6 +219,7 @@ def mean(scores):
     return sum(score.accuracy for score in scores) / len(scores)
 
 
+@pytest.mark.slow
 def test_the_model_continues_known_operations_and_no_held_out_ones(loop):
     known = [WORLD.problem("known", i) for i in range(26)]
     held_out = [WORLD.problem("test", i) for i in range(20)]

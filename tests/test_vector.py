@@ -98,6 +98,7 @@ def played(env, texts, **arguments):
 DRAWN = 174826059023654817230459812763450981237  # 127 bits, as Gymnasium draws them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seeds",
     [
@@ -246,6 +247,7 @@ def plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 2])
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_each_autoreset_mode_does_what_gymnasiums_own_does(make, models, mode, horizon):

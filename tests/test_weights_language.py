@@ -382,6 +382,7 @@ def test_any_text_is_an_error_or_within_all_bounds_and_nothing_is_written(llama)
     assert weights_hash(llama.model) == before
 
 
+@pytest.mark.slow
 def test_long_lines_take_no_time_to_speak_of(llama):
     """Linear: what takes quadratic time at this length would run into the suite's time limit."""
     made = language(llama, max_characters=1 << 21)

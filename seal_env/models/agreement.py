@@ -189,7 +189,9 @@ def _compare(learner: Learner, texts: list[list[int]], own: Own) -> bool:
     precision = learner.model.dtype
     alone = [_logits(learner, [text])[0] for text in texts]
     if any(_differ(*pair, precision) for pair in zip(alone, own.logits, strict=True)):
-        raise UserError("packed rows give it other scores: its positions or its attention are of another kind")
+        raise UserError(
+            "packed rows give it other scores: its positions or its attention are of another kind"
+        )
     beside = _logits(learner, texts[::-1])[::-1]
     if any(_differ(*pair, precision) for pair in zip(beside, own.logits, strict=True)):
         raise UserError("a text changes the next one in a row: a state or positions run along it")
