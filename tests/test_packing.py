@@ -159,6 +159,40 @@ def test_both_ways_to_attend_give_the_same_gradients(length, scale, monkeypatch)
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("window", [1, 5, 40, 1000])
+@pytest.mark.parametrize(
+    ("length", "dtype"), [(48, torch.float32), (96, torch.float32), (96, torch.bfloat16)]
+)
+def test_what_is_behind_a_window_gets_and_gives_nothing(length, dtype, window):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(3, n, length, 8, generator=generator).to(dtype) for n in (6, 2, 2))
+    outer = torch.randn(3, 6, length, 8, generator=generator).to(dtype)
+    out, back = attend_and_learn(q, k, v, Scoring(window=window))
+    learned = back.run(outer, back.kept)
+    wide = [x.double().requires_grad_() for x in (q, k, v)]
+    keys, values = (x.repeat_interleave(3, dim=1) for x in wide[1:])
+    scores = wide[0] @ keys.transpose(2, 3) / 8**0.5
+    for query in range(length):
+        scores[:, :, query, query + 1 :] = -torch.inf
+        scores[:, :, query, : max(0, query - window + 1)] = -torch.inf
+    expected = scores.softmax(-1) @ values
+    grads = torch.autograd.grad(expected, wide, outer.double())
+    tolerance = (
+        {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.1}
+    )
+    for found, right in zip((out, *learned), (expected, *grads), strict=True):
+        torch.testing.assert_close(found.double(), right, **tolerance)
+    for i in range(3):  # and each text alone gets the same bits
+        one = slice(i, i + 1)
+        alone, alone_back = attend_and_learn(q[one], k[one], v[one], Scoring(window=window))
+        assert torch.equal(alone, out[one])
+        grads = alone_back.run(outer[one], alone_back.kept)
+        assert all(torch.equal(a, b[one]) for a, b in zip(grads, learned, strict=True))
+    assert torch.equal(attend(q, k, v, Scoring(window=window), causal=True), out)
+    last = attend(q[:, :, 16:], k, v, Scoring(window=window), causal=True)
+    torch.testing.assert_close(last, out[:, :, 16:])
+
+
 def test_documents_of_all_lengths_are_learned_in_mixed_precision(models):
     documents = [(ids, ids) for ids in (random_ids(n, n) for n in (12, 60, 100))]
     grads = []
