@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from dataclasses import replace
 from functools import partial
@@ -99,6 +100,17 @@ def test_all_arrangements_of_a_file_hold_the_same_tasks(tmp_path):
     assert everything(FewShot(comma)) == whole
 
 
+def test_what_is_no_file_in_a_folder_of_tasks_is_named(tmp_path):
+    write(tmp_path, arc_task(0), "a.json")
+    (tmp_path / "b.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"b\.json: is a symbolic link that leads nowhere"):
+        FewShot(str(tmp_path))
+    (tmp_path / "b.json").unlink()
+    os.mkfifo(tmp_path / "b.json")
+    with pytest.raises(UserError, match=r"b\.json: is neither a file nor a folder"):
+        FewShot(str(tmp_path))
+
+
 def test_a_folder_of_tasks_as_in_arcs_repository(tmp_path):
     folder = tmp_path / "training"
     folder.mkdir()
@@ -109,6 +121,8 @@ def test_a_folder_of_tasks_as_in_arcs_repository(tmp_path):
         write(folder, arc_task(ord(name)), f"{name}.json")
     (folder / "README.md").write_text("No task.")
     (folder / "more").mkdir()
+    (folder / "more.json").mkdir()
+    (folder / "._a.json").write_bytes(b"\0\5")
     task = FewShot(str(folder))
     assert [t.id for t in everything(task)] == ["a", "b", "c"]
     assert everything(task)[1] == everything(FewShot(str(folder / "b.json")))[0]

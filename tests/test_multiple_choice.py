@@ -208,6 +208,9 @@ GOLDS = {
     "a blood group": ("q.csv", "Which has no antigen?,O,B,A,AB,A\n", "O"),
     "tabs": ("q.tsv", f"{ELEMENT}\tC\tN\tO\tF\tC\n", "O"),
     "semicolons": ("q.csv", f"{ELEMENT};C;N;O;F;C\n", "O"),
+    "semicolons, a comma in the question": ("q.csv", f"Say, {ELEMENT};C;N;O;F;C\n", "O"),
+    "semicolons, a quoted comma": ("q.csv", f'"{ELEMENT}, say";C;N;O;F;C\n', "O"),
+    "commas, quoted semicolons": ("q.csv", f'"{ELEMENT}; say; or",C,N,O,F,C\n', "O"),
     "a position where choices are numbers": (
         "q.csv",
         f"question,A,B,C,D,answer\n{HEN},3,2,1,0,1\n",

@@ -55,7 +55,12 @@ def _sources(data: str) -> tuple[Source, ...]:
         path = find_path(data, "JSON")
         if path.is_file():
             return (_with_solutions(path),)
-        pairs = [_with_solutions(file) for file in sorted(path.glob("*.json"))]
+        files = [file for file in sorted(path.glob("*.json")) if not file.is_dir()]
+        pairs = [
+            _with_solutions(find_path(str(file), "JSON"))
+            for file in files
+            if not file.name.startswith(".")  # what systems leave beside files
+        ]
         solutions = {pair[1] for pair in pairs}
         found = tuple(pair for pair in pairs if pair[0] not in solutions)
         if not found:

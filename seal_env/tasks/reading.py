@@ -21,6 +21,8 @@ from seal_env.errors import UserError, printable
 
 LONGEST_NUMBER = 400
 """Characters of a number; a larger one is no float, and reading it takes time."""
+LONGEST_FIRST_ROW = 100_000
+"""Characters of a CSV file by which its delimiter is told; fields of 131,072 are read."""
 COMPRESSED = ".gz"
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
@@ -137,7 +139,8 @@ _DECODER = json.JSONDecoder(
 def csv_rows(data: object, text: str, kind: str) -> list[tuple[str, tuple[str, ...]]]:
     """The rows of a CSV or TSV file with the line that each ends in; blank ones are left out.
 
-    The delimiter of a CSV file is the first of comma, semicolon and tab that its first line has.
+    The delimiter of a CSV file is the one of comma, semicolon and tab that parts its first row in
+    most fields; of several the first.
 
     Args:
         data: What the file is called in a complaint.
@@ -147,8 +150,8 @@ def csv_rows(data: object, text: str, kind: str) -> list[tuple[str, tuple[str, .
     Raises:
         UserError: Names the line.
     """
-    first = text.lstrip().split("\n", 1)[0]
-    delimiter = next((d for d in _DELIMITERS[kind] if d in first), _DELIMITERS[kind][0])
+    first = text.lstrip()[:LONGEST_FIRST_ROW].splitlines()[:1]
+    delimiter = max(_DELIMITERS[kind], key=lambda d: len(next(csv.reader(first, delimiter=d), ())))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         filled = (tuple(row) for row in reader if any(map(str.strip, row)))
