@@ -27,6 +27,7 @@ class ChatTemplate:
         self.source = str(getattr(tokenizer, "chat_template", None) or "")
         """The template itself; empty if there is none."""
         self._around: tuple[str, str] | None = None
+        self._in_parts = False  # whether it takes a turn as a list of parts, as some with images do
 
     def user_turn(self, said: str) -> tuple[str, str, str]:
         """What stands before a user's turn, the turn as it is put, and what stands behind it.
@@ -37,11 +38,9 @@ class ChatTemplate:
             said: What the user says, without white space around it.
 
         Raises:
-            UserError: The template fails.
+            UserError: The template fails, or leaves out what is said.
         """
-        if self._around is None:
-            self._around = around([self._apply(probe) for probe in _PROBES])
-        before, behind = self._around
+        before, behind = self._around_user()
         whole = self._apply(said)
         if whole.startswith(before) and whole[len(before) :].endswith(behind):
             said = whole[len(before) : len(whole) - len(behind)]
@@ -51,16 +50,35 @@ class ChatTemplate:
         """What stands behind what the model says.
 
         Raises:
-            UserError: The template fails.
+            UserError: The template fails, or leaves out what is said.
         """
+        self._around_user()  # finds out how the template takes a text
         return around([self._apply(_PROBES[0], probe) for probe in _PROBES])[1]
+
+    def _around_user(self) -> tuple[str, str]:
+        """What stands before a user's turn, and behind it.
+
+        Raises:
+            UserError: The template fails, or leaves out what is said.
+        """
+        if self._around is None:
+            for self._in_parts in (False, True):
+                first, second = (self._apply(probe) for probe in _PROBES)
+                if first != second:
+                    self._around = around((first, second))
+                    break
+            else:
+                raise UserError(
+                    "the model's chat template leaves out what the user says; use plain prompts "
+                    "instead"
+                )
+        return self._around
 
     def _apply(self, said: str, answer: str | None = None) -> str:
         """The text of a user's turn, and of the model's if it is given."""
         # No system turn: some templates (Gemma's) refuse one.
-        messages = [{"role": "user", "content": said}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
+        turns = [("user", said)] if answer is None else [("user", said), ("assistant", answer)]
+        messages = [{"role": role, "content": self._content(text)} for role, text in turns]
         try:
             # Models that think aloud are asked not to: a self-edit or a short answer is wanted.
             # Templates that know no such switch ignore it.
@@ -76,6 +94,10 @@ class ChatTemplate:
                 f"the model's chat template failed ({reason}); use plain prompts instead"
             ) from error
         return str(rendered)
+
+    def _content(self, text: str) -> str | list[dict[str, str]]:
+        """A turn's text as the template takes it: that of a model of text and images, in parts."""
+        return [{"type": "text", "text": text}] if self._in_parts else text
 
 
 def around(texts: Sequence[str]) -> tuple[str, str]:

@@ -81,10 +81,11 @@ class _Layer:
 
     def __init__(self, module: Any, name: str) -> None:
         attention = module.self_attn
-        # Qwen2's layers say whether they have a window; Mistral's all have the config's.
+        # Qwen2's layers say whether they have a window, and Mistral's all have the config's. Llama
+        # knows none, whatever a config that was once Mistral's still says.
         window = getattr(attention, "sliding_window", None)
-        if not hasattr(attention, "sliding_window"):
-            window = getattr(attention.config, "sliding_window", None)
+        if attention.config.model_type == "mistral":
+            window = attention.config.sliding_window
         self.scoring = Scoring(float(attention.scaling), window)
         self.width = int(attention.head_dim)
         q, k = (int(x.weight.shape[0]) for x in (attention.q_proj, attention.k_proj))

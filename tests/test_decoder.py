@@ -1,9 +1,12 @@
 """The decoder layer that is written out: the numbers and gradients of transformers' own."""
 
+import json
+
 import pytest
 import torch
 from helpers import LORA, dataset, new_bank, random_ids, save_model, scrambled_bank
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from seal_env.adapters import AdapterBank, LoraConfig, find_targets
 from seal_env.decoder import is_supported
@@ -75,6 +78,26 @@ def test_gradients_are_those_of_transformers(both, lora):
         grads.append(bank.grads)
     assert grads[0].abs().max() > 0.1
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-4 * grads[1].abs().max())
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_window"), [("llama", False), ("mistral", True), ("qwen2", False)]
+)
+def test_a_window_counts_where_the_architecture_has_one(kind, has_window, tmp_path):
+    """Configs keep what they no longer mean: Llama's after Mistral's, Qwen2's switched off."""
+    model = save_model("qwen2" if kind == "qwen2" else "llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": kind, "sliding_window": 40, "use_sliding_window": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    learner = load_learner(model, device="cpu")
+    text = random_ids(90, 0)
+    layout = Layout([text], [0], learner.device)
+    own = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    with torch.no_grad():
+        found = learner.head(learner.hidden(layout.row, FullPass(layout), None))[: len(text)]
+        torch.testing.assert_close(found, own(torch.tensor([text])).logits[0], rtol=0, atol=1e-4)
+    assert learner.decoder is not None
+    assert any(layer.scoring.window for layer in learner.decoder.layers) == has_window
 
 
 def test_adapters_in_the_last_layer_alone_learn(both):

@@ -97,7 +97,7 @@ def test_a_turn_is_tokenized_as_transformers_does_it(template):
         ("<|im_start|>{{ messages[0].content | upper }}<|im_end|>=", "<|im_start|>HI<|im_end|>="),
         ("{% for m in messages %}{{ m.content }}!{{ m.content }}{% endfor %}", "hi!hi"),
         ("{{ messages[0].content | replace('i', '') }}:", "h:"),
-        ("{% if messages[0].content | length > 1 %}long{% endif %}x", "hi"),  # ill-behaved
+        ("{{ messages[0].content | length }}:{{ messages[0].content }}", "hi"),  # ill-behaved
     ],
 )
 def test_a_template_that_rewrites_what_is_said_is_used_all_the_same(template, expected):
@@ -109,6 +109,24 @@ def test_an_instruct_model_is_asked_without_the_cue():
     text = shown(chat(), chat().edit_prompt("rewrite", "One.\n\nTwo.").ids)
     assert text.startswith("<|im_start|>user\nLet's read")
     assert text.endswith("Passage:\nOne.\n\nTwo.<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_template_of_parts_gets_what_is_said_in_parts():
+    """Models of text and images have such; given a text they write none of it."""
+    parts = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
+        "{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    turn = chat(parts)
+    assert turn.prompt((QUESTION,)).ids == chat().prompt((QUESTION,)).ids
+    assert turn.turn_end_ids == chat().turn_end_ids != turn.end_ids
+
+
+@pytest.mark.parametrize("template", ["<|im_start|>user<|im_end|>", "{# nothing #}"])
+def test_a_template_that_leaves_out_what_is_said_is_refused(template):
+    with pytest.raises(UserError, match="leaves out what the user says"):
+        chat(template).prompt((QUESTION,))
 
 
 def test_a_template_that_fails_is_one_line():
