@@ -136,8 +136,8 @@ def _plain(box: str) -> str:
             parts.append([])
         elif text:
             parts[-1].append(text)
-    said = parts[0 if box.startswith("╭") else 1 : 2]
-    text = " ".join(line for part in said for line in part).rstrip(".")
+    first = 0 if box.startswith("╭") else 1
+    text = " ".join(line for part in parts[first : first + 1] for line in part).rstrip(".")
     for pattern, plain in _PLAINER:
         text = re.sub(pattern, plain, text)
     return text or "the options cannot be read"

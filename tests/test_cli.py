@@ -281,6 +281,14 @@ def test_a_reader_that_has_enough_is_no_error(arguments):
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_value_that_cannot_be_read_is_quoted_in_every_encoding(encoding):
+    command = [sys.executable, "-m", "seal_agents", "train", "--rounds", "x"]
+    given = os.environ | {"PYTHONIOENCODING": encoding}
+    ended = subprocess.run(command, capture_output=True, env=given, text=True, check=False)
+    assert ended.stderr.startswith("seal-env: --rounds must be an integer, not 'x'; ")
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
