@@ -16,6 +16,13 @@ from seal_env.seeding import check_seed, inner_seed
 from seal_env.spaces import LONGEST_TEXT, AnyText
 
 
+class UnknownSettingError(UserError, TypeError):
+    """A setting that there is not.
+
+    To Python it is a `TypeError`, by which TorchRL finds out that it has to skip frames itself.
+    """
+
+
 def make_config(settings: dict[str, Any]) -> EnvConfig:
     """An `EnvConfig` from keyword arguments.
 
@@ -25,7 +32,11 @@ def make_config(settings: dict[str, Any]) -> EnvConfig:
     unknown = set(settings) - set(EnvConfig.__dataclass_fields__)
     if unknown:
         known = ", ".join(EnvConfig.__dataclass_fields__)
-        raise UserError(f"SelfEdit-v0 has no setting {sorted(unknown)[0]!r}; it has: {known}")
+        name = min(unknown)
+        raise UnknownSettingError(
+            f"SelfEdit-v0 has no setting {name!r} (unexpected keyword argument {name!r}); "
+            f"it has: {known}"
+        )
     return EnvConfig(**settings)
 
 

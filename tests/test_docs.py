@@ -132,6 +132,11 @@ def test_pages_that_code_mentions_are_there():
     assert dead == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_nothing_is_left_to_be_filled_in(page):
+    assert re.findall(r"@@.*|\bTODO\b.*|\bTBD\b.*|\bXXX\b.*", page.read_text("utf-8")) == []
+
+
 def test_every_page_is_listed():
     index = (DOCS / "index.md").read_text("utf-8")
     listed = set(links(DOCS / "index.md"))

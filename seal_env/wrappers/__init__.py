@@ -2,5 +2,15 @@
 
 from seal_env.wrappers.choices import ChoiceActions, ChoiceView
 from seal_env.wrappers.menus import MENUS, Choice, Menu
+from seal_env.wrappers.scalar_info import ScalarInfo
+from seal_env.wrappers.vector_choices import VectorChoiceActions
 
-__all__ = ["MENUS", "Choice", "ChoiceActions", "ChoiceView", "Menu"]
+__all__ = [
+    "MENUS",
+    "Choice",
+    "ChoiceActions",
+    "ChoiceView",
+    "Menu",
+    "ScalarInfo",
+    "VectorChoiceActions",
+]

@@ -55,9 +55,7 @@ class ShortFirst(gym.Wrapper[dict[str, Any], str, dict[str, Any], str], RecordCo
         return observation, reward, terminated, truncated, info | {"text": text}
 
 
-class VectorShortFirst(
-    VectorWrapper[dict[str, Any], Sequence[str], dict[str, Any], Sequence[str], np.ndarray]
-):
+class VectorShortFirst(VectorWrapper):
     """`ShortFirst` for `SelfEditVectorEnv`.
 
     ``infos["text"]`` has what was carried out, also of episodes that ended.

@@ -1,0 +1,45 @@
+"""`ScalarInfo`: an info of the same numbers at every step, for buffers of fixed shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.utils import RecordConstructorArgs
+
+
+class ScalarInfo(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Leaves of an info what is a number; texts and lists are dropped.
+
+    Buffers that lay an array out for each entry of an info, such as Tianshou's, cannot hold
+    ``answers`` or ``sequences``, whose lengths differ from step to step. ``terms`` becomes one
+    number for each term, named ``terms/NAME``. After `reset` nothing is left.
+
+    Args:
+        env: `SelfEdit-v0`, itself perhaps wrapped.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode; see `SelfEditEnv`."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, scalars(info)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Carries out an action; see `SelfEditEnv`."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, scalars(info)
+
+
+def scalars(info: dict[str, Any]) -> dict[str, float]:
+    """The numbers of an info, by name."""
+    flat = dict(info)
+    for name, value in info.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}/{inner}": number for inner, number in value.items()}
+    return {name: value for name, value in flat.items() if isinstance(value, bool | int | float)}
