@@ -22,9 +22,13 @@ def main() -> None:
         sys.exit(
             f"seal-env: the command line needs {', '.join(missing)}: pip install 'seal-env[agents]'"
         )
-    from seal_agents.cli import main as run
+    try:
+        from seal_agents.cli import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while it was still being imported
+        print("seal-env: stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ class Agent(ABC):
 
     Options: ClassVar[type[AgentOptions]] = AgentOptions
     """The class of its settings; the command line is made from it."""
+    takes: ClassVar[str] = ""
+    """What may stand behind a colon in a built-in agent's name, such as FILE; "" for nothing."""
 
     def __init__(self, context: AgentContext) -> None:
         if not isinstance(context.options, self.Options):

@@ -42,6 +42,7 @@ class BestOfN(Prompted):
     """Writes the best of N self-edits, as judged by training questions."""
 
     Options = BestOfNOptions
+    takes = "N"
 
     def __init__(self, context: AgentContext) -> None:
         options = context.options

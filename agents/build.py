@@ -26,13 +26,22 @@ class Built:
     """The adapter of the learner that followed it in training; None if none did."""
 
 
+def parted(name: str) -> tuple[str, str]:
+    """An agent's name without and with what stands behind its colon, as in ``edits:gpt4_1``.
+
+    The colon of a user's own ``package.module:Name`` is part of the name.
+    """
+    head, _, argument = name.partition(":")
+    return (head, argument) if head in AGENTS else (name, "")
+
+
 def agent_class(name: str) -> type[Agent]:
     """The class behind an agent's name.
 
     Raises:
         UserError: There is none, or it is no agent.
     """
-    kind = AGENTS.load(name)
+    kind = AGENTS.load(parted(name)[0])
     if not (isinstance(kind, type) and issubclass(kind, Agent)):
         raise UserError(f"agent {name!r} is not a subclass of seal_agents.Agent")
     return kind
@@ -51,13 +60,12 @@ def build(name: str, env: EnvConfig, seed: int, progress: Progress, options: Age
     Raises:
         UserError: There is no such agent, or it cannot be used here.
     """
-    head, _, argument = name.partition(":")
-    if head in AGENTS:
+    if parted(name)[0] in AGENTS:
         shared = {}
-        if agent_class(head).Options is PolicyOptions and isinstance(options, PolicyOptions):
+        if agent_class(name).Options is PolicyOptions and isinstance(options, PolicyOptions):
             shared = {f.name: getattr(options, f.name) for f in fields(PolicyOptions)}
-        return Built(make(head, argument, env, seed, progress, shared))
-    if Path(name).is_dir():
+        return Built(make(name, env, seed, progress, shared))
+    if name and Path(name).is_dir():
         return _trained(Path(name), env, seed, progress)
     if ":" not in name:
         known = ", ".join(sorted(AGENTS))
@@ -65,7 +73,7 @@ def build(name: str, env: EnvConfig, seed: int, progress: Progress, options: Age
             f"policy {name!r}: neither a folder of a trained run nor an agent; known: {known}; or "
             f"give your own as 'package.module:Name'"
         )
-    return Built(make(name, "", env, seed, progress))
+    return Built(make(name, env, seed, progress))
 
 
 def _trained(folder: Path, env: EnvConfig, seed: int, progress: Progress) -> Built:
@@ -81,7 +89,7 @@ def _trained(folder: Path, env: EnvConfig, seed: int, progress: Progress) -> Bui
         raise UserError(
             f"policy {str(folder)!r}: was trained on --model {model}, and this is {env.model}"
         )
-    agent = make(config["agent"], "", env, seed, progress, config["options"])
+    agent = make(config["agent"], env, seed, progress, config["options"])
     checkpoint = run.checkpoint(run.rounds_done())
     load(agent, checkpoint)
     followed = config["learner"] == "follow" and (checkpoint / ADAPTER).is_dir()
@@ -90,14 +98,15 @@ def _trained(folder: Path, env: EnvConfig, seed: int, progress: Progress) -> Bui
 
 def make(
     name: str,
-    argument: str,
     env: EnvConfig,
     seed: int,
     progress: Progress,
     options: Mapping[str, Any] | None = None,
 ) -> Agent:
     """Constructs an agent; its options are given as `asdict` has them."""
-    kind = agent_class(name)
+    kind, (head, argument) = agent_class(name), parted(name)
+    if argument and not kind.takes:
+        raise UserError(f"agent {name!r}: {head} takes nothing behind a colon; leave it out")
     chosen = restored(kind.Options, options or {})
     return kind(AgentContext(env, seed, argument, chosen, progress))
 

@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A user's own agent or task lies in the folder where the command is given.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    go_on = "" if argv[:1] == ["report"] else "; go on with --resume"
     try:
         try:
             _run(argv)
@@ -123,13 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"seal-env: {where}{error.strerror}; go on with --resume", file=sys.stderr)
+        print(f"seal-env: {where}{error.strerror}{go_on}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("seal-env: stopped; go on with --resume", file=sys.stderr)
+        print(f"seal-env: stopped{go_on}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -17,6 +17,8 @@ from seal_env.errors import UserError
 
 HELD_OUT = ("test", "all")
 """Splits that hold problems of the final comparison, so that nothing is trained on them."""
+MOST = 1_000_000
+"""Rounds, problems, samples and the like: more would fill the memory before the run begins."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class TrainConfig:
     """The run's folder; runs/TASK-AGENT-seedN if left out."""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "rounds", "problems", "samples", "test_problems", "parallel")
-        _at_least(0, self, "reset_to_best", "checks")
+        _within(1, self, "rounds", "problems", "samples", "test_problems", "parallel")
+        _within(0, self, "reset_to_best", "checks")
         _check_seed(self.seed)
         if self.env.horizon != 1:
             raise UserError(f"--horizon {self.env.horizon}: train handles episodes of 1 problem")
@@ -114,7 +116,7 @@ class EvaluateConfig:
     """The run's folder; runs/evaluate-TASK if left out."""
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "problems", "samples", "parallel")
+        _within(1, self, "problems", "samples", "parallel")
         _check_seed(self.seed)
         if self.policies == ():
             raise UserError("--policies: name at least one")
@@ -146,18 +148,18 @@ class DistilConfig:
     """The new run's folder; RUN-distilled if left out."""
 
     def __post_init__(self) -> None:
-        for name in ("keep", "test_problems", "parallel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.last_rounds < 0 or not 0 <= self.seed < 1 << 63:
-            raise UserError("--last-rounds and --seed must not be negative")
+        _within(1, self, "keep", "test_problems", "parallel")
+        _within(0, self, "last_rounds")
+        _check_seed(self.seed)
 
 
-def _at_least(least: int, config: TrainConfig | EvaluateConfig, *names: str) -> None:
+def _within(least: int, config: TrainConfig | EvaluateConfig | DistilConfig, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < least:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} {getattr(config, name)}: must be at least {least}")
+        value, flag = getattr(config, name), name.replace("_", "-")
+        if value < least:
+            raise UserError(f"--{flag} {value}: must be at least {least}")
+        if value > MOST:
+            raise UserError(f"--{flag} {value}: must be at most {MOST}")
 
 
 def _check_seed(seed: int) -> None:

@@ -53,8 +53,15 @@ def contents(
 
 
 def training_problems(task: Task, config: TrainConfig) -> Iterable[Problem]:
-    """The problems of all rounds, in their order."""
-    for round_ in range(1, config.rounds + 1):
+    """The problems of all rounds, in their order.
+
+    Of an endless split those of the first round: its problems are made by code, not read.
+    """
+    size = task.size(config.env.split)
+    if size is not None and size <= config.rounds * config.problems:
+        yield from (task.problem(config.env.split, i) for i in range(size))
+        return
+    for round_ in range(1, 1 + (1 if size is None else config.rounds)):
         yield from round_problems(task, config, round_)
 
 

@@ -60,7 +60,7 @@ def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console
         console.print(f"distilling {len(kept)} self-edits of {config.run} into {out}", markup=False)
         read = _read(kept, taught, task, config)
         numbers = _learn(run, student, kept, read, config)
-        nothing = make("none", "", env, config.seed, bars.stage)
+        nothing = make("none", env, config.seed, bars.stage)
         writers = {"none": nothing, CHANCE: chance, TEACHER: teacher, STUDENT: student}
         records = _compare(run, writers, test, env, config, bars)
         summary = summarise(records, config.seed, run.seconds)
@@ -93,7 +93,7 @@ def _described(config: DistilConfig, taught: TrainConfig) -> dict[str, Any]:
 
 
 def _student(config: DistilConfig, env: EnvConfig, bars: Bars) -> PPOChoices:
-    agent = make("ppo-choices", "", env, config.seed, bars.stage, asdict(config.options))
+    agent = make("ppo-choices", env, config.seed, bars.stage, asdict(config.options))
     assert isinstance(agent, PPOChoices)
     return agent
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seal_agents.base import Agent, AgentContext, Observation
 from seal_env.config import make_task
-from seal_env.errors import UserError
+from seal_env.errors import UserError, reason
 
 
 class Nothing(Agent):
@@ -30,6 +30,8 @@ class Passage(Agent):
 class Always(Agent):
     """`always:FILE`: the same self-edit for every problem, the text of a file."""
 
+    takes = "FILE"
+
     def __init__(self, context: AgentContext) -> None:
         super().__init__(context)
         if not context.argument:
@@ -38,7 +40,7 @@ class Always(Agent):
             self._text = Path(context.argument).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             name = f"always:{context.argument}"
-            raise UserError(f"policy {name!r}: cannot read the file ({error})") from error
+            raise UserError(f"policy {name!r}: cannot read the file ({reason(error)})") from error
 
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
         """The text, for every observation."""
@@ -51,6 +53,8 @@ class Edits(Agent):
     `edits:FILE.jsonl` reads them from a file instead, one object a line with the fields
     ``context`` (with or without a line above it that has the title) and ``text``.
     """
+
+    takes = "NAME"
 
     def __init__(self, context: AgentContext) -> None:
         super().__init__(context)
@@ -103,7 +107,7 @@ def _from_file(path: Path) -> dict[str, str]:
         # Not splitlines: a text in JSON may hold other line breaks than the file's own.
         lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"policy 'edits:{path}': cannot read the file ({error})") from error
+        raise UserError(f"policy 'edits:{path}': cannot read the file ({reason(error)})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -136,8 +136,8 @@ def _plain(box: str) -> str:
             parts.append([])
         elif text:
             parts[-1].append(text)
-    first = 0 if box.startswith("╭") else 1
-    text = " ".join(line for part in parts[first : first + 1] for line in part).rstrip(".")
+    said = parts[0 if box.startswith("╭") or len(parts) == 1 else 1]
+    text = " ".join(said).rstrip(".")
     for pattern, plain in _PLAINER:
         text = re.sub(pattern, plain, text)
     return text or "the options cannot be read"
@@ -151,6 +151,8 @@ _PLAINER = (
         r"\1 must be \2, not \3",
     ),
     (r"Error parsing ", ""),
+    # Where a dataclass that tyro makes refuses its fields, by its place among the settings.
+    (r"^config\.(?:env\.)?([\w.]+): ", r"--\1: "),
     (r"Missing value for argument '(\S+)'\. Expected \d+ values", r"\1 needs a value"),
     (
         r"invalid choice (.*) for argument '(\S+)'\. Expected one of \((.*?),?\)",

@@ -20,6 +20,7 @@ class Prompted(Agent):
     """Writes self-edits without learning (SEAL's "base model" rows)."""
 
     Options = PolicyOptions
+    takes = "PROMPT"
     trainable = False
 
     def __init__(self, context: AgentContext) -> None:

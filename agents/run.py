@@ -33,7 +33,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from seal_env.errors import UserError
+from seal_env.errors import UserError, reason
 
 try:
     import fcntl
@@ -93,15 +93,15 @@ class RunFolder:
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path}: is a file; give a folder")
+        if resume and overwrite:
+            raise UserError("--resume and --overwrite: give one of them")
         known = cls(path)._is_run()
         try:
             others = [] if known or not path.is_dir() else [p.name for p in path.iterdir()]
         except OSError as error:
-            raise UserError(f"--out {path}: cannot be read ({error.strerror})") from error
+            raise UserError(f"--out {path}: cannot be read ({reason(error)})") from error
         if _CLEARED not in others and any(name not in _BEGUN for name in others):
             raise UserError(f"--out {path}: is not empty and holds no run; give another folder")
-        if known and resume and overwrite:
-            raise UserError("--resume and --overwrite: give one of them")
         if known and not resume and not overwrite:
             raise UserError(
                 f"--out {path}: already holds a run; give --resume to go on with it, or "
@@ -333,10 +333,9 @@ def _writing(place: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{place}: cannot be written ({reason}); make room or give another folder, and go on "
-            f"with --resume"
+            f"{place}: cannot be written ({reason(error)}); make room or give another folder, and "
+            f"go on with --resume"
         ) from error
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from seal_env.checks import checked
 from seal_env.errors import UserError
 
 
@@ -48,7 +49,8 @@ def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
 def _arguments(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     is_plain_class = isinstance(kind, type) and not is_dataclass(kind)
     hints = get_type_hints(kind.__init__ if is_plain_class else kind)
-    return {name: _value(hints.get(name, Any), value) for name, value in given.items()}
+    read = {name: _value(hints.get(name, Any), value) for name, value in given.items()}
+    return {name: checked(hints.get(name, Any), value, name) for name, value in read.items()}
 
 
 def _value(hint: Any, given: Any) -> Any:

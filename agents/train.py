@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -46,8 +48,7 @@ FIXED = " (base learner)"
 def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
     """Runs `seal-env train`; returns the summary."""
     started = time.monotonic()
-    name = config.agent.rpartition(":")[2]
-    out = config.out or Path("runs") / f"{config.env.task}-{name}-seed{config.seed}"
+    out = config.out or Path("runs") / f"{_slug(config.env.task, config.agent)}-seed{config.seed}"
     RunFolder.check(out, resume, overwrite)
     # Whatever can be wrong with the settings comes out here, before the folder is touched.
     config = replace(config, env=_resolved(config.env))
@@ -55,7 +56,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     test = _problems(task, "test", config.test_problems)
     round_problems(task, config, 1)
     bars = Bars(console)
-    agent = make(config.agent, "", config.env, config.seed, bars.stage, asdict(config.options))
+    agent = make(config.agent, config.env, config.seed, bars.stage, asdict(config.options))
     env = replace(config.env, split="test")
     names = _usual(env, test[0]) if config.references is None else config.references
     policies = _policies(names, env, config, bars)
@@ -99,7 +100,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Runs `seal-env evaluate`; returns the summary."""
     started = time.monotonic()
-    out = config.out or Path("runs") / f"evaluate-{config.env.task}"
+    out = config.out or Path("runs") / f"evaluate-{_slug(config.env.task)}"
     RunFolder.check(out, resume, overwrite)
     task = make_task(config.env.task, config.env.data, config.env.task_options)
     endless = task.size("train") is None
@@ -161,8 +162,10 @@ def _policies(
     One whose learner followed it in training stands there twice, with that learner and with the
     base, unless another learner was asked for.
     """
-    policies = {}
+    policies: dict[str, tuple[Agent, EnvConfig]] = {}
     for name in names:
+        if name in policies:
+            raise UserError(f"policy {name!r}: is named twice; name each once")
         built = build(name, env, config.seed, bars.stage, config.options)
         if built.follows is None or env.adapter is not None:
             policies[name] = (built.agent, env)
@@ -170,6 +173,12 @@ def _policies(
             policies[name] = (built.agent, replace(env, adapter=built.follows))
             policies[name + FIXED] = (built.agent, env)
     return policies
+
+
+def _slug(*names: str) -> str:
+    """Names of parts, or the last parts of a user's own, as the name of a folder."""
+    short = [name.rpartition(":")[2] if "." in name.partition(":")[0] else name for name in names]
+    return "-".join(re.sub(r"[^\w.-]+", "-", name).strip("-.") or "own" for name in short)
 
 
 def _tell(notes: Iterable[str], console: Console) -> None:
@@ -221,15 +230,27 @@ def _conclude(run: RunFolder, summary: dict[str, Any], console: Console) -> dict
     plot_comparison(run, summary)
     run.write_json("summary.json", summary)  # last: where it is, the run is finished
     print_summary(summary, console)
-    took = f"wrote {run.path}/summary.json, took {summary['seconds']:.0f} s"
-    console.print(took, markup=False)
-    return summary
+    console.print(f"took {summary['seconds']:.0f} s", markup=False)
+    return _pointed(run, console, summary)
 
 
 def _finished(run: RunFolder, console: Console) -> dict[str, Any]:
     summary: dict[str, Any] = run.read_json("summary.json")
     console.print(f"the run in {run.path} is finished already", markup=False)
     print_summary(summary, console)
+    return _pointed(run, console, summary)
+
+
+def _pointed(run: RunFolder, console: Console, summary: dict[str, Any]) -> dict[str, Any]:
+    """Says where there is more, as the last line of a run."""
+    pictures = sorted(place.name for place in run.path.glob("*.png"))
+    console.print(
+        f"wrote {run.path}: summary.json, samples.md, {', '.join(pictures)}; to see table and "
+        f"self-edits again: seal-env report {shlex.quote(str(run.path))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     return summary
 
 

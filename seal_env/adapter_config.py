@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from seal_env.checks import check_fields
 from seal_env.errors import UserError
 
+LARGEST_RANK = 1 << 14
+"""Beyond the width of any model's matrices, above which a rank adds nothing."""
+MOST_EPOCHS = 100_000
+"""The order of the data of all epochs is held in memory."""
+
 
 @dataclass(frozen=True)
 class LoraConfig:
@@ -24,8 +29,11 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.rank < 1 or not math.isfinite(self.alpha):
-            raise UserError(f"LoRA rank {self.rank}, alpha {self.alpha}: rank must be at least 1")
+        if not 1 <= self.rank <= LARGEST_RANK or not math.isfinite(self.alpha):
+            raise UserError(
+                f"LoRA rank {self.rank}, alpha {self.alpha}: rank must be from 1 to "
+                f"{LARGEST_RANK}, alpha finite"
+            )
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,10 @@ class FinetuneConfig:
         numbers = (self.learning_rate, self.weight_decay, self.clip)
         if not all(math.isfinite(x) and x >= 0 for x in numbers) or self.clip == 0:
             raise UserError(f"learning rate, weight decay, clip {numbers}: must be finite, not < 0")
-        if self.epochs < 1 or self.batch_size < 1:
+        if not 1 <= self.epochs <= MOST_EPOCHS or self.batch_size < 1:
             raise UserError(
-                f"epochs {self.epochs}, batch size {self.batch_size}: must be 1 or more"
+                f"epochs {self.epochs}, batch size {self.batch_size}: epochs must be from 1 to "
+                f"{MOST_EPOCHS}, the batch size at least 1"
             )
 
     def steps(self, count: int) -> int:

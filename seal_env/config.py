@@ -5,6 +5,8 @@ Nothing here imports torch, so that the command line can describe its options at
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,7 +138,23 @@ def _construct(kind: Any, base: type[Any], what: str, name: str, options: Mappin
     except UserError as error:
         raise UserError(f"{what} {name!r}: {error}") from error
     except TypeError as error:
-        raise UserError(f"{what} {name!r} does not take these options: {error}") from error
+        known = _settings(kind)
+        unknown = next((option for option in options if option not in known), None)
+        if unknown is None or not known:
+            raise UserError(f"{what} {name!r} does not take these options: {error}") from error
+        close = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(
+            f"{what} {name!r} has no setting {unknown!r}: {hint}it has {', '.join(known)}"
+        ) from error
     if not isinstance(part, base):
         raise UserError(f"{what} {name!r}: {type(part).__name__} is no subclass of {base.__name__}")
     return part
+
+
+def _settings(kind: Any) -> list[str]:
+    """The names of the arguments that a class takes; none where they cannot be told."""
+    try:
+        return list(inspect.signature(kind).parameters)
+    except (TypeError, ValueError):
+        return []

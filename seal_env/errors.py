@@ -1,4 +1,4 @@
-"""The one exception that is written for a person.
+"""The one exception that is written for a person, and the words of others for its message.
 
 Everything a user can get wrong (a file, a name, a setting) ends in a `UserError` whose
 message is a single line: what was wrong, where, and what to do. The command line prints
@@ -66,3 +66,8 @@ def _escape(text: str) -> str:
         shown = char.isprintable() and (not is_mark or marks <= MAX_MARKS)
         result.append(char if shown else ascii(char)[1:-1])
     return "".join(result)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read or written, in the system's words where there are some."""
+    return str(getattr(error, "strerror", None) or error)

@@ -60,8 +60,10 @@ class Registry(Mapping[str, str]):
                 raise UserError(
                     f"{self.kind} {name!r} needs {needed!r}, which is not installed{hint}"
                 ) from error
+            close = difflib.get_close_matches(module_name, self._entries, n=1)
+            hint = f"did you mean {close[0]!r}, or " if close else ""
             raise UserError(
-                f"{self.kind} {name!r}: cannot import {module_name!r} ({error}); "
+                f"{self.kind} {name!r}: cannot import {module_name!r} ({error}); {hint}"
                 f"check the spelling and that its folder is on the Python path"
             ) from error
         try:

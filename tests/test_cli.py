@@ -130,6 +130,17 @@ def test_options_of_tasks_and_edits_are_read_as_they_are_annotated():
             read_pairs("--edit-options", [wrong], EDITS.load("training-data"))
 
 
+PASSAGES = [
+    {
+        "title": f"T{i}",
+        "context": f"Number {i} was born in Oslo.",
+        "questions": [{"question": "Where?", "answer": "Oslo"}],
+        "edits": {"me": "Oslo.", "gpt4_1": "Born in Oslo."},
+    }
+    for i in range(12)
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -165,6 +176,22 @@ def test_options_of_tasks_and_edits_are_read_as_they_are_annotated():
         ("train --agent no.such:Agent", "cannot import 'no.such'"),
         ("train --agent :Agent", "agent ':Agent'"),
         ("train --agent json:loads", "not a subclass"),
+        ("train --agent edits:nobody --task squad --data data.json", "by: gpt4_1, me"),
+        ("train --agent edit:nobody", "did you mean 'edits'"),
+        ("train --agent rest-em:notes2", "unknown prompt 'notes2'"),
+        ("train --agent none:4", "none takes nothing behind a colon"),
+        ("train --agent edits:nobody", "comes without self-edits"),
+        ("evaluate --policies none base none", "policy 'none': is named twice"),
+        ("evaluate --policies always:none.txt", "cannot read the file (No such file"),
+        ("train --resume --overwrite", "give one of them"),
+        ("train --rounds 99999999999999999999", "must be at most 1000000"),
+        ("train --problems 10000000000", "must be at most 1000000"),
+        ("distil --keep 0", "--keep 0: must be at least 1"),
+        ("train --inner.lora.rank 1000000", "--inner.lora: LoRA rank 1000000"),
+        ("train --inner.finetune.epochs 1000000000", "--inner.finetune: epochs 1000000000"),
+        ("train --data data.json", "task 'biographies' has no setting 'data'"),
+        ("train --task squad --data data.json --task-options split_seed=x", "split_seed: must be"),
+        ("train --task squad --data data.json --task-options spilt_seed=1", "mean 'split_seed'?"),
         ("train --task nosuch", "unknown task 'nosuch'"),
         ("train --edit nosuch", "unknown self-edit language 'nosuch'"),
         ("train --reward nosuch", "unknown reward term 'nosuch'"),
@@ -178,7 +205,7 @@ def test_options_of_tasks_and_edits_are_read_as_they_are_annotated():
         ("train --task squad", "give --data FILE"),
         ("train --task squad --data none.json", "no such file"),
         ("train --task squad --data bad.json", "is not JSON"),
-        ("train --task-options nosuch=1", "does not take these options"),
+        ("train --task-options nosuch=1", "task 'biographies' has no setting 'nosuch'"),
         ("train --out file", "is a file"),
         ("train --out empty/..", "holds no run"),
         ("evaluate --policies nosuch", "policy 'nosuch': neither"),
@@ -198,6 +225,7 @@ def test_what_cannot_be_done_is_one_line(models, tmp_path, monkeypatch, capsys, 
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "bad.json").write_text('{"data": [')
+    (tmp_path / "data.json").write_text(json.dumps(PASSAGES))
     shutil.copytree(models["llama"], tmp_path / "weightless")
     (tmp_path / "weightless" / "model.safetensors").unlink()
     command, *rest = arguments.split()
@@ -218,6 +246,28 @@ def test_the_real_command_refuses_in_one_line(tmp_path):
     assert done.stderr.startswith("seal-env: model './nosuch'")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --rounds 1e9", "--rounds must be an integer, not '1e9'"),
+        ("train --learner sideways", "--learner must be one of 'follow', 'fixed', not 'sideways'"),
+        ("evaluate --options.batch 0", "--options: max_new_tokens, batch and rank must be"),
+    ],
+)
+def test_a_wrong_value_is_one_line_on_every_terminal(tmp_path, encoding, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "seal_agents", *arguments.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"seal-env: {message}") and done.stderr.count("\n") == 1
+    assert "For full helptext" not in done.stderr
 
 
 def begun(tmp_path, models):
@@ -298,3 +348,25 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
         main(["train"])
     assert ended.value.code == 130
     assert "--resume" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_report_is_told_without_resume(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seal_agents.report.report", stop)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "somewhere"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "seal-env: stopped\n"
+
+
+def test_a_reader_that_goes_away_is_no_fault(tmp_path):
+    script = "from seal_agents import cli; cli._run = lambda a: print('x' * 10**6); cli.main([])"
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -c \"{script}\" | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")

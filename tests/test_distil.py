@@ -167,7 +167,7 @@ def test_shares_are_of_the_teachers_reward_and_gain():
     ("arguments", "message"),
     [
         (["--run", "nowhere"], "no run here"),
-        (["--keep", "0"], "--keep must be at least 1"),
+        (["--keep", "0"], "--keep 0: must be at least 1"),
         (["--imitation.held-back", "1"], "held_back at least 2"),
         (["--options.menu", "pasage"], "did you mean 'passage'"),
         (["--last-rounds", "x"], "seal-env distil --help"),
@@ -185,7 +185,7 @@ def test_what_cannot_be_done_is_said_in_a_line(arguments, message, taught, tmp_p
 def test_a_run_that_kept_nothing_cannot_be_distilled(models, tmp_path):
     env = EnvConfig(**identity(model=models["llama"]))
     sizes = {"rounds": 1, "problems": 2, "samples": 1, "test_problems": 1}
-    config = TrainConfig(env, "passage", references=("none",), out=tmp_path / "run", **sizes)
+    config = TrainConfig(env, "none", references=("none",), out=tmp_path / "run", **sizes)
     train(config, False, False, quiet())
     with pytest.raises(UserError, match="no self-edit was better than none"):
         distil(DistilConfig(tmp_path / "run", out=tmp_path / "out"), False, False, quiet())

@@ -143,10 +143,14 @@ def test_any_number_of_policies_are_compared(trained, models, tmp_path, monkeypa
     assert written["base"] != written["base:rewrite"]
     shown = capsys.readouterr().out
     assert "less base" in shown and "my_agents:Mine" in shown
-    assert max(map(len, shown.splitlines())) <= 80 + len(str(trained))
+    last = shown.splitlines()[-1]
+    assert last.startswith("wrote e: summary.json, samples.md, comparison.png")
+    assert last.endswith("seal-env report e")
+    assert max(map(len, shown.splitlines()[:-1])) <= 80 + len(str(trained))
 
     main(["evaluate", *arguments, "--policies", *policies, str(trained), "--resume"])
-    assert "finished already" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "finished already" in shown and shown.splitlines()[-1] == last
 
 
 def restored_contexts(models):
