@@ -14,7 +14,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event, RLock
+from threading import Event, RLock, Semaphore
 from types import TracebackType
 from typing import TypeVar
 
@@ -68,14 +68,14 @@ def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
         return [jobs[0](stop)]
     # torch keeps one number for each thread and one for threads that have none yet, and setting
     # one's own sets the other too. So the whole number is put back once every part has its share.
-    started = Barrier(len(jobs) + 1)
+    started = Semaphore(0)
     with _SHARING:
         threads = torch.get_num_threads()
 
     def work(job: Callable[[Event], T]) -> T:
         torch.set_num_threads(max(1, threads // len(jobs)))
         torch.get_num_threads()  # now this thread has its number, and no longer takes that of all
-        started.wait()
+        started.release()
         try:
             return job(stop)
         except BaseException:
@@ -86,11 +86,11 @@ def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
         try:
             with _SHARING:
                 futures = [pool.submit(work, job) for job in jobs]
-                started.wait()
+                for _ in jobs:
+                    started.acquire()
                 torch.set_num_threads(threads)
             return [future.result() for future in futures]
         finally:
-            started.abort()
             stop.set()
 
 

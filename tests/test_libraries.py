@@ -22,6 +22,7 @@ from torchrl.envs.utils import check_env_specs
 from seal_env.errors import UserError
 from seal_env.testing import identity
 from seal_env.wrappers import ChoiceActions, ScalarInfo, VectorChoiceActions
+from seal_env.wrappers.choice_vec import ChoiceVecEnv
 
 FORMS = [
     {"flat": flat, "discrete": discrete} for flat in (False, True) for discrete in (False, True)
@@ -126,6 +127,12 @@ def test_infos_can_be_numbers_alone(settings):
     assert kinds[0] == kinds[1] and set(kinds[0].values()) == {bool, int, float}
     again = gym.make(env.spec)
     assert isinstance(again, ScalarInfo)
+
+
+@pytest.mark.parametrize("mode", ["NEXT_STEP", "DISABLED"])
+def test_stable_baselines3_is_told_which_autoreset_mode_it_needs(settings, mode):
+    with pytest.raises(UserError, match=f"{mode}.* needs SAME_STEP"):
+        ChoiceVecEnv(gym.make_vec("SelfEdit-v0", 2, autoreset_mode=mode, **settings))
 
 
 # A loop in the style of CleanRL

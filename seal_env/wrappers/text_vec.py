@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import (
@@ -55,6 +55,9 @@ class TextVecEnv(VecEnv):
         if group < 1 or envs.num_envs % group:
             raise UserError(f"group {group}: num_envs, {envs.num_envs}, must be a multiple of it")
         self.envs, self.inner, self.group = DictInfoToList(envs), inner_of(envs), group
+        mode = self.inner.autoreset_mode
+        if mode is not AutoresetMode.SAME_STEP:
+            raise UserError(f"autoreset_mode {mode.name}: stable-baselines3 needs SAME_STEP")
         self.render_mode = None
         super().__init__(envs.num_envs, observation_space, action_space)
         self._observation: dict[str, Any] = {}
