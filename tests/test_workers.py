@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
+from time import sleep
 
 import pytest
 import torch
@@ -29,16 +30,19 @@ def test_parts_run_at_the_same_time_with_their_share_of_the_threads_and_in_order
 
 
 def test_meanwhile_a_new_thread_has_all_of_torchs_threads():
+    def seen():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    def other(stop):
+        # Once all parts have begun; that others have is not told.
+        return any(seen() == 4 or sleep(0.01) for _ in range(1000))
+
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        with ThreadPoolExecutor(1) as pool:
-
-            def other(stop):
-                return pool.submit(torch.get_num_threads).result()
-
-            assert run_parts([other, lambda stop: torch.get_num_threads()]) == [4, 2]
-            assert torch.get_num_threads() == 4
+        assert run_parts([other, lambda stop: torch.get_num_threads()]) == [True, 2]
+        assert seen() == torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
 
