@@ -18,6 +18,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils import skip_init
 
 from seal_env.adapter_config import LoraConfig
@@ -330,6 +331,7 @@ class _Hidden(torch.autograd.Function):
         return hidden.detach()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         bank: AdapterBank = ctx.bank
         assert bank.grads is not None

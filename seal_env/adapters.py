@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from seal_env.adapter_config import LoraConfig
@@ -394,6 +395,7 @@ class _Adapted(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         weight, *kept = ctx.saved_tensors
         count = len(ctx.run.groups)

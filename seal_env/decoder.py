@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from seal_env.adapters import Bank, Products
 from seal_env.attention import Scoring
@@ -219,6 +220,7 @@ class _DecoderLayer(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         linear, attend_backward, blocks = ctx.kept
         ctx.kept = None  # frees this layer's memory before the next one's turn

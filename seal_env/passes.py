@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from seal_env.attention import Scoring, attend, attend_and_learn
@@ -198,6 +199,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         run, ctx.run = ctx.run, None  # frees this layer's memory before the next one's turn
         return run(outer[0], ctx.saved_tensors), None, None, None
