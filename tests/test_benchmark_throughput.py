@@ -85,9 +85,9 @@ def test_a_run_writes_the_figures(tmp_path, capsys):
     assert figures["ratio_peft"] == pytest.approx(figures["ours"] / figures["peft"])
     assert figures["adapters"] == 2
     assert figures["precision"] == "float32"
-    # Not "below 1": the peak is measured, too, and may fall into a busy moment.
+    # Positive and no more: on a busy machine no time is below another for certain.
     assert figures["fraction_of_peak"] > 0
-    assert figures["evaluation"]["ours"] < figures["ours"]
+    assert figures["evaluation"]["ours"] > 0
     assert "training and answering" in capsys.readouterr().out
 
 

@@ -303,4 +303,4 @@ def first_line(error: Exception) -> str:
     """What an exception says first, with its name where that says little."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
-    return told[:300] if " " in told else f"{type(error).__name__} {told}".rstrip()
+    return told[:240] if " " in told else f"{type(error).__name__} {told}".rstrip()
