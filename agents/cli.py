@@ -17,16 +17,16 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
-from seal_agents.build import agent_class
-from seal_agents.configs import DistilConfig, EvaluateConfig, TrainConfig
 from seal_agents.parsing import did_you_mean, early, nearest, parse
-from seal_agents.settings import read_pairs
+from seal_agents.runner.build import agent_class
+from seal_agents.runner.configs import DistilConfig, EvaluateConfig, TrainConfig
+from seal_agents.runner.settings import read_pairs
 from seal_agents.suited import REWARDS, run_settings
 from seal_env import __version__
 from seal_env.config import EnvConfig
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
-from seal_env.recipes import recipe
+from seal_env.presets import recipe
 from seal_env.tasks import TASKS
 
 Chosen = TypeVar("Chosen")
@@ -163,7 +163,7 @@ def _train(argv: list[str]) -> None:
     default = TrainCommand(TrainConfig(env, agent, options, **run_settings(agent, model)))
     chosen = parse("train", TrainCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
-    from seal_agents.train import train
+    from seal_agents.runner.train import train
 
     _quiet()
     train(config, chosen.resume, chosen.overwrite, Console())
@@ -173,7 +173,7 @@ def _evaluate(argv: list[str]) -> None:
     default = EvaluateCommand(EvaluateConfig(env=_env(argv)))
     chosen = parse("evaluate", EvaluateCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
-    from seal_agents.train import evaluate
+    from seal_agents.runner.train import evaluate
 
     _quiet()
     evaluate(config, chosen.resume, chosen.overwrite, Console())
@@ -181,7 +181,7 @@ def _evaluate(argv: list[str]) -> None:
 
 def _distil(argv: list[str]) -> None:
     chosen = parse("distil", DistilCommand, argv)
-    from seal_agents.distil import distil
+    from seal_agents.runner.distill import distil
 
     _quiet()
     distil(chosen.config, chosen.resume, chosen.overwrite, Console())
@@ -191,7 +191,7 @@ def _report(argv: list[str]) -> None:
     chosen = parse("report", ReportCommand, argv)
     if not chosen.runs:
         raise UserError("report: name the folder of at least one run")
-    from seal_agents.report import report
+    from seal_agents.reporting.report import report
 
     for path in chosen.runs:
         report(path, Console(), chosen.samples)

@@ -1,7 +1,7 @@
 """Settings of a training run that suit a model and an agent, where the usual ones do not.
 
 They are the command line's defaults; whatever is given there counts. What an agent's own options
-are is its own affair (`AgentOptions.suited`), and so is the inner loop (`seal_env.recipes`).
+are is its own affair (`AgentOptions.suited`), and so is the inner loop (`seal_env.presets`).
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from benchmarks.agents_table import figures, markdown, print_table, read_runs
 from benchmarks.arms import AGENTS, BASE, VARIANTS, Arm, arm
 from benchmarks.command import command
 from benchmarks.pool import Failed, in_processes
-from seal_agents.configs import EvaluateConfig, TrainConfig
-from seal_agents.run import RunFolder
-from seal_agents.train import evaluate, train
+from seal_agents.run_folder import RunFolder
+from seal_agents.runner.configs import EvaluateConfig, TrainConfig
+from seal_agents.runner.train import evaluate, train
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
-from seal_agents.samples import PALETTE
+from seal_agents.reporting.samples import PALETTE
 
 MARKERS = "osD^vPX*"
 STYLES = ("-", "--", ":", "-.")

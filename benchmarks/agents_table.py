@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.arms import BASE, REFERENCE
-from seal_agents.invalid import percent, share
-from seal_agents.run import RunFolder
-from seal_agents.stats import bootstrap_iqm
+from seal_agents.reporting.invalid import percent, share
+from seal_agents.reporting.stats import bootstrap_iqm
+from seal_agents.run_folder import RunFolder
 from seal_env.errors import UserError
 
 COLLAPSED = 0.9

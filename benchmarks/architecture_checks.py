@@ -14,16 +14,17 @@ from peft import get_peft_model
 from torch import Tensor, nn
 
 from benchmarks.small_models import small_model
-from seal_env.adapter_config import FinetuneConfig, LoraConfig
-from seal_env.adapters import AdapterBank, find_targets
-from seal_env.decoding import Sampling
+from seal_env.engine.config import FinetuneConfig, LoraConfig
+from seal_env.engine.generation import generate
+from seal_env.engine.learner import Learner
+from seal_env.engine.loading import prepare
+from seal_env.engine.lora import AdapterBank, find_targets
+from seal_env.engine.packing import Layout
+from seal_env.engine.passes import FullPass
+from seal_env.engine.sampling import Sampling
+from seal_env.engine.training import Dataset, Example, data_order, finetune
 from seal_env.errors import UserError
-from seal_env.finetune import Dataset, Example, data_order, finetune
-from seal_env.learner import Learner
-from seal_env.models.loading import prepare
-from seal_env.models.tokenizer import build_tokenizer
-from seal_env.packing import Layout
-from seal_env.passes import FullPass
+from seal_env.pretraining.tokenizer import build_tokenizer
 
 LORA = LoraConfig(rank=4, alpha=8.0)
 FINETUNE = FinetuneConfig(learning_rate=5e-3, epochs=2)
@@ -76,11 +77,11 @@ def measure(name: str) -> Result:
     with torch.no_grad():
         expected = reference(input_ids=torch.tensor(texts[:1]), use_cache=False).logits[0]
         found = learner.head(learner.hidden(watched.layout.row, watched, None))[: len(texts[0])]
-    answers = learner.generate(texts, Sampling(NEW_TOKENS))
+    answers = generate(learner, texts, Sampling(NEW_TOKENS))
     scored = learner.score(texts, texts[::-1], [0, 0, 0], None)
     bits = [
         torch.equal(together[0], alone[0]),
-        learner.generate(texts[:1], Sampling(NEW_TOKENS)) == answers[:1],
+        generate(learner, texts[:1], Sampling(NEW_TOKENS)) == answers[:1],
         learner.score(texts[:1], texts[2:], [0], None) == scored[:1],
     ]
     peft = _train_peft(reference, learner, 0)

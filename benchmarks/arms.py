@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from seal_agents.build import agent_class, restored
-from seal_agents.configs import TrainConfig
+from seal_agents.runner.build import agent_class, restored
+from seal_agents.runner.configs import TrainConfig
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 

@@ -24,17 +24,17 @@ from rich.table import Table
 
 from benchmarks.command import command
 from benchmarks.few_shot_plot import plot
-from seal_agents.build import agent_class
-from seal_agents.configs import EvaluateConfig, TrainConfig
-from seal_agents.invalid import counted, percent, share
-from seal_agents.run import Record, RunFolder
-from seal_agents.stats import Estimate, bootstrap_mean
+from seal_agents.reporting.invalid import counted, percent, share
+from seal_agents.reporting.stats import Estimate, bootstrap_mean
+from seal_agents.run_folder import Record, RunFolder
+from seal_agents.runner.build import agent_class
+from seal_agents.runner.configs import EvaluateConfig, TrainConfig
+from seal_agents.runner.train import evaluate, train
 from seal_agents.suited import REWARDS, run_settings
-from seal_agents.train import evaluate, train
 from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
-from seal_env.wrappers.directive_menu import DirectiveMenu
-from seal_env.wrappers.menus import load_menu
+from seal_env.menus.base import load_menu
+from seal_env.menus.directives import DirectiveMenu
 
 UNTRAINED = "after round 0"
 """What `train` calls an agent that is evaluated before it has learned anything."""

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
-from seal_agents.samples import PALETTE, REST
+from seal_agents.reporting.samples import PALETTE, REST
 
 
 def plot(found: Mapping[str, Any]) -> bytes:

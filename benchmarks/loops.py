@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,26 +18,9 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 from transformers.utils import logging as hf_logging
 
-from seal_env.finetune import Dataset, Example, data_order
-from seal_env.inner_loop import InnerLoop, Request
+from benchmarks.workload import Workload
+from seal_env.engine.training import Example, data_order
 from seal_env.tasks.base import Problem
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Self-edits to carry out."""
-
-    loop: InnerLoop
-    """The learner, the task and the settings."""
-    requests: tuple[Request, ...]
-    """The self-edits."""
-    datasets: tuple[Dataset, ...]
-    """What each self-edit trains on."""
-
-    @property
-    def tokens(self) -> list[int]:
-        """Tokens that each self-edit is trained on, over all epochs."""
-        return [data.tokens for data in self.datasets]
 
 
 class PeftLoop:

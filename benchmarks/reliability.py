@@ -19,9 +19,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from seal_agents.build import trained_with
-from seal_agents.rounds import round_problems
-from seal_agents.run import RunFolder
+from seal_agents.run_folder import RunFolder
+from seal_agents.runner.build import trained_with
+from seal_agents.runner.rounds import round_problems
 from seal_env.episodes import Episodes
 from seal_env.errors import UserError
 

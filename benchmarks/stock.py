@@ -27,12 +27,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from benchmarks.command import command
-from seal_agents.invalid import percent
-from seal_agents.run import RunFolder
-from seal_agents.stats import Estimate, bootstrap_mean
+from seal_agents.reporting.invalid import percent
+from seal_agents.reporting.stats import Estimate, bootstrap_mean
+from seal_agents.run_folder import RunFolder
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
-from seal_env.wrappers.choice_vec import ChoiceVecEnv
+from seal_env.wrappers.sb3.choice_vec import ChoiceVecEnv
 
 
 @dataclass(frozen=True)

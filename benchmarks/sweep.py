@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 
@@ -23,14 +23,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import throughput
-from benchmarks.loops import Workload
+from benchmarks import workload
+from benchmarks.peak_memory import PeakMemory
+from benchmarks.workload import ThroughputConfig, Workload
+from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
-from seal_env.memory import PeakMemory
-from seal_env.models.loading import load_learner
-
-if TYPE_CHECKING:
-    from benchmarks.throughput import ThroughputConfig
 
 STATES = 4
 """An adapter's weights, their gradients and Adam's two moments."""
@@ -42,18 +39,18 @@ def sweep(config: ThroughputConfig, console: Console) -> dict[str, Any]:
     sizes = [k for k in SIZES if k <= config.adapters]
     config = replace(config, adapters=sizes[-1])
     learner = load_learner(config.model, config.dtype, config.device)
-    work = throughput.make_workload(config, learner)
+    work = workload.make_workload(config, learner)
     seconds: dict[int, list[float]] = {k: [] for k in sizes}
     with console.status("") as status:
-        throughput.train_ours(_some(work, 0, min(16, sizes[-1])))
+        workload.train_ours(_some(work, 0, min(16, sizes[-1])))
         for round_ in range(config.rounds):
             for k in sizes:
                 status.update(f"round {round_ + 1} of {config.rounds}: K = {k}")
                 # The same 32 self-edits for every K up to there, and whole groups beyond.
                 starts = range(0, max(k, min(32, sizes[-1])), k)
                 spent = sum(
-                    throughput.timed(
-                        lambda s=s, k=k: throughput.train_ours(_some(work, s, k)),  # type: ignore[misc]
+                    workload.timed(
+                        lambda s=s, k=k: workload.train_ours(_some(work, s, k)),  # type: ignore[misc]
                         learner.device,
                     )
                     for s in starts
@@ -109,11 +106,11 @@ def _memory_of(config: ThroughputConfig, adapters: int) -> float:
 
 def print_memory() -> None:
     """What the processes of `_memory_of` do."""
-    config = throughput.ThroughputConfig(**json.load(sys.stdin))
+    config = ThroughputConfig(**json.load(sys.stdin))
     learner = load_learner(config.model, config.dtype, config.device)
-    work = throughput.make_workload(config, learner)
+    work = workload.make_workload(config, learner)
     with PeakMemory(learner.device) as peak:
-        throughput.train_ours(work)
+        workload.train_ours(work)
     print(peak.megabytes)
 
 
@@ -137,7 +134,7 @@ def _figures(
         "state_mb": state,
         "slope_over_state": slope / state,
         "spread": max(flat) / min(flat) - 1,
-        "model": throughput.model_name(config.model),
+        "model": workload.model_name(config.model),
     }
 
 

@@ -14,10 +14,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -28,107 +26,20 @@ from rich.table import Table
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from benchmarks.loops import PeftLoop, ReferenceLoop, Workload
-from seal_env.edits.training_data import TrainingData
+from benchmarks.loops import PeftLoop, ReferenceLoop
+from benchmarks.peak_memory import PeakMemory
+from benchmarks.workload import (
+    ThroughputConfig,
+    Workload,
+    evaluate_ours,
+    make_workload,
+    model_name,
+    timed,
+    train_ours,
+)
+from seal_env.engine.learner import Learner
+from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
-from seal_env.finetune import finetune
-from seal_env.inner_loop import InnerLoop, Request
-from seal_env.learner import Learner
-from seal_env.memory import PeakMemory
-from seal_env.models.loading import load_learner
-from seal_env.recipes import recipe
-from seal_env.tasks.base import Problem, Task
-from seal_env.tasks.biographies import Biographies
-from seal_env.tasks.biography_edits import STYLES, write
-from seal_env.tasks.squad import Squad
-
-
-@dataclass(frozen=True)
-class ThroughputConfig:
-    """Times the inner loop against two others."""
-
-    model: str = "tiny"
-    """The learner."""
-    adapters: int = 64
-    """K: self-edits, each with an adapter of its own."""
-    rounds: int = 3
-    """Interleaved rounds; medians are reported."""
-    data: str | None = None
-    """SEAL-format file whose first self-edits are used; biographies if left out."""
-    pad_to: int | None = None
-    """Length that the reference pads to; the model's own maximum, at most 2,048, if left out."""
-    epochs: int | None = None
-    """Epochs; the model's recipe if left out."""
-    dtype: str = "auto"
-    """Precision of all three."""
-    device: str = "auto"
-    """Where all three run."""
-    reference_edits: int = 2
-    """Self-edits that the reference is timed on, in the first round alone: it is slow."""
-    peft_edits: int | None = None
-    """Self-edits that the PEFT loop is timed on in each round; all if left out."""
-    peft_float32: bool = False
-    """Whether a PEFT loop in float32 is timed as well (for a run in bfloat16)."""
-    evaluation: bool = True
-    """Whether whole evaluations (training and answering) are timed as well."""
-    json: Path | None = None
-    """Where the figures are written."""
-    sweep: Path | None = None
-    """Draws time and memory against K = 1, 2, 4, ... up to `adapters` (at most 1,024) into this PNG
-    instead."""
-
-    def check(self) -> None:
-        """Raises UserError where a setting makes no sense."""
-        edits = (self.adapters, self.rounds, self.reference_edits, self.peft_edits or 1)
-        if min(edits) < 1:
-            raise UserError("adapters, rounds, reference_edits and peft_edits must be at least 1")
-
-
-def make_workload(config: ThroughputConfig, learner: Learner) -> Workload:
-    """The self-edits and the settings."""
-    inner = recipe(config.model)
-    if config.epochs is not None:
-        inner = replace(inner, finetune=replace(inner.finetune, epochs=config.epochs))
-    task, pairs = _passages(config) if config.data else _people(config)
-    loop, language = InnerLoop(learner, task, inner), TrainingData()
-    requests = tuple(
-        Request(problem, language.parse(text, problem), seed=index)
-        for index, (problem, text) in enumerate(pairs)
-    )
-    datasets = tuple(loop.prepare(request).data for request in requests)
-    return Workload(loop, requests, datasets)
-
-
-def _people(config: ThroughputConfig) -> tuple[Task, list[tuple[Problem, str]]]:
-    world, styles, random = Biographies(), list(STYLES), Random(0)
-    return world, [
-        (world.problem("train", i), write(random.choice(styles), world.person("train", i), random))
-        for i in range(config.adapters)
-    ]
-
-
-def _passages(config: ThroughputConfig) -> tuple[Task, list[tuple[Problem, str]]]:
-    task = Squad(config.data)
-    problems = [task.problem("all", i) for i in range(task.size("all") or 0)]
-    edits = [next((text for text in p.edits.values() if text), None) for p in problems]
-    pairs = [(p, text) for p, text in zip(problems, edits, strict=True) if text is not None]
-    if len(pairs) < config.adapters:
-        raise UserError(f"{config.data}: holds {len(pairs)} self-edits, not {config.adapters}")
-    return task, pairs[: config.adapters]
-
-
-def train_ours(work: Workload) -> None:
-    """Trains all adapters side by side."""
-    bank = work.loop.new_bank(len(work.datasets))
-    bank.initialise([request.seed for request in work.requests])
-    limit = work.loop.tokens_per_pass
-    finetune(work.loop.learner, bank, work.datasets, tokens_per_pass=limit)
-
-
-def evaluate_ours(work: Workload) -> None:
-    """Trains all adapters and answers all questions, the baseline included."""
-    loop = InnerLoop(work.loop.learner, work.loop.task, work.loop.config)
-    loop.run(work.requests)
 
 
 def training_flops(work: Workload) -> float:
@@ -180,22 +91,6 @@ def matmul_rate(learner: Learner, seconds: float = 0.4) -> float:
             times.append(timed(lambda x=x, w=weight: F.linear(x, w), learner.device))  # type: ignore[misc]
         best = max(best, 2.0 * 1024 * rows * columns / statistics.median(times))
     return best
-
-
-def timed(work: Callable[[], Any], device: torch.device) -> float:
-    """Seconds that something takes, the device's queue included."""
-    _wait(device)
-    started = time.perf_counter()
-    work()
-    _wait(device)
-    return time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def measure(config: ThroughputConfig, console: Console) -> dict[str, Any]:
@@ -279,11 +174,6 @@ def _figures(
             whole[f"ratio_{name}"] = whole["ours"] / whole[name]
         figures["evaluation"] = whole
     return figures
-
-
-def model_name(model: str) -> str:
-    """A model's name without the folder it lies in."""
-    return Path(model).name
 
 
 def _device_name(device: torch.device) -> str:

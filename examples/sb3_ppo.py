@@ -10,7 +10,7 @@ import gymnasium as gym
 from stable_baselines3 import PPO
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
-from seal_env.wrappers.choice_vec import ChoiceVecEnv
+from seal_env.wrappers.sb3.choice_vec import ChoiceVecEnv
 
 NUM_ENVS = 16
 TEST_PROBLEMS = [{"problems": index} for index in range(NUM_ENVS)]

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
-from seal_env.models.loading import EMBEDDED
+from seal_env.engine.loading import EMBEDDED
 
 BATCH = 16  # self-edits per step
 GROUP = 8  # self-edits per problem

@@ -12,20 +12,22 @@ environment is made.
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from gymnasium.envs.registration import register
-
 if TYPE_CHECKING:
-    from seal_env.adapter_config import FinetuneConfig, LoraConfig
     from seal_env.config import EnvConfig, InnerLoopConfig
+    from seal_env.engine.config import FinetuneConfig, LoraConfig
     from seal_env.errors import UserError
 
-register(
-    id="SelfEdit-v0",
-    entry_point="seal_env.env:SelfEditEnv",
-    vector_entry_point="seal_env.vector:SelfEditVectorEnv",
-)
+if importlib.util.find_spec("gymnasium") is not None:  # `seal_env.engine` does without it
+    from gymnasium.envs.registration import register
+
+    register(
+        id="SelfEdit-v0",
+        entry_point="seal_env.env:SelfEditEnv",
+        vector_entry_point="seal_env.vector:SelfEditVectorEnv",
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,9 +41,9 @@ __all__ = [
 
 _PLACES = {
     "EnvConfig": "seal_env.config",
-    "FinetuneConfig": "seal_env.adapter_config",
+    "FinetuneConfig": "seal_env.engine.config",
     "InnerLoopConfig": "seal_env.config",
-    "LoraConfig": "seal_env.adapter_config",
+    "LoraConfig": "seal_env.engine.config",
     "UserError": "seal_env.errors",
 }
 """Name to the module that defines it."""

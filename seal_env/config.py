@@ -14,9 +14,9 @@ from typing import Any
 
 from gymnasium.spaces import Text
 
-from seal_env.adapter_config import FinetuneConfig, LoraConfig
 from seal_env.checks import build_options, check_fields
 from seal_env.edits import EDITS, EditLanguage
+from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.errors import UserError
 from seal_env.tasks import TASKS, Task
 
@@ -36,7 +36,7 @@ class InnerLoopConfig:
     """Most tokens of one self-edit, over all its sequences; the rest is cut off."""
     tokens_per_pass: int | None = None
     """Bound on the tokens that go through the model at once; None for as many as are quick and
-    fit into the memory that is free (`seal_env.budget`)."""
+    fit into the memory that is free (`seal_env.engine.capacity`)."""
     chat: bool | None = None
     """Whether questions are put as chat turns; None: if the tokenizer has a chat template."""
 
@@ -70,7 +70,7 @@ class EnvConfig:
     edit_options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the self-edit language."""
     inner: InnerLoopConfig | None = None
-    """How self-edits are carried out; None for what suits the model (`seal_env.recipes`)."""
+    """How self-edits are carried out; None for what suits the model (`seal_env.presets`)."""
     adapter: str | None = None
     """Folder of a PEFT adapter that the learner starts from, merged into its weights."""
     invalid_penalty: float = 1.0

@@ -1,7 +1,7 @@
 """Constrained decoding: a model that can write nothing but texts of a given form.
 
-A `Constraint` is made of a regular expression; for every text that is written it starts a
-`Guide`, which says before each token which ones may come next. llguidance does the work
+A `PatternConstraint` is made of a regular expression; for every text that is written it starts a
+`PatternGuide`, which says before each token which ones may come next. llguidance does the work
 (Moskal et al., github.com/guidance-ai/llguidance); it comes with the extra `constrained`.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from seal_env.engine.rendering import TOKENIZING
 from seal_env.errors import UserError
-from seal_env.workers import TOKENIZING
 
 try:
     import llguidance
@@ -29,7 +29,7 @@ _NEUTRAL = "0"
 """A text after which a token is decoded to see what it adds."""
 
 
-class Constraint:
+class PatternConstraint:
     """What may be written, in a tokenizer's tokens.
 
     A byte-level or SentencePiece tokenizer can spell every text. One of whole words has only its
@@ -68,13 +68,13 @@ class Constraint:
         if problem := llguidance.LLMatcher.validate_grammar(self._grammar, self._tokens):
             raise UserError(f"constrained decoding: {' '.join(problem.split())}")
 
-    def start(self) -> Guide:
+    def start(self) -> PatternGuide:
         """A guide for a text of its own."""
         matcher = llguidance.LLMatcher(self._tokens, self._grammar, log_level=0)
-        return Guide(matcher, self.vocabulary, self._stops, look_ahead=not self._spells_all)
+        return PatternGuide(matcher, self.vocabulary, self._stops, look_ahead=not self._spells_all)
 
 
-class Guide:
+class PatternGuide:
     """Follows one text while it is written."""
 
     def __init__(

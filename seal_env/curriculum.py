@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from seal_env.errors import UserError
 
 if TYPE_CHECKING:
-    from seal_env.learner import Learner
+    from seal_env.engine.learner import Learner
 
 Unit = Literal["lines", "tokens", "characters"]
 

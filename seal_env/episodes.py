@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Text
 
-from seal_env.asking import Progress
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
+from seal_env.content_keys import Same, frozen
 from seal_env.edits import SelfEdit
+from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError, one_line
+from seal_env.evaluation import Progress
+from seal_env.hashing import stable_hash
 from seal_env.inner_loop import InnerLoop, Outcome, Request, Weights, norm_of
-from seal_env.kept import Same, frozen
-from seal_env.models.loading import load_learner
-from seal_env.recipes import recipe
+from seal_env.presets import recipe
 from seal_env.rewards import Measured, parse_reward
-from seal_env.rewards.base import Score
+from seal_env.score import Score
 from seal_env.tasks import Problem
-from seal_env.tasks.base import stable_hash
 
 STATE_EXTRAS = 4
 """Numbers in `model_state` after the hidden state: context loss, adapter norm, last reward,

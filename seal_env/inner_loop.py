@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from seal_env.adapters import AdapterBank, Bank, find_targets
-from seal_env.asking import Asker, Progress
-from seal_env.basis import Basis
-from seal_env.budget import STATES, check_fits, learners_at_once, token_budget
 from seal_env.config import InnerLoopConfig
-from seal_env.deltas import DeltaBank, Deltas
+from seal_env.content_keys import problem_key
 from seal_env.edits.base import SelfEdit
-from seal_env.finetune import Dataset, Example, Trained, finetune
-from seal_env.kept import problem_key
-from seal_env.learner import Learner
-from seal_env.rendering import DoesNotFit
-from seal_env.rewards.base import Score
+from seal_env.engine.capacity import STATES, check_fits, learners_at_once, token_budget
+from seal_env.engine.deltas import DeltaBank, Deltas
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import AdapterBank, Bank, find_targets
+from seal_env.engine.rendering import DoesNotFit
+from seal_env.engine.subspace import Basis
+from seal_env.engine.training import Dataset, Example, Trained, finetune
+from seal_env.evaluation import Asker, Progress
+from seal_env.score import Score
 from seal_env.tasks.base import Generated, Problem, Task
 
 ASKING = 16

@@ -4,7 +4,7 @@ The five prompts for real passages ask for what SEAL's ask for (arXiv 2506.10943
 implications, longer lists of them, rewrites, question-answer pairs). A base model continues a
 text, so its prompt ends in a cue, such as "Implications:". An instruct model is asked in a
 user turn under its own chat template, and there the cue is left out. How texts become tokens is
-in `seal_env.rendering`.
+in `seal_env.engine.rendering`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from seal_env.engine.rendering import Content, Rendered, Renderer
 from seal_env.errors import UserError
-
-
-class Content(str):
-    """A part of a prompt that may lose its middle where the whole prompt is too long.
-
-    All other parts are the frame (instruction, question, cue), of which nothing is ever cut.
-    """
-
 
 _PASSAGE = "Passage:\n{title}\n{context}\n\n"
 
@@ -80,3 +73,27 @@ def edit_prompt(name: str, title: str, context: str, cue: bool = True) -> tuple[
 def render_prompt(name: str, title: str, context: str) -> str:
     """`edit_prompt` as one plain text."""
     return "".join(edit_prompt(name, title, context))
+
+
+def prompt_tokens(
+    renderer: Renderer,
+    name: str,
+    context: str,
+    room: int | None = None,
+    chat: bool | None = None,
+) -> Rendered:
+    """`edit_prompt` in a model's tokens.
+
+    Args:
+        renderer: The model's.
+        name: A key of `PROMPTS`.
+        context: What there is to read of a problem.
+        room: Most tokens; None for the model's longest input.
+        chat: Whether it is put as a chat turn, as in `Renderer.uses_chat`.
+
+    Raises:
+        DoesNotFit: The instruction alone is longer than the room.
+        UserError: The name is unknown, or the chat template is missing or fails.
+    """
+    parts = edit_prompt(name, "", context, cue=not renderer.uses_chat(chat))
+    return renderer.prompt(parts, room, chat)

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.utils.seeding import np_random
 
 from seal_env.errors import UserError
-from seal_env.tasks.base import stable_hash
+from seal_env.hashing import stable_hash
 
 INNER_BITS = 63
 """Width of an inner seed, which torch's generators have to take."""

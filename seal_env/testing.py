@@ -17,15 +17,16 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from seal_env.adapter_config import FinetuneConfig, LoraConfig
 from seal_env.config import InnerLoopConfig
 from seal_env.edits.base import EditLanguage, SelfEdit
+from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.errors import UserError
+from seal_env.hashing import stable_hash
+from seal_env.menus.base import Choice, Chosen, Menu
 from seal_env.rewards.base import Measured
-from seal_env.tasks.base import Problem, Question, Task, stable_hash
-from seal_env.tasks.biographies import names
-from seal_env.tasks.people import ATTRIBUTES, tidy
-from seal_env.wrappers.menus import Choice, Chosen, Menu
+from seal_env.tasks.base import Problem, Question, Task
+from seal_env.tasks.biographies.people import ATTRIBUTES, tidy
+from seal_env.tasks.biographies.task import names
 
 _WORD = re.compile(r"\w+")
 LOUD = 5.0

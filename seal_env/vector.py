@@ -9,10 +9,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from seal_env.asking import Progress
 from seal_env.env import make_config, observation_space, read_options
 from seal_env.episodes import Episodes
 from seal_env.errors import UserError
+from seal_env.evaluation import Progress
 from seal_env.seeding import Source, check_seeds, inner_seed
 
 

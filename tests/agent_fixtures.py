@@ -12,9 +12,9 @@ from rich.console import Console
 
 from seal_agents import cli
 from seal_agents.base import AgentContext
-from seal_env.adapters import LoraConfig
+from seal_env.engine.lora import LoraConfig
+from seal_env.engine.training import FinetuneConfig
 from seal_env.episodes import EnvConfig
-from seal_env.finetune import FinetuneConfig
 from seal_env.inner_loop import InnerLoopConfig
 
 INNER = InnerLoopConfig(LoraConfig(4, 8.0), FinetuneConfig(2e-2, epochs=1, batch_size=4))

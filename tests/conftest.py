@@ -17,8 +17,8 @@ import hypothesis
 import pytest
 from helpers import ARCHITECTURES, chat_tokenizer, save_model
 
-from seal_env.learner import Learner
-from seal_env.models.loading import load_learner
+from seal_env.engine.learner import Learner
+from seal_env.engine.loading import load_learner
 
 # A first example may load a model, so time says nothing; runs are the same every time.
 hypothesis.settings.register_profile("seal-env", deadline=None, derandomize=True)

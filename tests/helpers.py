@@ -18,12 +18,12 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from seal_env.adapters import AdapterBank, LoraConfig, find_targets
-from seal_env.finetune import Example, FinetuneConfig
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import AdapterBank, LoraConfig, find_targets
+from seal_env.engine.training import Example, FinetuneConfig
 from seal_env.inner_loop import InnerLoopConfig
-from seal_env.learner import Learner
-from seal_env.models.tokenizer import build_tokenizer
-from seal_env.tasks.biographies import Biographies
+from seal_env.pretraining.tokenizer import build_tokenizer
+from seal_env.tasks.biographies.task import Biographies
 
 ARCHITECTURES = ("llama", "gpt2", "qwen2")
 LORA = LoraConfig(rank=4, alpha=8.0)

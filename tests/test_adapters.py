@@ -10,12 +10,12 @@ from helpers import LORA, new_bank, random_ids, scrambled_bank
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from seal_env.adapters import LoraConfig, find_targets
+from seal_env.engine.loading import load_learner
+from seal_env.engine.lora import LoraConfig, find_targets
+from seal_env.engine.packing import Layout
+from seal_env.engine.passes import FullPass
+from seal_env.engine.peft_io import load_peft, save_peft
 from seal_env.errors import UserError
-from seal_env.models.loading import load_learner
-from seal_env.packing import Layout
-from seal_env.passes import FullPass
-from seal_env.peft_io import load_peft, save_peft
 
 IDS = random_ids(23, 4)
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ import pytest
 from agent_fixtures import QUICK, context, env, lines, summary
 
 from seal_agents import AGENTS, Agent, AgentContext
+from seal_agents.algorithms.fixed import Edits, Nothing, Passage
 from seal_agents.base import AgentOptions
-from seal_agents.fixed import Edits, Nothing, Passage
-from seal_agents.policy import PolicyOptions
-from seal_agents.train import agent_class
+from seal_agents.policies.language_model import PolicyOptions
+from seal_agents.runner.train import agent_class
 from seal_env.errors import UserError
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "own_agent.py"

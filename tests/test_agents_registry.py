@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from seal_agents import AGENTS, Agent, AgentContext
-from seal_agents.build import agent_class
-from seal_agents.collect import Stage, collect
-from seal_agents.run import RunFolder
+from seal_agents.run_folder import RunFolder
+from seal_agents.runner.build import agent_class
+from seal_agents.runner.rollout import Stage, collect
 from seal_env.episodes import EnvConfig, make_task
 from seal_env.testing import identity
 

@@ -10,13 +10,14 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.architecture_checks import measure
 from benchmarks.small_models import WINDOW, small_model
-from seal_env.adapter_config import LoraConfig
-from seal_env.adapters import find_targets
-from seal_env.decoding import Sampling
+from seal_env.engine import agreement
+from seal_env.engine.config import LoraConfig
+from seal_env.engine.generation import score_and_generate
+from seal_env.engine.loading import prepare
+from seal_env.engine.lora import find_targets
+from seal_env.engine.sampling import Sampling
 from seal_env.errors import UserError
-from seal_env.models import agreement
-from seal_env.models.loading import prepare
-from seal_env.models.tokenizer import build_tokenizer
+from seal_env.pretraining.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer(512)
 WINDOWED = ("mistral", "qwen2", "phi3", "gemma3_text", "gpt_oss")
@@ -88,8 +89,8 @@ def test_beginnings_that_are_longer_than_the_window_are_read_once(kind):
     beginning = random_ids(48, 1)
     prompts = [[*beginning, *random_ids(n, n)] for n in (1, 5, 20)]
     golds = [random_ids(3, 70 + i) for i in range(3)]
-    scores, texts = learner.score_and_generate(prompts, golds, Sampling(12), [0] * 3, None)
-    shared = learner.score_and_generate(prompts, golds, Sampling(12), [0] * 3, None, [48] * 3)
+    scores, texts = score_and_generate(learner, prompts, golds, Sampling(12), [0] * 3, None)
+    shared = score_and_generate(learner, prompts, golds, Sampling(12), [0] * 3, None, [48] * 3)
     assert shared[0] == pytest.approx(scores, abs=1e-5)
     assert shared[1] == texts
 
@@ -138,8 +139,8 @@ def test_a_state_along_the_row_is_found_in_bfloat16(kind, widened, monkeypatch):
 
 @pytest.mark.parametrize("part", ["head", "hidden", "losses", "_step"])
 def test_the_check_at_load_looks_at_scores_generation_and_training(part, monkeypatch):
-    from seal_env.decoding import Continuation
-    from seal_env.learner import Learner
+    from seal_env.engine.generation import Continuation
+    from seal_env.engine.learner import Learner
 
     owner = Continuation if part == "_step" else Learner
     real = getattr(owner, part)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from helpers import scrambled_bank
 
-from seal_env.asking import Asker
-from seal_env.models.loading import load_learner
-from seal_env.packing import SHORTEST_SHARED
-from seal_env.tasks.tiny_grids import TinyGrids
+from seal_env.engine.loading import load_learner
+from seal_env.engine.packing import SHORTEST_SHARED
+from seal_env.evaluation import Asker
+from seal_env.tasks.grids.tiny_grids import TinyGrids
 
 TASK = TinyGrids()
 PROBLEMS = [TASK.problem("test", i) for i in range(3)]
@@ -54,7 +54,7 @@ def test_sharing_reads_less_and_changes_likelihoods_by_rounding_alone(learner, a
     try:
         shared = asker.ask(PROBLEMS, [0, 0, 0], None)
         less, read[:] = sum(read), []
-        monkeypatch.setattr("seal_env.packing.SHORTEST_SHARED", 1 << 20)
+        monkeypatch.setattr("seal_env.engine.packing.SHORTEST_SHARED", 1 << 20)
         plain = asker.ask(PROBLEMS, [0, 0, 0], None)
     finally:
         hook.remove()

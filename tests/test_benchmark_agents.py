@@ -16,7 +16,7 @@ from benchmarks.agents_plot import plot
 from benchmarks.agents_table import figures, markdown, print_table, read_runs
 from benchmarks.arms import AGENTS, VARIANTS, arm
 from seal_agents import AGENTS as KNOWN
-from seal_agents import train
+from seal_agents.runner import train
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 

@@ -8,8 +8,8 @@ import pytest
 from benchmarks import few_shot
 from seal_env.edits.directives import write_directive
 from seal_env.errors import UserError
-from seal_env.recipes import RECIPES
-from seal_env.tasks.tiny_grids import TinyGrids
+from seal_env.presets import RECIPES
+from seal_env.tasks.grids.tiny_grids import TinyGrids
 
 pytestmark = pytest.mark.slow
 

@@ -6,14 +6,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks.loops import PeftLoop, ReferenceLoop
-from benchmarks.throughput import (
-    ThroughputConfig,
-    main,
-    make_workload,
-    training_flops,
-)
-from seal_env.finetune import finetune
-from seal_env.models.loading import load_learner
+from benchmarks.throughput import main, training_flops
+from benchmarks.workload import ThroughputConfig, make_workload
+from seal_env.engine.loading import load_learner
+from seal_env.engine.training import finetune
 
 pytestmark = pytest.mark.slow
 

@@ -8,14 +8,15 @@ from agent_fixtures import INNER, QUICK, context, lines
 from helpers import Parity
 
 from seal_agents import cli
+from seal_agents.algorithms.best_of_n import BestOfN, BestOfNOptions
+from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import AgentContext, Experience
-from seal_agents.best_of_n import BestOfN, BestOfNOptions
-from seal_agents.prompted import Prompted
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
-from seal_env.tasks.base import Problem, Task, stable_hash
-from seal_env.tasks.biographies import Biographies
-from seal_env.tasks.people import ATTRIBUTES, QUESTIONS, read_passage
+from seal_env.hashing import stable_hash
+from seal_env.tasks.base import Problem, Task
+from seal_env.tasks.biographies.people import ATTRIBUTES, QUESTIONS, read_passage
+from seal_env.tasks.biographies.task import Biographies
 from seal_env.tasks.squad import Squad
 from seal_env.vector import SelfEditVectorEnv
 

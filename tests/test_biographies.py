@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 from seal_env.errors import UserError
-from seal_env.models.tokenizer import build_tokenizer
+from seal_env.pretraining.tokenizer import build_tokenizer
 from seal_env.tasks import SPLITS
-from seal_env.tasks.biographies import KNOWN_PEOPLE, Biographies, names
-from seal_env.tasks.biography_edits import PARAPHRASES, STYLES, classify, write
-from seal_env.tasks.people import ATTRIBUTES, HELD_OUT_QUESTIONS
+from seal_env.tasks.biographies.edits import PARAPHRASES, STYLES, classify, write
+from seal_env.tasks.biographies.people import ATTRIBUTES, HELD_OUT_QUESTIONS
+from seal_env.tasks.biographies.task import KNOWN_PEOPLE, Biographies, names
 
 TASK = Biographies()
 POOLS = (*SPLITS, "known", "pretrain")
@@ -66,7 +66,7 @@ def test_a_name_comes_again_with_other_facts():
 
 def test_it_is_the_same_world_in_every_process():
     script = (
-        "from seal_env.tasks.biographies import Biographies, names;"
+        "from seal_env.tasks.biographies.task import Biographies, names;"
         "print(repr([Biographies(2).problem(s, i) for s in ('train', 'test') for i in (0, 77)]),"
         " names('known')[:9])"
     )

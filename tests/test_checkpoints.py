@@ -27,10 +27,10 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from seal_env.adapters import LoraConfig, find_targets
-from seal_env.models.loading import load_learner
-from seal_env.models.tokenizer import build_tokenizer
-from seal_env.peft_io import save_peft
+from seal_env.engine.loading import load_learner
+from seal_env.engine.lora import LoraConfig, find_targets
+from seal_env.engine.peft_io import save_peft
+from seal_env.pretraining.tokenizer import build_tokenizer
 
 WEIGHTS = "model.safetensors"
 IDS = torch.tensor([random_ids(23, 4)])

@@ -12,14 +12,14 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from helpers import INNER
 
-from seal_env.adapter_config import FinetuneConfig, LoraConfig
 from seal_env.checks import build, check_fields
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
-from seal_env.edits.gradient import GradientConfig
+from seal_env.edits.subspace import GradientConfig
 from seal_env.edits.training_data import TrainingDataConfig
 from seal_env.edits.weights import WeightsConfig
+from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.errors import UserError
-from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biographies.task import Biographies
 
 ANYTHING = [None, True, 5, -1, 1.5, math.nan, math.inf, "x", "", b"x", [], ["x"], {}, {"x": 1}, {1}]
 ANYTHING += [object(), type, np.array([1, 2]), np.bool_(True), 10**400, "\n" * 99, 1j, (None,)]

@@ -18,15 +18,15 @@ from stable_baselines3.common.env_checker import check_env
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from seal_env.edits.training_data import TrainingData
 from seal_env.errors import UserError
+from seal_env.menus.biographies import BiographyMenu, read
+from seal_env.menus.passages import PassageMenu, cloze, sentences
 from seal_env.tasks.base import Problem
-from seal_env.tasks.biographies import Biographies
-from seal_env.tasks.biography_edits import STYLES, classify, write
-from seal_env.tasks.people import ATTRIBUTES
+from seal_env.tasks.biographies.edits import STYLES, classify, write
+from seal_env.tasks.biographies.people import ATTRIBUTES
+from seal_env.tasks.biographies.task import Biographies
 from seal_env.wrappers import MENUS, Choice, ChoiceActions, Menu
-from seal_env.wrappers.biography_menu import BiographyMenu, read
-from seal_env.wrappers.choice_vec import ChoiceVecEnv
 from seal_env.wrappers.curriculum import Curriculum, VectorShortFirst
-from seal_env.wrappers.passage_menu import PassageMenu, cloze, sentences
+from seal_env.wrappers.sb3.choice_vec import ChoiceVecEnv
 
 PASSAGE = "Dr. Bell was born in Oslo in 1847. He built a mill. It burned down twice! Why? Fire."
 

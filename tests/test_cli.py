@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from agent_fixtures import TRAIN, finish
 
-import seal_agents.train
+import seal_agents.runner.train
 import seal_env
-from seal_agents import run
+from seal_agents import run_folder as run
 from seal_agents.cli import main
-from seal_agents.settings import read_pairs
+from seal_agents.runner.settings import read_pairs
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
 from seal_env.grading.judge import Judge
@@ -37,7 +37,9 @@ def captured(monkeypatch):
     """What train and evaluate are called with, instead of calling them."""
     calls = []
     for name in ("train", "evaluate"):
-        monkeypatch.setattr(seal_agents.train, name, lambda *arguments: calls.append(arguments))
+        monkeypatch.setattr(
+            seal_agents.runner.train, name, lambda *arguments: calls.append(arguments)
+        )
     return calls
 
 
@@ -343,7 +345,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(seal_agents.train, "train", stop)
+    monkeypatch.setattr(seal_agents.runner.train, "train", stop)
     with pytest.raises(SystemExit) as ended:
         main(["train"])
     assert ended.value.code == 130
@@ -354,7 +356,7 @@ def test_ctrl_c_in_a_report_is_told_without_resume(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("seal_agents.report.report", stop)
+    monkeypatch.setattr("seal_agents.reporting.report.report", stop)
     with pytest.raises(SystemExit) as ended:
         main(["report", "somewhere"])
     assert ended.value.code == 130

@@ -6,12 +6,12 @@ import pytest
 from agent_fixtures import context, env, lines
 from rich.console import Console
 
+from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import Agent
-from seal_agents.collect import Stage, collect
-from seal_agents.policy import PolicyOptions
-from seal_agents.prompted import Prompted
-from seal_agents.report import print_summary, summarise
-from seal_agents.run import RunFolder
+from seal_agents.policies.language_model import PolicyOptions
+from seal_agents.reporting.report import print_summary, summarise
+from seal_agents.run_folder import RunFolder
+from seal_agents.runner.rollout import Stage, collect
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
 from seal_env.wrappers.curriculum import Curriculum

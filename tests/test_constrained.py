@@ -7,10 +7,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from seal_env.constrained import Constraint
+from seal_env.constrained import PatternConstraint
 from seal_env.edits.directives import Directives
 from seal_env.errors import UserError
-from seal_env.models.tokenizer import build_tokenizer
+from seal_env.pretraining.tokenizer import build_tokenizer
 from seal_env.tasks.base import Problem
 
 LANGUAGE = Directives(tools=("basic", "colors"))
@@ -60,7 +60,7 @@ def write(tokenizer, constraint, seed, most=400):
     "tokenizer", [byte_level(), word_level("0", "1", "1e-4", "12")], ids=["bytes", "words"]
 )
 def test_only_directives_are_written(tokenizer):
-    constraint = Constraint(tokenizer, LANGUAGE.pattern(), len(tokenizer) + 60)
+    constraint = PatternConstraint(tokenizer, LANGUAGE.pattern(), len(tokenizer) + 60)
     edits = set()
     for seed in range(25):
         edit = LANGUAGE.parse(write(tokenizer, constraint, seed), PROBLEM)
@@ -72,7 +72,7 @@ def test_only_directives_are_written(tokenizer):
 
 def test_a_given_directive_can_be_written_and_then_it_may_end():
     tokenizer = byte_level()
-    guide = Constraint(tokenizer, LANGUAGE.pattern(), len(tokenizer)).start()
+    guide = PatternConstraint(tokenizer, LANGUAGE.pattern(), len(tokenizer)).start()
     for token in tokenizer(TEXT)["input_ids"]:
         allowed = guide.allowed()
         assert allowed[token] and not allowed[tokenizer.eos_token_id]
@@ -84,7 +84,7 @@ def test_a_given_directive_can_be_written_and_then_it_may_end():
 
 def test_guides_do_not_disturb_each_other():
     tokenizer = byte_level()
-    constraint = Constraint(tokenizer, LANGUAGE.pattern(), len(tokenizer))
+    constraint = PatternConstraint(tokenizer, LANGUAGE.pattern(), len(tokenizer))
     first, second = constraint.start(), constraint.start()
     before = second.allowed()
     for token in tokenizer(TEXT)["input_ids"]:
@@ -96,7 +96,7 @@ def test_guides_do_not_disturb_each_other():
 
 def test_rows_of_the_model_that_no_token_has_are_never_allowed():
     tokenizer = byte_level()
-    allowed = Constraint(tokenizer, "(a|b)+", len(tokenizer) + 7).start().allowed()
+    allowed = PatternConstraint(tokenizer, "(a|b)+", len(tokenizer) + 7).start().allowed()
     assert allowed.shape == (len(tokenizer) + 7,)
     assert not allowed[-7:].any()
     assert {tokenizer.decode([t]) for t in np.flatnonzero(allowed)} >= {"a", "b"}
@@ -104,14 +104,14 @@ def test_rows_of_the_model_that_no_token_has_are_never_allowed():
 
 def test_several_tokens_can_end_a_text():
     tokenizer = byte_level()
-    guide = Constraint(tokenizer, "x", len(tokenizer), stop_ids=[1, 0]).start()
+    guide = PatternConstraint(tokenizer, "x", len(tokenizer), stop_ids=[1, 0]).start()
     guide.take(tokenizer.convert_tokens_to_ids("x"))
     assert np.flatnonzero(guide.allowed()).tolist() == [0, 1]
 
 
 def test_a_tokenizer_without_the_words_is_an_error():
     tokenizer = build_tokenizer(64)
-    constraint = Constraint(tokenizer, LANGUAGE.pattern(), len(tokenizer))
+    constraint = PatternConstraint(tokenizer, LANGUAGE.pattern(), len(tokenizer))
     with pytest.raises(UserError, match="cannot spell"):
         write(tokenizer, constraint, 0)
 
@@ -119,5 +119,5 @@ def test_a_tokenizer_without_the_words_is_an_error():
 def test_a_wrong_pattern_is_an_error():
     tokenizer = byte_level()
     with pytest.raises(UserError, match="constrained decoding") as error:
-        Constraint(tokenizer, "(", len(tokenizer))
+        PatternConstraint(tokenizer, "(", len(tokenizer))
     assert "\n" not in str(error.value)

@@ -8,9 +8,9 @@ import pytest
 from agent_fixtures import env, lines, quiet
 from safetensors.torch import load_file, save_file
 
-from seal_agents.configs import EvaluateConfig, TrainConfig
-from seal_agents.contents import PIECE, PIECES, contents, of_files, of_problems
-from seal_agents.train import evaluate, train
+from seal_agents.runner.configs import EvaluateConfig, TrainConfig
+from seal_agents.runner.contents import PIECE, PIECES, contents, of_files, of_problems
+from seal_agents.runner.train import evaluate, train
 from seal_env.config import make_task
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Question

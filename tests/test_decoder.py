@@ -8,12 +8,12 @@ from helpers import LORA, dataset, new_bank, random_ids, save_model, scrambled_b
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from seal_env.adapters import AdapterBank, LoraConfig, find_targets
-from seal_env.decoder import is_supported
-from seal_env.finetune import Dataset, FinetuneConfig, finetune
-from seal_env.models.loading import load_learner
-from seal_env.packing import Layout
-from seal_env.passes import FullPass
+from seal_env.engine.llama import is_supported
+from seal_env.engine.loading import load_learner
+from seal_env.engine.lora import AdapterBank, LoraConfig, find_targets
+from seal_env.engine.packing import Layout
+from seal_env.engine.passes import FullPass
+from seal_env.engine.training import Dataset, FinetuneConfig, finetune
 
 EVERYTHING = LoraConfig(rank=4, alpha=8.0, targets=("all-linear",))
 UPPER = LoraConfig(rank=4, alpha=8.0, targets=("gate_proj", "o_proj", "k_proj"))

@@ -9,14 +9,15 @@ from helpers import random_ids, weights_hash
 from transformers.pytorch_utils import Conv1D
 
 import seal_env  # noqa: F401 (registers SelfEdit-v0)
-from seal_env.decoding import Sampling
-from seal_env.deltas import DeltaBank, Deltas, matrix_of
-from seal_env.edits.base import Change
 from seal_env.edits.weights import Weights, WeightsConfig
-from seal_env.learner import Learner
-from seal_env.models.loading import load_learner
-from seal_env.packing import Layout
-from seal_env.passes import FullPass
+from seal_env.engine.changes import Change
+from seal_env.engine.deltas import DeltaBank, Deltas, matrix_of
+from seal_env.engine.generation import generate
+from seal_env.engine.learner import Learner
+from seal_env.engine.loading import load_learner
+from seal_env.engine.packing import Layout
+from seal_env.engine.passes import FullPass
+from seal_env.engine.sampling import Sampling
 from seal_env.tasks.base import Problem
 
 CPU = torch.device("cpu")
@@ -114,7 +115,7 @@ def test_each_of_many_alone_gives_the_same_bits(learner):
     bank = DeltaBank(deltas, CPU)
     scores = learner.score(PROMPTS, COMPLETIONS, owners, bank)
     means, losses = learner.describe(PROMPTS, owners, bank)
-    texts = learner.generate(PROMPTS, Sampling(8), owners, bank)
+    texts = generate(learner, PROMPTS, Sampling(8), owners, bank)
     assert len(set(map(tuple, texts))) > K // 2
     for k, owner in enumerate(owners):
         alone = DeltaBank([deltas[owner]], CPU)
@@ -122,7 +123,7 @@ def test_each_of_many_alone_gives_the_same_bits(learner):
         mean, loss = learner.describe([PROMPTS[k]], [0], alone)
         assert (mean[0] == means[k]).all()
         assert loss == [losses[k]]
-        assert learner.generate([PROMPTS[k]], Sampling(8), [0], alone) == [texts[k]]
+        assert generate(learner, [PROMPTS[k]], Sampling(8), [0], alone) == [texts[k]]
     untouched = learner.score(PROMPTS[:1], COMPLETIONS[:1], [0], None)
     assert learner.score(PROMPTS[:1], COMPLETIONS[:1], [0], DeltaBank([None], CPU)) == untouched
     assert weights_hash(learner.model) == before

@@ -13,10 +13,10 @@ import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from seal_env.edits.directive_model import STRATEGIES
 from seal_env.edits.directives import Directives, write_directive
 from seal_env.errors import UserError
+from seal_env.menus.base import load_menu
+from seal_env.menus.directives import DirectiveMenu, RecipeGrid, demonstrations
 from seal_env.tasks.base import Problem
 from seal_env.wrappers import MENUS, ChoiceActions
-from seal_env.wrappers.directive_menu import DirectiveMenu, RecipeGrid, demonstrations
-from seal_env.wrappers.menus import load_menu
 
 SMALL = RecipeGrid(("basic", "colors"), (1e-4, 1e-2), (1, 3, 9), STRATEGIES[:1])
 PROBLEM = Problem("p", "", "", (), examples=("one",))

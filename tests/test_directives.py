@@ -16,7 +16,7 @@ from seal_env.edits.directive_model import FIELDS, STRATEGIES, TOOLS, tool_key
 from seal_env.edits.directives import MOST_CHARACTERS, Directives, write_directive
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
-from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biographies.task import Biographies
 
 SOLVED = Problem("s", "", "Input: 1 2\nOutput: 2 1\n", (), examples=("one",))
 PASSAGE = Problem("p", "Rivers", "The Elbe is long.", ())

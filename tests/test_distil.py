@@ -8,13 +8,13 @@ import torch
 from agent_fixtures import quiet, snapshot, summary
 
 from seal_agents import cli
-from seal_agents import distil as module
+from seal_agents.algorithms.imitation import Imitation, imitate
+from seal_agents.algorithms.ppo_choices import PPOChoices, PPOChoicesOptions
 from seal_agents.base import Agent, AgentContext
-from seal_agents.configs import TrainConfig
-from seal_agents.distil import DistilConfig, distil
-from seal_agents.imitation import Imitation, imitate
-from seal_agents.ppo_choices import PPOChoices, PPOChoicesOptions
-from seal_agents.train import train
+from seal_agents.runner import distill as module
+from seal_agents.runner.configs import TrainConfig
+from seal_agents.runner.distill import DistilConfig, distil
+from seal_agents.runner.train import train
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.testing import identity

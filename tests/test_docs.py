@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from seal_agents import AGENTS
-from seal_env.adapters import LoraConfig
 from seal_env.edits import EDITS
+from seal_env.engine.lora import LoraConfig
+from seal_env.engine.training import FinetuneConfig
 from seal_env.episodes import EnvConfig
-from seal_env.finetune import FinetuneConfig
 from seal_env.inner_loop import InnerLoopConfig
 from seal_env.prompts import PROMPTS
 from seal_env.rewards import REWARDS

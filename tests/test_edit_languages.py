@@ -18,13 +18,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
-from seal_env.adapters import LoraConfig
 from seal_env.edits import EDITS, EditLanguage, SelfEdit
-from seal_env.finetune import FinetuneConfig
+from seal_env.engine.loading import load_learner
+from seal_env.engine.lora import LoraConfig
+from seal_env.engine.training import FinetuneConfig
 from seal_env.inner_loop import InnerLoopConfig
-from seal_env.models.loading import load_learner
 from seal_env.tasks.base import Problem, Question
-from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biographies.task import Biographies
 
 INNER = InnerLoopConfig(LoraConfig(2, 4.0), FinetuneConfig(learning_rate=1e-2, epochs=1))
 EXAMPLES = {

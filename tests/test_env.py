@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from seal_env import inner_loop
-from seal_env.adapters import LoraConfig
+from seal_env.engine.loading import EMBEDDED
+from seal_env.engine.lora import LoraConfig
+from seal_env.engine.training import FinetuneConfig
 from seal_env.env import SelfEditEnv
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
 from seal_env.inner_loop import InnerLoopConfig
-from seal_env.models.loading import EMBEDDED
-from seal_env.recipes import recipe
+from seal_env.presets import recipe
 from seal_env.tasks.base import Problem, Question
-from seal_env.tasks.biographies import Biographies
-from seal_env.tasks.biography_edits import write
+from seal_env.tasks.biographies.edits import write
+from seal_env.tasks.biographies.task import Biographies
 
 EDIT = "Ada Cho was born in Oslo.\nThe pet of Ada Cho is a goat."
 

@@ -14,17 +14,15 @@ import pytest
 from helpers import LORA
 from test_grids import random_grid
 
-from seal_env.asking import Asker
+from seal_env.engine.loading import load_learner
+from seal_env.engine.rendering import Content
+from seal_env.engine.training import FinetuneConfig
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
+from seal_env.evaluation import Asker
 from seal_env.inner_loop import InnerLoopConfig
-from seal_env.models.loading import load_learner
-from seal_env.prompts import Content
-from seal_env.tasks import SPLITS, TASKS, arc_files
-from seal_env.tasks.few_shot import FewShot
-from seal_env.tasks.grid_tasks import GridTasks, grid_problem, leave_out, most_voted, read_back
-from seal_env.tasks.grid_transforms import IDENTITY, Flip, Scale
-from seal_env.tasks.grids import (
+from seal_env.tasks import SPLITS, TASKS
+from seal_env.tasks.grids.few_shot import FewShot
+from seal_env.tasks.grids.grid import (
     GridTask,
     Pair,
     format_demonstrations,
@@ -32,6 +30,9 @@ from seal_env.tasks.grids import (
     parse_demonstrations,
     parse_grid,
 )
+from seal_env.tasks.grids.task import GridTasks, grid_problem, leave_out, most_voted, read_back
+from seal_env.tasks.grids.transforms import IDENTITY, Flip, Scale
+from seal_env.tasks.io import arc_files
 
 SEAL_TOOLS = ("basic", "size", "chain", "repeat")
 

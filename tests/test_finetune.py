@@ -7,9 +7,17 @@ import torch
 from helpers import LORA, Failing, dataset, new_bank, weights_hash
 from transformers import AutoModelForCausalLM
 
-from seal_env.adapters import AdapterBank, LoraConfig, layer_of
+from seal_env.engine.lora import AdapterBank, LoraConfig, layer_of
+from seal_env.engine.training import (
+    STEP,
+    Dataset,
+    Example,
+    FinetuneConfig,
+    data_order,
+    finetune,
+    split,
+)
 from seal_env.errors import UserError
-from seal_env.finetune import STEP, Dataset, Example, FinetuneConfig, data_order, finetune, split
 
 CONFIG = FinetuneConfig(learning_rate=5e-3, epochs=2)
 LENGTHS = ([9, 30], [5], [40, 3, 17, 22], [16, 16, 16], [2, 64], [33])

@@ -10,11 +10,11 @@ from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.env_checker import check_env
 
 import seal_env  # noqa: F401 (registers SelfEdit-v0)
-from seal_env.adapters import AdapterBank, LoraConfig, find_targets
-from seal_env.basis import Basis
-from seal_env.deltas import norm_of
 from seal_env.edits import EDITS
-from seal_env.edits.gradient import Gradient, GradientConfig
+from seal_env.edits.subspace import Gradient, GradientConfig
+from seal_env.engine.deltas import norm_of
+from seal_env.engine.lora import AdapterBank, LoraConfig, find_targets
+from seal_env.engine.subspace import Basis
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
 

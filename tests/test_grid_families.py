@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from seal_env.tasks import SPLITS
-from seal_env.tasks.grid_families import CELLS, FAMILIES, LAST_COLOUR, draw_cells
+from seal_env.tasks.grids.families import CELLS, FAMILIES, LAST_COLOUR, draw_cells
 
 EVERY = [family for families in FAMILIES.values() for family in families]
 

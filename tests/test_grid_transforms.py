@@ -7,8 +7,9 @@ import pytest
 from test_grids import random_grid
 
 from seal_env.errors import UserError
-from seal_env.tasks.grid_tools import TOOLS, VIEWS, transforms
-from seal_env.tasks.grid_transforms import (
+from seal_env.tasks.grids.grid import Pair
+from seal_env.tasks.grids.tools import TOOLS, VIEWS, transforms
+from seal_env.tasks.grids.transforms import (
     IDENTITY,
     Chain,
     Flip,
@@ -21,7 +22,6 @@ from seal_env.tasks.grid_transforms import (
     Shift,
     Transpose,
 )
-from seal_env.tasks.grids import Pair
 
 GRID = ((1, 2, 3), (4, 5, 6))
 KNOWN = {

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from seal_env.tasks.grids import (
+from seal_env.tasks.grids.grid import (
     ANSWER_PREFIX,
     LARGEST,
     Pair,

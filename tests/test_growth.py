@@ -13,15 +13,15 @@ import pytest
 from seal_env.edits import EDITS, directives
 from seal_env.edits.training_data import TrainingData, TrainingDataConfig
 from seal_env.edits.weights import Weights, WeightsConfig
+from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
-from seal_env.models.loading import load_learner
-from seal_env.tasks.biographies import Biographies
-from seal_env.tasks.biography_edits import classify
-from seal_env.tasks.few_shot import FewShot
-from seal_env.tasks.grids import parse_demonstrations
+from seal_env.tasks.biographies.edits import classify
+from seal_env.tasks.biographies.task import Biographies
+from seal_env.tasks.grids.few_shot import FewShot
+from seal_env.tasks.grids.grid import parse_demonstrations
+from seal_env.tasks.grids.tiny_grids import TinyGrids
 from seal_env.tasks.multiple_choice import MultipleChoice
 from seal_env.tasks.squad import Squad
-from seal_env.tasks.tiny_grids import TinyGrids
 
 SHORT, FACTOR, MOST = 2_500, 8, 24
 """Characters of a text, how many times as long the other is, and how many times its time."""

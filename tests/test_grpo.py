@@ -12,10 +12,10 @@ from agent_fixtures import QUICK, context
 from transformers.utils import logging as hf_logging
 
 from seal_agents import cli
+from seal_agents.algorithms.grpo import GRPO, RLOO, GRPOOptions, RLOOOptions
+from seal_agents.algorithms.rest_em import RestEM, RestEMOptions
 from seal_agents.base import Experience
-from seal_agents.grpo import GRPO, RLOO, GRPOOptions, RLOOOptions
-from seal_agents.rest_em import RestEM, RestEMOptions
-from seal_agents.trl_bridge import (
+from seal_agents.trl.bridge import (
     arguments,
     borrowed,
     peft_config,
@@ -23,9 +23,9 @@ from seal_agents.trl_bridge import (
     tokens,
     with_adapter,
 )
-from seal_agents.trl_trainers import largest_divisor
+from seal_agents.trl.trainers import largest_divisor
 from seal_env.errors import UserError
-from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biographies.task import Biographies
 from seal_env.vector import SelfEditVectorEnv
 
 pytestmark = pytest.mark.slow

@@ -12,14 +12,16 @@ import pytest
 import torch
 from helpers import INNER, MAX_LENGTH, Failing, new_bank, weights_hash
 
-from seal_env import budget, inner_loop
-from seal_env.adapters import find_targets
-from seal_env.edits.base import Change, SelfEdit, Training
+from seal_env import inner_loop
+from seal_env.edits.base import SelfEdit, Training
+from seal_env.engine import capacity as budget
+from seal_env.engine.changes import Change
+from seal_env.engine.loading import load_learner, merged_learner
+from seal_env.engine.lora import find_targets
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
-from seal_env.models.loading import load_learner, merged_learner
 from seal_env.tasks.base import Generated
-from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biographies.task import Biographies
 
 TASK = Biographies()
 TEXTS = (
@@ -164,7 +166,7 @@ def test_what_attention_keeps_counts_as_memory(learner, monkeypatch):
     targets = find_targets(learner.model, INNER.lora)
     found = {}
     for short in (0, 1 << 20):  # torch's own attention, and batched products, which keep scores
-        monkeypatch.setattr("seal_env.attention.SHORT", short)
+        monkeypatch.setattr("seal_env.engine.attention.SHORT", short)
         monkeypatch.setattr(learner, "kept", {})
         found[short] = budget.memory_cost(learner, targets, INNER.lora)
     layers, heads = 2, 4
@@ -217,7 +219,7 @@ def test_the_number_of_threads_changes_no_bit(llama, outcomes, threads):
 def test_another_process_gives_the_same_bits(models, outcomes):
     script = (
         "import test_inner_loop as t; from helpers import INNER;"
-        "from seal_env.models.loading import load_learner; import sys;"
+        "from seal_env.engine.loading import load_learner; import sys;"
         "loop = t.InnerLoop(load_learner(sys.argv[1], device='cpu'), t.TASK, INNER);"
         "o = loop.run([t.REQUESTS[4], t.REQUESTS[1]]);"
         "print(*(x.after.log_likelihood.hex() for x in o), *(x.after.answers for x in o), sep='|')"

@@ -4,9 +4,9 @@ import pytest
 from agent_fixtures import env, lines, quiet, summary
 
 from seal_agents import Agent
-from seal_agents.configs import EvaluateConfig, TrainConfig
-from seal_agents.invalid import ENOUGH, commonest, counted, percent, share
-from seal_agents.train import evaluate, train
+from seal_agents.reporting.invalid import ENOUGH, commonest, counted, percent, share
+from seal_agents.runner.configs import EvaluateConfig, TrainConfig
+from seal_agents.runner.train import evaluate, train
 from seal_env.curriculum import Curriculum
 from seal_env.errors import UserError
 
@@ -78,7 +78,7 @@ def test_a_language_of_vectors_is_refused_to_language_models_at_once(models, tmp
     config = TrainConfig(
         env(models["llama"], edit="gradient"), agent, learner="fixed", out=tmp_path / "run"
     )
-    from seal_agents.build import agent_class
+    from seal_agents.runner.build import agent_class
 
     config = TrainConfig(**{**config.__dict__, "options": agent_class(agent).Options()})
     with pytest.raises(UserError, match="--edit gradient: its self-edits are vectors"):

@@ -10,10 +10,10 @@ from types import ModuleType
 import pytest
 from helpers import INNER
 
+from seal_env.content_keys import Same, frozen, problem_key
 from seal_env.env import SelfEditEnv
-from seal_env.kept import Same, frozen, problem_key
 from seal_env.tasks.base import Problem, Question
-from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biographies.task import Biographies
 
 PROBLEM = Problem(
     "p", "Ada Cho", "Ada Cho was born in Oslo.", (Question("Where was Ada Cho born?", "Oslo"),)

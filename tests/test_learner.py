@@ -5,7 +5,8 @@ import torch
 from helpers import random_ids, scrambled_bank
 from transformers import AutoModelForCausalLM
 
-from seal_env.decoding import Sampling
+from seal_env.engine.generation import generate, score_and_generate
+from seal_env.engine.sampling import Sampling
 
 LENGTHS = (5, 17, 40, 3, 33, 16, 70)
 
@@ -18,7 +19,7 @@ def prompts():
 @pytest.mark.slow
 def test_greedy_continuations_are_those_of_transformers(learner, prompts):
     reference = AutoModelForCausalLM.from_pretrained(learner.name, dtype=torch.float32).eval()
-    found = learner.generate(prompts, Sampling(40))
+    found = generate(learner, prompts, Sampling(40))
     for prompt, ids in zip(prompts, found, strict=True):
         given = torch.tensor([prompt])
         expected = reference.generate(
@@ -63,7 +64,7 @@ def test_each_text_alone_gives_the_same_bits_under_its_adapter(learner, prompts)
     completions = [random_ids(4, 50 + i) for i in range(len(prompts))]
     scores = learner.score(prompts, completions, owners, bank)
     means, losses = learner.describe(prompts, owners, bank)
-    texts = learner.generate(prompts, Sampling(12), owners, bank)
+    texts = generate(learner, prompts, Sampling(12), owners, bank)
     assert len(set(map(tuple, texts))) > 4
     for i, prompt in enumerate(prompts):
         one = [prompt]
@@ -71,7 +72,7 @@ def test_each_text_alone_gives_the_same_bits_under_its_adapter(learner, prompts)
         mean, loss = learner.describe(one, [owners[i]], bank)
         assert (mean[0] == means[i]).all()
         assert loss == [losses[i]]
-        assert learner.generate(one, Sampling(12), [owners[i]], bank) == [texts[i]]
+        assert generate(learner, one, Sampling(12), [owners[i]], bank) == [texts[i]]
 
 
 @pytest.mark.slow
@@ -81,13 +82,13 @@ def test_scoring_and_continuing_at_once_is_one_after_the_other(learner, prompts)
     # Completions that are shorter and longer than what is written, up to the next bucket.
     completions = [random_ids(1 + 11 * i, 70 + i) for i in range(len(prompts))]
     sampling = Sampling(40)
-    scores, texts = learner.score_and_generate(prompts, completions, sampling, owners, bank)
+    scores, texts = score_and_generate(learner, prompts, completions, sampling, owners, bank)
     assert scores == learner.score(prompts, completions, owners, bank)
-    assert texts == learner.generate(prompts, sampling, owners, bank)
+    assert texts == generate(learner, prompts, sampling, owners, bank)
     for i, prompt in enumerate(prompts):
-        one = learner.score_and_generate([prompt], [completions[i]], sampling, [owners[i]], bank)
+        one = score_and_generate(learner, [prompt], [completions[i]], sampling, [owners[i]], bank)
         assert one == ([scores[i]], [texts[i]])
-    assert learner.score_and_generate([], [], sampling, [], bank) == ([], [])
+    assert score_and_generate(learner, [], [], sampling, [], bank) == ([], [])
 
 
 @pytest.mark.slow
@@ -100,30 +101,30 @@ def test_what_prompts_begin_with_is_read_once_an_adapter(learner, monkeypatch):
     shared = [len(b) for b, _ in pairs] * 2
     owners = [0] * len(pairs) + [1] * len(pairs)
     golds = [random_ids(1 + i % 5, 70 + i) for i in range(len(prompts))]
-    plain = learner.score_and_generate(prompts, golds, Sampling(40), owners, bank)
+    plain = score_and_generate(learner, prompts, golds, Sampling(40), owners, bank)
 
     rows = []
     hidden = learner.hidden
     monkeypatch.setattr(
         learner, "hidden", lambda row, *rest: (rows.append(row), hidden(row, *rest))[1]
     )
-    scores, texts = learner.score_and_generate(prompts, golds, Sampling(40), owners, bank, shared)
+    scores, texts = score_and_generate(learner, prompts, golds, Sampling(40), owners, bank, shared)
     all_tokens = sum(map(len, prompts)) + sum(map(len, golds))
     saved = 2 * (3 * 48 + 2 * 16 + 0 + 2 * 128)
     assert all_tokens - saved < len(rows[0].ids) <= all_tokens - saved + 16
     assert texts == plain[1]
     assert scores == pytest.approx(plain[0], abs=1e-5)
-    assert texts == learner.generate(prompts, Sampling(40), owners, bank, shared=shared)
+    assert texts == generate(learner, prompts, Sampling(40), owners, bank, shared=shared)
     for i, prompt in enumerate(prompts):
         given = [prompt], [golds[i]], Sampling(40), [owners[i]], bank, [shared[i]]
-        assert learner.score_and_generate(*given) == ([scores[i]], [texts[i]])
+        assert score_and_generate(learner, *given) == ([scores[i]], [texts[i]])
 
 
 def test_adapters_matter(llama, prompts):
     bank = scrambled_bank(llama, 2)
-    plain = llama.generate(prompts, Sampling(12))
-    first = llama.generate(prompts, Sampling(12), [0] * len(prompts), bank)
-    second = llama.generate(prompts, Sampling(12), [1] * len(prompts), bank)
+    plain = generate(llama, prompts, Sampling(12))
+    first = generate(llama, prompts, Sampling(12), [0] * len(prompts), bank)
+    second = generate(llama, prompts, Sampling(12), [1] * len(prompts), bank)
     assert plain != first != second != plain
 
 
@@ -131,12 +132,12 @@ def test_what_is_sampled_depends_on_its_seed_alone(llama, prompts):
     sampling = Sampling(15, temperature=1.0)
     seeds = [11, 12, 13, 14, 15, 16, 17]
     before = torch.get_rng_state()
-    texts = llama.generate(prompts, sampling, seeds=seeds)
+    texts = generate(llama, prompts, sampling, seeds=seeds)
     assert torch.equal(before, torch.get_rng_state())
-    assert texts == llama.generate(prompts[::-1], sampling, seeds=seeds[::-1])[::-1]
+    assert texts == generate(llama, prompts[::-1], sampling, seeds=seeds[::-1])[::-1]
     for prompt, seed, text in zip(prompts, seeds, texts, strict=True):
-        assert llama.generate([prompt], sampling, seeds=[seed]) == [text]
-    same_prompt = llama.generate([prompts[0]] * 8, sampling, seeds=range(8))
+        assert generate(llama, [prompt], sampling, seeds=[seed]) == [text]
+    same_prompt = generate(llama, [prompts[0]] * 8, sampling, seeds=range(8))
     assert len(set(map(tuple, same_prompt))) > 6
 
 
@@ -146,8 +147,8 @@ def test_samples_follow_the_model_at_its_temperature(llama):
     with torch.no_grad():
         logits = reference(torch.tensor([prompt])).logits[0, -1]
     for temperature in (0.3, 1.0):
-        drawn = llama.generate(
-            [prompt] * 2000, Sampling(1, temperature=temperature), seeds=range(2000)
+        drawn = generate(
+            llama, [prompt] * 2000, Sampling(1, temperature=temperature), seeds=range(2000)
         )
         counts = torch.zeros(len(logits))
         for ids in drawn:
@@ -163,7 +164,7 @@ def test_samples_follow_the_model_at_its_temperature(llama):
 
 def test_sampling_without_seeds_is_refused(llama):
     with pytest.raises(ValueError, match="seed"):
-        llama.generate([[5]], Sampling(1, temperature=1.0))
+        generate(llama, [[5]], Sampling(1, temperature=1.0))
 
 
 def test_a_line_break_ends_a_continuation_once_something_was_written(llama):
@@ -171,13 +172,13 @@ def test_a_line_break_ends_a_continuation_once_something_was_written(llama):
     assert llama.ends_line(torch.tensor([newline, 7])).tolist() == [True, False]
     prompts = [random_ids(6, i) for i in range(200)]
     sampling = Sampling(8, temperature=3.0, stop_at_newline=True)
-    for ids in llama.generate(prompts, sampling, seeds=range(200)):
+    for ids in generate(llama, prompts, sampling, seeds=range(200)):
         assert newline not in ids[1:]
 
 
 def test_progress_counts_the_prompts_that_are_done(llama, prompts):
     told = []
-    llama.generate(prompts, Sampling(5), progress=told.append)
+    generate(llama, prompts, Sampling(5), progress=told.append)
     assert told == sorted(told)
     assert 1 <= len(told) <= 5
 
@@ -191,14 +192,14 @@ def test_any_text_is_encoded_and_text_that_spells_a_token_stays_text(llama):
 
 
 def test_nothing_runs_past_the_longest_input(models):
-    from seal_env.models.loading import load_learner
+    from seal_env.engine.loading import load_learner
 
     learner = load_learner(models["gpt2"], device="cpu")
     prompt = random_ids(learner.max_length - 3, 0)
-    (ids,) = learner.generate([prompt], Sampling(20))
+    (ids,) = generate(learner, [prompt], Sampling(20))
     assert len(ids) <= 4
 
 
 def test_no_prompts_no_answers(llama):
-    assert llama.generate([], Sampling(3)) == []
+    assert generate(llama, [], Sampling(3)) == []
     assert llama.score([], [], [], None) == []

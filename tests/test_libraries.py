@@ -22,7 +22,7 @@ from torchrl.envs.utils import check_env_specs
 from seal_env.errors import UserError
 from seal_env.testing import identity
 from seal_env.wrappers import ChoiceActions, ScalarInfo, VectorChoiceActions
-from seal_env.wrappers.choice_vec import ChoiceVecEnv
+from seal_env.wrappers.sb3.choice_vec import ChoiceVecEnv
 
 FORMS = [
     {"flat": flat, "discrete": discrete} for flat in (False, True) for discrete in (False, True)

@@ -10,15 +10,15 @@ import torch
 from helpers import INNER, save_model, scrambled_bank
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from seal_env.engine import devices
+from seal_env.engine.checkpoints import EMBEDDED
+from seal_env.engine.devices import resolve_device, resolve_dtype
+from seal_env.engine.loading import load_learner
+from seal_env.engine.peft_io import save_peft
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop
-from seal_env.models import devices
-from seal_env.models.checkpoints import EMBEDDED
-from seal_env.models.devices import resolve_device, resolve_dtype
-from seal_env.models.loading import load_learner
-from seal_env.models.tokenizer import build_tokenizer, vocabulary
-from seal_env.peft_io import save_peft
-from seal_env.tasks.biographies import Biographies
+from seal_env.pretraining.tokenizer import build_tokenizer, vocabulary
+from seal_env.tasks.biographies.task import Biographies
 
 
 def refused(*args, **kwargs):

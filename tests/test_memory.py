@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seal_env import memory
+from seal_env.engine import memory
 
 MIB = 1 << 20
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_this_machine_has_some_memory_and_not_more_than_it_has():
 
 ALLOCATING = """
 import resource, sys, torch
-from seal_env.memory import keep_freed_memory
+from seal_env.engine.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults(times):

@@ -7,8 +7,8 @@ import gymnasium as gym
 import pytest
 from helpers import INNER
 
-from seal_env.asking import Asker
 from seal_env.errors import UserError
+from seal_env.evaluation import Asker
 from seal_env.tasks.multiple_choice import MultipleChoice
 
 ROWS = [

@@ -7,13 +7,14 @@ from helpers import random_ids
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from seal_env.attention import Scoring, attend, attend_and_learn
-from seal_env.decoding import Continuation, Sampling
-from seal_env.heads import HeadBlocks, Heads
-from seal_env.models.making import packed_loss
-from seal_env.packing import Blocks, Layout, bucket, padded_rows
-from seal_env.passes import IMPLEMENTATION, FullPass
-from seal_env.rounding import EvenActivation
+from seal_env.engine.attention import Scoring, attend, attend_and_learn
+from seal_env.engine.generation import Continuation
+from seal_env.engine.heads import HeadBlocks, Heads
+from seal_env.engine.packing import Blocks, Layout, bucket, padded_rows
+from seal_env.engine.passes import IMPLEMENTATION, FullPass
+from seal_env.engine.rounding import EvenActivation
+from seal_env.engine.sampling import Sampling
+from seal_env.pretraining.common import packed_loss
 
 LENGTHS = (5, 17, 1, 40, 3, 33, 64, 16, 130)
 CPU = torch.device("cpu")
@@ -152,7 +153,7 @@ def test_both_ways_to_attend_give_the_same_gradients(length, scale, monkeypatch)
     outer = torch.randn(3, 6, length, 8, generator=generator)
     found = []
     for short in (0, 1 << 20):
-        monkeypatch.setattr("seal_env.attention.SHORT", short)
+        monkeypatch.setattr("seal_env.engine.attention.SHORT", short)
         out, backward = attend_and_learn(q, k, v, Scoring(scale))
         found.append((out, *backward.run(outer, backward.kept)))
     for one, other in zip(*found, strict=True):

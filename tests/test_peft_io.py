@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from test_adapters import logits_of, one_line
 from transformers import AutoModelForCausalLM
 
+from seal_env.engine.loading import load_learner
+from seal_env.engine.peft_io import CONFIG, MERGED_TYPES, WEIGHTS, load_peft, save_peft
 from seal_env.errors import UserError
-from seal_env.models.loading import load_learner
-from seal_env.peft_io import CONFIG, MERGED_TYPES, WEIGHTS, load_peft, save_peft
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT warns of much that is meant here
 IDS = torch.tensor([random_ids(23, 4)])

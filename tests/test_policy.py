@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 from agent_fixtures import context
 
-from seal_agents.policy import Policy, PolicyOptions
+from seal_agents.policies.language_model import Policy, PolicyOptions
+from seal_env.engine.training import FinetuneConfig
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
+from seal_env.prompts import prompt_tokens
 
 SEEN = [{"context": text, "model_state": None} for text in ("Ada is a vet.", "Bo has a cat.", "x")]
 
@@ -44,7 +45,7 @@ def test_only_the_completion_is_learned(models, monkeypatch):
         seen.extend(datasets[0].examples)
         return real(learner, bank, datasets, progress)
 
-    import seal_agents.policy as module
+    import seal_agents.policies.language_model as module
 
     real = module.finetune
     monkeypatch.setattr(module, "finetune", spy)
@@ -89,7 +90,7 @@ def test_a_long_passage_loses_its_middle(models):
     writer = policy(models, argument="rewrite")
     long = {"context": f"Ada {'vet ' * 5000} Oslo", "model_state": None}
     ids = writer.read(long)
-    whole = writer.model.renderer.edit_prompt("rewrite", long["context"], 10_000).ids
+    whole = prompt_tokens(writer.model.renderer, "rewrite", long["context"], 10_000).ids
     assert len(ids) == writer.model.max_length - 8
     assert writer.tokens.read(long["context"]).cut == len(whole) - len(ids)
     assert ids[:250] == whole[:250] and ids[-250:] == whole[-250:]
@@ -98,7 +99,7 @@ def test_a_long_passage_loses_its_middle(models):
 def test_the_end_of_a_turn_is_what_a_chat_model_learns(models, chat_model, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "seal_agents.policy.finetune",
+        "seal_agents.policies.language_model.finetune",
         lambda learner, bank, data, tell: (
             seen.extend(data[0].examples) or [SimpleNamespace(failed=False, loss=0.0)]
         ),

@@ -14,15 +14,15 @@ from peft import PeftModel
 from stable_baselines3 import PPO
 from transformers import AutoModelForCausalLM
 
+from seal_agents.algorithms.ppo import PPOOptions, ProximalPolicy, leave_one_out
 from seal_agents.base import Experience
-from seal_agents.ppo import PPOOptions, ProximalPolicy, leave_one_out
-from seal_agents.sb3_buffer import TokenRolloutBuffer
-from seal_agents.sb3_policy import LanguageModelConfig, LanguageModelPolicy
+from seal_agents.policies.token_buffer import TokenRolloutBuffer
+from seal_agents.policies.token_policy import LanguageModelConfig, LanguageModelPolicy
+from seal_env.engine.peft_io import save_peft
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
-from seal_env.peft_io import save_peft
-from seal_env.wrappers.sb3 import SelfEditVecEnv
-from seal_env.wrappers.tokens import Written, action, prompts
+from seal_env.wrappers.sb3.token_vec import SelfEditVecEnv
+from seal_env.wrappers.sb3.tokens import Written, action, prompts
 
 LENGTH = 6
 END = 3

@@ -7,11 +7,11 @@ import pytest
 import torch
 from agent_fixtures import context, env
 
+from seal_agents.algorithms.ppo_choices import PPOChoices, PPOChoicesOptions
 from seal_agents.base import AgentContext, Experience
-from seal_agents.ppo_choices import PPOChoices, PPOChoicesOptions
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
-from seal_env.tasks.biographies import Biographies
+from seal_env.tasks.biographies.task import Biographies
 from seal_env.testing import identity
 
 WIDTH = 64 + 4

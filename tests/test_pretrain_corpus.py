@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import pytest
 
-from seal_env.models.corpus import IGNORED, STYLE_WEIGHTS, Corpus
-from seal_env.models.tokenizer import build_tokenizer
+from seal_env.pretraining.corpus import IGNORED, STYLE_WEIGHTS, Corpus
+from seal_env.pretraining.tokenizer import build_tokenizer
 from seal_env.tasks import SPLITS
-from seal_env.tasks.biographies import names
-from seal_env.tasks.biography_edits import STYLES, classify
+from seal_env.tasks.biographies.edits import STYLES, classify
+from seal_env.tasks.biographies.task import names
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,9 @@
 
 import pytest
 
+from seal_env.engine.rendering import Content
 from seal_env.errors import UserError
-from seal_env.prompts import PROMPTS, Content, edit_prompt, render_prompt
+from seal_env.prompts import PROMPTS, edit_prompt, render_prompt
 
 SEAL_PROMPTS = ["implications", "implications-long", "implications-very-long", "rewrite", "self-qa"]
 

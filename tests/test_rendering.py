@@ -17,11 +17,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from seal_env.engine.loading import load_learner
+from seal_env.engine.rendering import Content, DoesNotFit, Renderer
 from seal_env.errors import UserError
-from seal_env.models.loading import load_learner
-from seal_env.models.tokenizer import build_grid_tokenizer, build_tokenizer
-from seal_env.prompts import Content
-from seal_env.rendering import DoesNotFit, Renderer
+from seal_env.pretraining.tokenizer import build_grid_tokenizer, build_tokenizer
+from seal_env.prompts import prompt_tokens
 
 QUESTION = "Where was Ada Cho born?"
 PASSAGE = "Ada Cho was born in Oslo. She is a vet and has a cat. " * 20
@@ -49,8 +49,8 @@ def test_a_plain_prompt_is_its_text():
     plain = renderer(word_pieces())
     ids = plain.prompt((QUESTION, "\nAnswer:\n")).ids
     assert ids == plain.tokenizer(QUESTION + "\nAnswer:\n")["input_ids"]
-    assert plain.edit_prompt("notes", QUESTION).ids == plain.encode(QUESTION + "\nNotes:\n")
-    assert shown(plain, plain.edit_prompt("rewrite", QUESTION).ids).endswith(
+    assert prompt_tokens(plain, "notes", QUESTION).ids == plain.encode(QUESTION + "\nNotes:\n")
+    assert shown(plain, prompt_tokens(plain, "rewrite", QUESTION).ids).endswith(
         "Rewritten passages:\n"
     )
 
@@ -106,7 +106,7 @@ def test_a_template_that_rewrites_what_is_said_is_used_all_the_same(template, ex
 
 
 def test_an_instruct_model_is_asked_without_the_cue():
-    text = shown(chat(), chat().edit_prompt("rewrite", "One.\n\nTwo.").ids)
+    text = shown(chat(), prompt_tokens(chat(), "rewrite", "One.\n\nTwo.").ids)
     assert text.startswith("<|im_start|>user\nLet's read")
     assert text.endswith("Passage:\nOne.\n\nTwo.<|im_end|>\n<|im_start|>assistant\n")
 

@@ -5,9 +5,15 @@ import io
 import pytest
 from rich.console import Console
 
-from seal_agents.report import plot_comparison, plot_learning, print_summary, report, summarise
-from seal_agents.run import RunFolder
-from seal_agents.samples import choose, plot_styles, write_samples
+from seal_agents.reporting.report import (
+    plot_comparison,
+    plot_learning,
+    print_summary,
+    report,
+    summarise,
+)
+from seal_agents.reporting.samples import choose, plot_styles, write_samples
+from seal_agents.run_folder import RunFolder
 from seal_env.errors import UserError
 
 

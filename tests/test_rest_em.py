@@ -3,10 +3,10 @@
 import pytest
 from agent_fixtures import context
 
+from seal_agents.algorithms.rest_em import RestEM, RestEMOptions, best
 from seal_agents.base import Agent, Experience
-from seal_agents.rest_em import RestEM, RestEMOptions, best
+from seal_env.engine.training import FinetuneConfig
 from seal_env.errors import UserError
-from seal_env.finetune import FinetuneConfig
 
 
 def experience(

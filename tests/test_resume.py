@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from agent_fixtures import TRAIN, env, finish, kill_when, lines, quiet, snapshot, summary
 
-from seal_agents import AGENTS, Agent, cli, rounds, train
-from seal_agents.build import agent_class
-from seal_agents.configs import TrainConfig
-from seal_agents.report import summarise
-from seal_agents.run import RunFolder
+from seal_agents import AGENTS, Agent, cli
+from seal_agents.reporting.report import summarise
+from seal_agents.run_folder import RunFolder
+from seal_agents.runner import rounds, train
+from seal_agents.runner.build import agent_class
+from seal_agents.runner.configs import TrainConfig
 from seal_env.episodes import EnvConfig
 from seal_env.testing import identity
 

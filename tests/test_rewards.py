@@ -4,7 +4,7 @@ import pytest
 
 from seal_env.errors import UserError
 from seal_env.rewards import REWARDS, Measured, parse_reward
-from seal_env.rewards.base import Score
+from seal_env.score import Score
 
 
 def score(right, of=4, likelihood=-1.0):

@@ -6,8 +6,8 @@ import os
 import pytest
 from agent_fixtures import lines, snapshot
 
-from seal_agents import run as module
-from seal_agents.run import RunFolder
+from seal_agents import run_folder as module
+from seal_agents.run_folder import RunFolder
 from seal_env.errors import UserError
 
 CONFIG = {

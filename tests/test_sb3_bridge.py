@@ -8,11 +8,11 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import VecMonitor
 
 import seal_env  # noqa: F401
-from seal_agents.policy import Policy, PolicyOptions
+from seal_agents.policies.language_model import Policy, PolicyOptions
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
-from seal_env.wrappers.sb3 import SelfEditVecEnv
-from seal_env.wrappers.tokens import PAD, TextTokens, Written, action, prompts, written
+from seal_env.wrappers.sb3.token_vec import SelfEditVecEnv
+from seal_env.wrappers.sb3.tokens import PAD, TextTokens, Written, action, prompts, written
 
 LENGTH = 6
 END = 3

@@ -9,8 +9,7 @@ import pytest
 import torch
 from agent_fixtures import context
 
-from seal_agents.base import Experience
-from seal_agents.self_rewarding import (
+from seal_agents.algorithms.self_rewarding import (
     RUBRIC,
     SelfRewarding,
     SelfRewardingOptions,
@@ -19,11 +18,12 @@ from seal_agents.self_rewarding import (
     by_rubric,
     spearman,
 )
+from seal_agents.base import Experience
+from seal_env.engine.rendering import _joined
 from seal_env.errors import UserError
-from seal_env.rendering import _joined
 from seal_env.tasks.base import Task
-from seal_env.tasks.biographies import Biographies
-from seal_env.tasks.biography_edits import write as write_edit
+from seal_env.tasks.biographies.edits import write as write_edit
+from seal_env.tasks.biographies.task import Biographies
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ def test_judging_in_parts_makes_no_difference(models, monkeypatch):
     given = [experience(p, "Ada is a vet." * n) for p in range(3) for n in range(3)]
     judges = [by_likelihood, lambda policy, some: by_open_book(policy, TASK, some)]
     whole = [judge(agent.policy, given) for judge in judges]
-    monkeypatch.setattr("seal_agents.self_rewarding.TOKENS_PER_PASS", 100)
+    monkeypatch.setattr("seal_agents.algorithms.self_rewarding.TOKENS_PER_PASS", 100)
     assert [judge(agent.policy, given) for judge in judges] == whole
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from seal_agents import stats
-from seal_agents.stats import bootstrap_iqm, bootstrap_mean, interquartile_mean
+from seal_agents.reporting import stats
+from seal_agents.reporting.stats import bootstrap_iqm, bootstrap_mean, interquartile_mean
 
 
 def test_the_interval_is_that_of_the_normal_approximation_where_it_holds():

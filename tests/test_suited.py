@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from seal_agents import cli, train
-from seal_agents.build import agent_class
-from seal_agents.configs import TrainConfig
+from seal_agents import cli
+from seal_agents.runner import train
+from seal_agents.runner.build import agent_class
+from seal_agents.runner.configs import TrainConfig
 from seal_agents.suited import RUNS, run_settings
 
 

@@ -12,7 +12,7 @@ from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.testing import SayTheWord, identity
 from seal_env.wrappers import ChoiceActions
-from seal_env.wrappers.choice_vec import ChoiceVecEnv
+from seal_env.wrappers.sb3.choice_vec import ChoiceVecEnv
 
 
 def right_words(problem):

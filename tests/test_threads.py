@@ -11,12 +11,13 @@ import pytest
 import torch
 from helpers import ARCHITECTURES, INNER, random_ids, scrambled_bank
 
-from seal_env.decoding import Sampling
+from seal_env.engine import loading
+from seal_env.engine.generation import generate
+from seal_env.engine.learner import Learner
+from seal_env.engine.loading import load_learner
+from seal_env.engine.sampling import Sampling
+from seal_env.engine.threads import Turns
 from seal_env.env import SelfEditEnv
-from seal_env.learner import Learner
-from seal_env.models import loading
-from seal_env.models.loading import load_learner
-from seal_env.workers import Turns
 
 TEXTS = [
     "Ada Cho was born in Oslo.\nThe pet of Ada Cho is a goat.",
@@ -97,7 +98,7 @@ def test_texts_are_written_beside_others_adapters(learner, switching):
 
     def write(adapters):
         owners = [0, 1, 2]
-        return learner.generate(prompts, Sampling(12), owners, bank if adapters else None)
+        return generate(learner, prompts, Sampling(12), owners, bank if adapters else None)
 
     jobs = [lambda i=i: write(i % 2) for i in range(4)]
     alone = [job() for job in jobs]

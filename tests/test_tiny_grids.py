@@ -5,20 +5,22 @@ from random import Random
 
 import pytest
 
-from seal_env.decoding import Sampling
 from seal_env.edits.directives import Directives, write_directive
+from seal_env.engine.generation import generate
+from seal_env.engine.loading import load_learner
+from seal_env.engine.sampling import Sampling
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, Request
-from seal_env.models.grid_corpus import PAIRS, GridCorpus
-from seal_env.models.loading import load_learner
-from seal_env.models.making import IGNORED
-from seal_env.models.tokenizer import build_grid_tokenizer
+from seal_env.menus.base import load_menu
+from seal_env.presets import recipe
+from seal_env.pretraining.common import IGNORED
+from seal_env.pretraining.grid_corpus import PAIRS, GridCorpus
+from seal_env.pretraining.tokenizer import build_grid_tokenizer
 from seal_env.prompts import render_prompt
-from seal_env.recipes import recipe
 from seal_env.tasks import SPLITS
-from seal_env.tasks.grid_families import CELLS, FAMILIES, REMARKS_ON
-from seal_env.tasks.grids import Pair, parse_demonstrations, parse_grid
-from seal_env.tasks.tiny_grids import (
+from seal_env.tasks.grids.families import CELLS, FAMILIES, REMARKS_ON
+from seal_env.tasks.grids.grid import Pair, parse_demonstrations, parse_grid
+from seal_env.tasks.grids.tiny_grids import (
     DEMONSTRATIONS,
     EPOCHS,
     LEARNING_RATES,
@@ -26,7 +28,6 @@ from seal_env.tasks.tiny_grids import (
     Rearrange,
     TinyGrids,
 )
-from seal_env.wrappers.menus import load_menu
 
 WORLD = TinyGrids()
 
@@ -245,7 +246,7 @@ def test_the_model_writes_directives_of_all_sorts(loop):
     problems = [WORLD.problem("test", i) for i in range(60)]
     learner, edits = loop.learner, Directives(WORLD.tools)
     prompts = [learner.encode(render_prompt("directives", "", WORLD.reads(p))) for p in problems]
-    ids = learner.generate(prompts, Sampling(64, temperature=1.0), seeds=list(range(60)))
+    ids = generate(learner, prompts, Sampling(64, temperature=1.0), seeds=list(range(60)))
     found = [edits.parse(learner.decode(one), p) for one, p in zip(ids, problems, strict=True)]
     valid = [edit for edit in found if edit.error is None]
     assert len(valid) >= 57

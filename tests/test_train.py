@@ -11,10 +11,11 @@ from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from seal_agents import Agent, rounds
+from seal_agents import Agent
 from seal_agents.cli import main
-from seal_agents.rounds import resets
-from seal_agents.train import EvaluateConfig, TrainConfig, evaluate, restored, train
+from seal_agents.runner import rounds
+from seal_agents.runner.rounds import resets
+from seal_agents.runner.train import EvaluateConfig, TrainConfig, evaluate, restored, train
 from seal_env.edits import EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.wrappers.curriculum import Curriculum
@@ -207,7 +208,7 @@ def test_bad_settings_leave_no_folder_behind(models, tmp_path, settings):
 
 
 def test_options_come_back_from_their_json():
-    from seal_agents.rest_em import RestEMOptions
+    from seal_agents.algorithms.rest_em import RestEMOptions
 
     options = restored(RestEMOptions, {"keep": 2, "finetune": {"epochs": 3}, "rank": 2})
     assert (options.keep, options.finetune.epochs, options.rank) == (2, 3, 2)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from helpers import random_ids, weights_hash
 
-from seal_env.deltas import DeltaBank, Deltas, matrix_of
 from seal_env.edits import EDITS
-from seal_env.edits.base import Change
 from seal_env.edits.weights import VERBS, Weights, WeightsConfig
+from seal_env.engine.changes import Change
+from seal_env.engine.deltas import DeltaBank, Deltas, matrix_of
+from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
-from seal_env.models.loading import load_learner
 from seal_env.tasks.base import Problem
 
 PROBLEM = Problem("p", "", "", ())

@@ -7,7 +7,7 @@ from time import sleep
 import pytest
 import torch
 
-from seal_env.workers import run_parts, split_evenly
+from seal_env.engine.threads import run_parts, split_evenly
 
 
 def test_parts_run_at_the_same_time_with_their_share_of_the_threads_and_in_order():

@@ -9,7 +9,7 @@ EDITS = Registry(
         "training-data": "seal_env.edits.training_data:TrainingData",
         "directives": "seal_env.edits.directives:Directives",
         "weights": "seal_env.edits.weights:Weights",
-        "gradient": "seal_env.edits.gradient:Gradient",
+        "gradient": "seal_env.edits.subspace:Gradient",
     },
 )
 

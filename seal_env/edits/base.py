@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
 
+from seal_env.engine.changes import Change
 from seal_env.spaces import LONGEST_TEXT, AnyText
 from seal_env.tasks.base import Problem, Task
 
 if TYPE_CHECKING:
-    from seal_env.learner import Learner
+    from seal_env.engine.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -30,28 +31,6 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A change of one matrix of the learner: ``W[rows, columns]`` plus or times an amount."""
-
-    name: str
-    """The module whose weight is meant, as the model calls it."""
-    row: int | None
-    """Which output; None for all."""
-    column: int | None
-    """Which input; None for all."""
-    operation: str
-    """`add`, `scale` or `set`."""
-    amount: float
-    """What is added, the factor, or the new value."""
-
-    def __str__(self) -> str:
-        """The change as one reads it."""
-        place = ", ".join(":" if i is None else str(i) for i in (self.row, self.column))
-        word = "to" if self.operation == "set" else "by"
-        return f"{self.operation} {self.name}[{place}] {word} {self.amount:g}"
-
-
-@dataclass(frozen=True)
 class SelfEdit:
     """A parsed self-edit. A language fills in what it can express and leaves the rest."""
 
@@ -65,7 +44,7 @@ class SelfEdit:
     changes: tuple[Change, ...] = ()
     """Changes of named weights, in order."""
     coefficients: tuple[float, ...] = ()
-    """How far to go along each vector of a fixed basis (`seal_env.basis`)."""
+    """How far to go along each vector of a fixed basis (`seal_env.engine.subspace`)."""
     basis: int = 0
     """Seed of that basis."""
     truncated: bool = False

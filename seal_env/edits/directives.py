@@ -30,7 +30,7 @@ from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Task
 
 if TYPE_CHECKING:
-    from seal_env.learner import Learner
+    from seal_env.engine.learner import Learner
 
 MOST_CHARACTERS = 65_536
 """Longest part of a text that is read, in characters."""

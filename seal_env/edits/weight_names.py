@@ -15,11 +15,11 @@ from itertools import accumulate
 
 from torch import nn
 
-from seal_env.adapter_config import LoraConfig
-from seal_env.adapters import find_targets
-from seal_env.deltas import norm_of
+from seal_env.engine.config import LoraConfig
+from seal_env.engine.deltas import norm_of
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import find_targets
 from seal_env.errors import UserError
-from seal_env.learner import Learner
 
 PARTS = {
     "attention": "attention",

@@ -31,11 +31,12 @@ from typing import Any, NamedTuple
 import torch
 
 from seal_env.checks import check_fields
-from seal_env.deltas import Deltas
-from seal_env.edits.base import Change, EditLanguage, SelfEdit
+from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.edits.weight_names import Matrices, Matrix, Refused
+from seal_env.engine.changes import Change
+from seal_env.engine.deltas import Deltas
+from seal_env.engine.learner import Learner
 from seal_env.errors import UserError
-from seal_env.learner import Learner
 from seal_env.tasks.base import Problem, Task
 
 _BY = {

@@ -1,1 +1,1 @@
-"""The embedded models and the scripts that made them."""
+"""The embedded models: weights and cards. `seal_env.pretraining` made them."""

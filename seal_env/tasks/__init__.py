@@ -7,8 +7,8 @@ TASKS = Registry(
     "task",
     {
         "multiple-choice": "seal_env.tasks.multiple_choice:MultipleChoice",
-        "biographies": "seal_env.tasks.biographies:Biographies",
-        "few-shot": "seal_env.tasks.few_shot:few_shot",
+        "biographies": "seal_env.tasks.biographies.task:Biographies",
+        "few-shot": "seal_env.tasks.grids.few_shot:few_shot",
         "squad": "seal_env.tasks.squad:Squad",
     },
 )

@@ -7,7 +7,6 @@ decides whether an answer is right.
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -219,9 +218,3 @@ class Task(ABC):
             By default None: an answer to any problem has up to `answer_tokens` tokens.
         """
         return None
-
-
-def stable_hash(*parts: object) -> int:
-    """A 63-bit hash of the parts' text that is the same in every process and on every machine."""
-    joined = "\x1f".join(str(part) for part in parts).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "big") >> 1

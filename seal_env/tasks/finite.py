@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from seal_env.errors import UserError
-from seal_env.tasks.base import SPLITS, Problem, Task, stable_hash
+from seal_env.hashing import stable_hash
+from seal_env.tasks.base import SPLITS, Problem, Task
 
 
 class Identified(Protocol):

@@ -1,7 +1,7 @@
 """Task `multiple-choice`: questions with choices, as MMLU has them (arXiv 2009.03300).
 
-`seal_env.tasks.choice_records` says how files and data sets are arranged, and
-`seal_env.tasks.answer_keys` which choice a key means.
+`seal_env.tasks.io.choice_records` says how files and data sets are arranged, and
+`seal_env.tasks.io.answer_keys` which choice a key means.
 
 A problem is the questions of one context, or where there is none some questions of one subject.
 """
@@ -15,11 +15,12 @@ from string import ascii_uppercase
 from typing import Any, Literal, get_args
 
 from seal_env.errors import UserError
-from seal_env.tasks.answer_keys import KEYS, Keys, gold_choices
-from seal_env.tasks.base import Problem, Question, stable_hash
-from seal_env.tasks.choice_records import choice_records
+from seal_env.hashing import stable_hash
+from seal_env.tasks.base import Problem, Question
 from seal_env.tasks.finite import FiniteTask, Splits, same_text
-from seal_env.tasks.records import Format, Loaded, Record, kind, load
+from seal_env.tasks.io.answer_keys import KEYS, Keys, gold_choices
+from seal_env.tasks.io.choice_records import choice_records
+from seal_env.tasks.io.records import Format, Loaded, Record, kind, load
 
 Style = Literal["letters", "texts"]
 
@@ -44,7 +45,7 @@ class MultipleChoice(FiniteTask):
         group: Most questions in a problem.
         split_seed: Another seed splits the problems another way.
         keys: How answer keys are read, where the data leave that open; see
-            `seal_env.tasks.answer_keys`.
+            `seal_env.tasks.io.answer_keys`.
 
     Raises:
         UserError: The data cannot be read, or a setting makes no sense.

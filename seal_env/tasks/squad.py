@@ -1,6 +1,6 @@
 """The task `squad`: real passages with questions, from a file or from Hugging Face datasets.
 
-`seal_env.tasks.passages` says which files are understood: SQuAD's own JSON (arXiv 1606.05250),
+`seal_env.tasks.io.passages` says which files are understood: SQuAD's own JSON (arXiv 1606.05250),
 the JSON of SEAL's experiments (arXiv 2506.10943), either as JSONL, and CSV.
 """
 
@@ -17,7 +17,7 @@ from seal_env.grading import grade_answer
 from seal_env.grading.judge import Judge
 from seal_env.tasks.base import Problem, Question
 from seal_env.tasks.finite import FiniteTask, Splits, same_text
-from seal_env.tasks.passages import load_passages, page_name
+from seal_env.tasks.io.passages import load_passages, page_name
 
 Grader = Literal["offline", "judge"]
 

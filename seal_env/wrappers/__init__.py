@@ -1,7 +1,7 @@
 """Wrappers between the environment's text and what other libraries need."""
 
+from seal_env.menus.base import MENUS, Choice, Menu
 from seal_env.wrappers.choices import ChoiceActions, ChoiceView
-from seal_env.wrappers.menus import MENUS, Choice, Menu
 from seal_env.wrappers.scalar_info import ScalarInfo
 from seal_env.wrappers.vector_choices import VectorChoiceActions
 

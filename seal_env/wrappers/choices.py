@@ -15,7 +15,7 @@ from gymnasium.utils import RecordConstructorArgs
 from seal_env.env import SelfEditEnv, observation_space
 from seal_env.episodes import Episodes
 from seal_env.errors import UserError
-from seal_env.wrappers.menus import Chosen, Menu, load_menu
+from seal_env.menus.base import Chosen, Menu, load_menu
 
 Numbers = dict[str, np.ndarray] | np.ndarray
 """An observation as numbers: by name, or in one row."""
@@ -104,7 +104,7 @@ class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructo
     what it is called on the menu.
 
     Any algorithm for such spaces trains on it, all of stable-baselines3's discrete ones among
-    them. For many self-edits in one pass see `seal_env.wrappers.choice_vec.ChoiceVecEnv`.
+    them. For many self-edits in one pass see `seal_env.wrappers.sb3.choice_vec.ChoiceVecEnv`.
 
     Args:
         env: `SelfEdit-v0`, itself perhaps wrapped.

@@ -10,9 +10,9 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from seal_env.errors import UserError
+from seal_env.menus.base import Menu
 from seal_env.vector import SelfEditVectorEnv
 from seal_env.wrappers.choices import ChoiceView, Numbers
-from seal_env.wrappers.menus import Menu
 
 
 class VectorChoiceActions(VectorWrapper):

@@ -1,0 +1,137 @@
+"""Agent `best-of-n`: no learning; writes several self-edits, tries them out, keeps the best.
+
+`best-of-n:4` writes 4. Candidates are tried out on questions that are made from what the policy
+has read (`Task.training_problem`), never on the held-out ones. Every candidate costs an inner
+loop, so N of them for one problem are to be compared with agents that had N more to learn from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from seal_agents.algorithms.prompted import Prompted
+from seal_agents.base import AgentContext, Experience, Observation
+from seal_agents.policies.options import ADAPTER, PolicyOptions
+from seal_env.config import EnvConfig, make_task
+from seal_env.errors import UserError
+from seal_env.hashing import stable_hash
+from seal_env.tasks.base import Problem, Task
+
+PARALLEL = 64
+"""Candidates that are tried out in one pass."""
+
+
+_UNKNOWN = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class BestOfNOptions(PolicyOptions):
+    """Settings of best-of-N."""
+
+    candidates: int = 8
+    """N: self-edits that are written for a problem. With 1 nothing is tried out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.candidates < 1:
+            raise UserError(f"candidates {self.candidates}: at least 1 self-edit must be written")
+
+
+class BestOfN(Prompted):
+    """Writes the best of N self-edits, as judged by training questions."""
+
+    Options = BestOfNOptions
+    takes = "N"
+
+    def __init__(self, context: AgentContext) -> None:
+        options = context.options
+        if isinstance(options, BestOfNOptions) and context.argument:
+            if not context.argument.isdecimal():
+                raise UserError(
+                    f"agent best-of-n:{context.argument}: give how many, as in best-of-n:4"
+                )
+            options = replace(options, candidates=int(context.argument))
+        super().__init__(replace(context, options=options, argument=""))
+        assert isinstance(options, BestOfNOptions)
+        self.candidates = options.candidates
+        self.env = replace(context.env, horizon=1)
+        self.task = make_task(self.env.task, self.env.data, self.env.task_options)
+        if type(self.task).training_problem is Task.training_problem:
+            raise UserError(
+                f"agent best-of-n: task {self.env.task!r} makes no training questions; give it a "
+                f"method training_problem, as seal_env.tasks.Task describes it"
+            )
+        self.worth: dict[tuple[str, str], tuple[float, float]] = {}
+        """What was tried out: reward and log-likelihood of the gold answers, on training questions,
+        by what was read and written."""
+
+    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
+        """The best of N for each observation; of 1, what `base` writes with the same seed.
+
+        Where no question can be made from what was read, the first is as good as any.
+        """
+        count = self.candidates
+        every = [observation for observation in observations for _ in range(count)]
+        drawn = [stable_hash(s, i) if i else s for s in seeds for i in range(count)]
+        texts = self.policy.write(every, drawn)
+        if count > 1:
+            self._try_out([str(o["context"]) for o in every], texts)
+        best: list[str | None] = []
+        for start, observation in zip(range(0, len(texts), count), observations, strict=True):
+            reading, group = str(observation["context"]), texts[start : start + count]
+            # max takes the first of equals.
+            best.append(max(group, key=lambda text: self.worth.get((reading, text), _UNKNOWN)))
+        return best
+
+    def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
+        """Learns nothing; says what the choice cost, and how much it promised too much."""
+        if not experiences or self.candidates == 1:
+            return {}
+        readings = [str(e.observation["context"]) for e in experiences]
+        self._try_out(readings, [e.text for e in experiences])  # after a stop: again, and the same
+        promised = [
+            self.worth.get((reading, e.text), _UNKNOWN)[0]
+            for reading, e in zip(readings, experiences, strict=True)
+        ]
+        self.worth.clear()
+        return {
+            "candidate_evaluations": float(self.candidates * len(experiences)),
+            "training_reward": sum(promised) / len(promised),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Nothing was learned; writes the policy's adapter if it was given one."""
+        super().save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Reads another agent's adapter, if there is one, to choose among what it writes."""
+        if (folder / ADAPTER).is_dir():
+            super().load(folder)
+
+    def _try_out(self, readings: Sequence[str], texts: Sequence[str]) -> None:
+        """Carries self-edits out and asks the training questions; adds to `worth`."""
+        from seal_env.vector import SelfEditVectorEnv
+
+        problems = {reading: self.task.training_problem(reading) for reading in set(readings)}
+        wanted: dict[tuple[str, str], Problem] = {}
+        for reading, text in zip(readings, texts, strict=True):
+            problem = problems[reading]
+            if problem is not None and (reading, text) not in self.worth:
+                wanted[reading, text] = problem
+        known = list(wanted)
+        for start in range(0, len(known), PARALLEL):
+            part = known[start : start + PARALLEL]
+            envs = SelfEditVectorEnv(
+                len(part), **{f.name: getattr(self.env, f.name) for f in fields(EnvConfig)}
+            )
+            envs.progress = self.context.progress
+            # Not the seed that the choice will be measured with: a choice that holds for one
+            # initial adapter alone is no good one.
+            seed = stable_hash(self.context.seed, "best-of-n")
+            envs.reset(seed=seed, options={"problems": [wanted[key] for key in part]})
+            _, rewards, _, _, infos = envs.step([text for _, text in part])
+            likelihoods = infos["final_info"]["log_likelihood"]
+            ranks = zip(map(float, rewards), map(float, likelihoods), strict=True)
+            self.worth |= dict(zip(part, ranks, strict=True))

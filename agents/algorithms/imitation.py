@@ -1,0 +1,63 @@
+"""Learning from what somebody else chose (behavioural cloning: Pomerleau 1991)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from seal_agents.algorithms.choice_options import Imitation
+from seal_agents.algorithms.ppo_choices import PPOChoices
+from seal_agents.base import Observation
+from seal_env.hashing import stable_hash
+from seal_env.menus.base import Chosen
+
+
+def imitate(
+    student: PPOChoices,
+    observations: Sequence[Observation],
+    chosen: Sequence[Chosen],
+    problems: Sequence[str],
+    how: Imitation,
+    seed: int,
+) -> dict[str, float]:
+    """Raises the log-probability of choices; see `Imitation`.
+
+    Args:
+        student: Who learns.
+        observations: What was read.
+        chosen: What was chosen for each.
+        problems: Which problem each belongs to.
+        how: How.
+        seed: Fixes which problems are held back.
+
+    Returns:
+        The loss (nats a self-edit) on what was learned from and what was held back.
+    """
+    policy = student.model.policy
+    backs = [stable_hash(seed, "held back", p) % how.held_back == 0 for p in problems]
+    learned, back = (
+        [i for i, b in enumerate(backs) if b == wanted] or list(range(len(backs)))
+        for wanted in (False, True)
+    )
+    read, actions = student.read(observations), [student.view.action(one) for one in chosen]
+    targets = torch.as_tensor(np.stack(actions))
+
+    def loss_on(rows: Sequence[int]) -> torch.Tensor:
+        some = {name: tensor[list(rows)] for name, tensor in read.items()}
+        return -policy.evaluate_actions(some, targets[list(rows)])[1].mean()
+
+    optimizer = torch.optim.Adam(policy.parameters(), lr=how.learning_rate)
+    kept, lowest = {k: v.clone() for k, v in policy.state_dict().items()}, float("inf")
+    for _ in range(how.epochs):
+        optimizer.zero_grad()
+        loss_on(learned).backward()
+        optimizer.step()
+        with torch.no_grad():
+            loss = loss_on(back).item()
+        if loss < lowest:
+            lowest, kept = loss, {k: v.clone() for k, v in policy.state_dict().items()}
+    policy.load_state_dict(kept)
+    with torch.no_grad():
+        return {"loss": loss_on(learned).item(), "loss_held_back": lowest}

@@ -1,0 +1,315 @@
+"""Agent `ppo`: proximal policy optimisation by stable-baselines3, on the language model itself.
+
+PPO (Schulman et al. 2017, arXiv 1707.06347) as `stable_baselines3.PPO` implements it: its
+update is called as it is. What is written and what it is worth comes from the run, so that a
+run is recorded, resumed and evaluated like that of any other agent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.logger import Logger
+
+import seal_env  # noqa: F401  (registers SelfEdit-v0)
+from seal_agents.algorithms.prompted import Prompted
+from seal_agents.base import AgentContext, Experience
+from seal_agents.policies.options import ADAPTER, PolicyOptions
+from seal_agents.policies.token_buffer import TokenRolloutBuffer
+from seal_agents.policies.token_policy import (
+    Evaluation,
+    LanguageModelConfig,
+    LanguageModelPolicy,
+    Ratio,
+    spread,
+)
+from seal_env.config import EnvConfig
+from seal_env.engine.peft_io import load_peft
+from seal_env.errors import UserError
+from seal_env.hashing import stable_hash
+from seal_env.wrappers.sb3.token_vec import SelfEditVecEnv
+from seal_env.wrappers.sb3.tokens import action
+
+_STATE, _COUNTERS = "ppo.safetensors", "ppo.json"
+
+
+@dataclass(frozen=True)
+class PPOOptions(PolicyOptions):
+    """Settings of PPO; the defaults suit the embedded model."""
+
+    learning_rate: float = 1e-3
+    """Of Adam, for the adapter and the value head; constant."""
+    epochs: int = 4
+    """Passes over a round's self-edits."""
+    minibatch: int = 32
+    """Self-edits in an optimiser step."""
+    ratio: Ratio = "token"
+    """Whether the probability ratio is one a token, or one a self-edit, the geometric mean of
+    its tokens' (GSPO, arXiv 2507.18071)."""
+    clip_range: float = 0.2
+    """A ratio further than this from 1 gets no gradient (Schulman et al. 2017, eq. 7)."""
+    target_kl: float | None = 0.05
+    """A round's update ends when the policy has moved 1.5 times this far from where it was (mean
+    over tokens, in nats; with ratios over sequences of the mean); None for no limit."""
+    max_grad_norm: float = 0.5
+    """Largest norm of the gradient."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus: the mean entropy of the distributions tokens are drawn from."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    kl: float = 0.0
+    """Weight of the penalty on the divergence from the base model: KL(policy, base) of the
+    distributions that tokens are drawn from, mean over tokens."""
+    baseline: Literal["value", "group"] = "value"
+    """What an advantage is counted from: the value head, or the mean reward of the problem's
+    other self-edits."""
+    normalize_advantage: bool = True
+    """Whether the advantages of a minibatch are brought to mean 0 and deviation 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.constrained:
+            raise UserError(
+                "constrained: what is written must be as likely as the policy's own numbers say, "
+                "by which this agent learns; leave it out"
+            )
+        if self.epochs < 1 or self.minibatch < 2:
+            raise UserError(
+                f"epochs {self.epochs}, minibatch {self.minibatch}: epochs must be at least 1, "
+                f"minibatch at least 2"
+            )
+        for name in ("learning_rate", "clip_range", "max_grad_norm", "target_kl"):
+            value = getattr(self, name)
+            if not (name == "target_kl" and value is None) and not 0 < value < math.inf:
+                raise UserError(f"{name} {value}: must be finite and more than 0")
+        for name in ("ent_coef", "vf_coef", "kl"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} {getattr(self, name)}: must be finite and not < 0")
+        if self.baseline not in ("value", "group"):
+            raise UserError(f"baseline {self.baseline!r}: must be 'value' or 'group'")
+        self.policy(EnvConfig(), 0)  # what is wrong with the rest is said there
+
+    def policy(self, env: EnvConfig, seed: int) -> LanguageModelConfig:
+        """The settings of the policy that is trained."""
+        return LanguageModelConfig(
+            model=env.model,
+            dtype=env.dtype,
+            device=env.device,
+            rank=self.rank,
+            temperature=self.temperature,
+            batch=self.batch,
+            ratio=self.ratio,
+            entropy=self.ent_coef,
+            kl=self.kl,
+            seed=seed,
+        )
+
+
+class ProximalPolicy(Prompted):
+    """Learns by `stable_baselines3.PPO` from what its self-edits were worth."""
+
+    Options = PPOOptions
+
+    def __init__(self, context: AgentContext) -> None:
+        super().__init__(context)
+        assert isinstance(context.options, PPOOptions)
+        self.options = options = context.options
+        self.envs = _envs(context.env, self.policy.prompt, options)
+        self.policy.tokens = self.envs.tokens  # what is learned from is what was read and written
+        self.ppo = PPO(
+            LanguageModelPolicy,
+            self.envs,
+            learning_rate=options.learning_rate,
+            n_steps=1,
+            batch_size=options.minibatch,
+            n_epochs=options.epochs,
+            clip_range=options.clip_range,
+            normalize_advantage=options.normalize_advantage,
+            ent_coef=1.0,  # the policy weighs entropy and divergence itself
+            vf_coef=options.vf_coef,
+            max_grad_norm=options.max_grad_norm,
+            target_kl=options.target_kl,
+            policy_kwargs={"config": options.policy(context.env, context.seed)},
+            device=self.policy.model.device,
+        )
+        self.ppo.set_logger(Logger(None, []))
+        assert isinstance(self.ppo.policy, LanguageModelPolicy)
+        self.actor = self.ppo.policy
+        self.policy.adapter = self.actor.bank  # writes with the weights that PPO trains
+        self.rounds = 0
+        """Rounds learned from."""
+
+    def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
+        """One round: stable-baselines3's update on the round's self-edits."""
+        used = [e for e in experiences if math.isfinite(e.reward)]
+        if not used:
+            return {}
+        self.context.progress("learning", 0, 1)
+        observations = self.envs.tokens.observe([e.observation["context"] for e in used])
+        texts = [self.envs.tokens.encode(e.text) for e in used]
+        stop = self.policy.model.stop_ids
+        actions = np.stack([action(text, self.actor.length, stop) for text in texts])
+        # Always evaluated anew, never kept from when they were written: a run that was stopped
+        # after it had written them learns just the same.
+        before = self._evaluate(observations, actions)
+        self.ppo.rollout_buffer = self._filled(used, observations, actions, before)
+        with _numpy_seeded(stable_hash("minibatches", self.context.seed, self.rounds)):
+            self.ppo.train()
+        if not all(bool(p.isfinite().all()) for p in self.actor.parameters()):
+            raise UserError("PPO diverged (infinite or NaN): lower learning_rate")
+        self.rounds += 1
+        self.context.progress("learning", 1, 1)
+        numbers = {
+            name.removeprefix("train/"): float(value)
+            for name, value in self.ppo.logger.name_to_value.items()
+            if name.removeprefix("train/") in _REPORTED and math.isfinite(value)
+        }
+        numbers["entropy"] = float(before.entropies.mean())
+        numbers["length"] = float(before.counts.float().mean())
+        if self.options.kl > 0:
+            numbers["kl_to_base"] = float(before.divergences.mean())
+        return numbers
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapter in PEFT's format, and what PPO needs to go on."""
+        super().save(folder)
+        tensors = {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.actor.value_net.state_dict(prefix="value_net.").items()
+        }
+        for name, parameter in self.actor.named_parameters():
+            for moment, value in self.actor.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{name}.{moment}"] = value.detach().cpu().contiguous()
+        save_file(tensors, folder / _STATE)
+        counters = {"rounds": self.rounds, "updates": self.ppo._n_updates}
+        (folder / _COUNTERS).write_text(json.dumps(counters) + "\n")
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote."""
+        bank = load_peft(folder / ADAPTER, self.policy.model.model, self.policy.model.device)
+        mine = self.actor.bank
+        if (bank.targets, bank.config.rank) != (mine.targets, mine.config.rank):
+            raise UserError(
+                f"{folder}: its adapter has rank {bank.config.rank} and this agent's has "
+                f"{mine.config.rank}, or they sit on other modules; use the options it was "
+                f"trained with"
+            )
+        try:
+            tensors = load_file(folder / _STATE)
+            counters = json.loads((folder / _COUNTERS).read_text())
+            self.rounds = int(counters["rounds"])
+            self.ppo._n_updates = int(counters["updates"])
+            state = {
+                name.removeprefix("value_net."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("value_net.")
+            }
+            self.actor.value_net.load_state_dict(state)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder}: no readable checkpoint of agent ppo ({reason})") from error
+        mine.weights.copy_(bank.weights)
+        self.actor.optimizer.state.clear()
+        for name, parameter in self.actor.named_parameters():
+            prefix = f"adam.{name}."
+            moments = {
+                key.removeprefix(prefix): tensor if tensor.dim() == 0 else tensor.to(parameter)
+                for key, tensor in tensors.items()
+                if key.startswith(prefix)
+            }
+            if moments:
+                self.actor.optimizer.state[parameter] = moments
+
+    @torch.no_grad()
+    def _evaluate(self, observations: np.ndarray, actions: np.ndarray) -> Evaluation:
+        """What the policy makes of a round's self-edits before it learns from them."""
+        parts = []
+        for i in range(0, len(actions), self.options.minibatch):
+            part = slice(i, i + self.options.minibatch)
+            obs, chosen = torch.from_numpy(observations[part]), torch.from_numpy(actions[part])
+            parts.append(self.actor.evaluate(obs, chosen))
+        return Evaluation(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _filled(
+        self,
+        experiences: Sequence[Experience],
+        observations: np.ndarray,
+        actions: np.ndarray,
+        before: Evaluation,
+    ) -> RolloutBuffer:
+        """A round in the form in which stable-baselines3 learns from it."""
+        token = self.options.ratio == "token"
+        count = len(experiences)
+        buffer = (TokenRolloutBuffer if token else RolloutBuffer)(
+            1,
+            self.envs.observation_space,
+            self.envs.action_space,
+            device=self.policy.model.device,
+            gamma=1.0,
+            n_envs=count,
+        )
+        rewards = np.array([e.reward for e in experiences])
+        values = before.values
+        if self.options.baseline == "group":
+            problems = [e.info["problem"] for e in experiences]
+            values = torch.from_numpy(leave_one_out(rewards, problems))
+        rows = spread(before.log_probs, before.counts, self.actor.length)
+        buffer.add(
+            observations,
+            actions,
+            rewards,
+            np.ones(count),
+            values,
+            rows if token else rows.nanmean(dim=1),
+        )
+        buffer.compute_returns_and_advantage(torch.zeros(count), np.ones(count))
+        return buffer
+
+
+_REPORTED = (
+    "approx_kl",
+    "clip_fraction",
+    "policy_gradient_loss",
+    "value_loss",
+    "explained_variance",
+)
+
+
+def leave_one_out(rewards: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """The mean reward of each one's group without itself; of all others where it is alone."""
+    _, index = np.unique(np.array(groups), return_inverse=True)
+    sums, counts = np.bincount(index, rewards)[index], np.bincount(index)[index]
+    alone = counts == 1
+    sums[alone], counts[alone] = rewards.sum(), len(rewards)
+    return (sums - rewards) / np.maximum(counts - 1, 1)
+
+
+def _envs(env: EnvConfig, prompt: str, options: PPOOptions) -> SelfEditVecEnv:
+    """The environment as stable-baselines3 sees it: its spaces, and what it turns into tokens."""
+    settings = {name: getattr(env, name) for name in EnvConfig.__dataclass_fields__}
+    vector = gym.make_vec("SelfEdit-v0", num_envs=options.minibatch, **settings)
+    return SelfEditVecEnv(vector, prompt=prompt, max_new_tokens=options.max_new_tokens)
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """Seeds numpy's global random state, from which minibatches are drawn, and restores it."""
+    kept = np.random.get_state()
+    np.random.seed(seed % (1 << 32))
+    try:
+        yield
+    finally:
+        np.random.set_state(kept)

@@ -1,0 +1,103 @@
+"""Agent `rest-em`: filtered behaviour cloning on what was rewarded.
+
+ReST-EM (Singh et al. 2023, arXiv 2312.06585) as SEAL uses it (arXiv 2506.10943, section 3.1):
+sample several self-edits a problem, keep the best, finetune the policy on them, repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from seal_agents.algorithms.prompted import Prompted
+from seal_agents.base import AgentContext, Experience
+from seal_agents.policies.options import PolicyOptions
+from seal_env.engine.config import FinetuneConfig
+from seal_env.errors import UserError
+from seal_env.hashing import stable_hash
+
+SUITED = {
+    # Which tools a directive has depends on a remark some words before them: that takes more
+    # passes over what was kept than the styles of `biographies` do (docs/lab-log.md).
+    "tiny-grids": FinetuneConfig(3e-3, epochs=16, batch_size=4),
+}
+"""Model to how a policy on it is finetuned, where the default is not right."""
+
+
+@dataclass(frozen=True)
+class RestEMOptions(PolicyOptions):
+    """Settings of ReST-EM."""
+
+    keep: int = 1
+    """Self-edits kept a problem."""
+    finetune: FinetuneConfig = field(
+        default_factory=lambda: FinetuneConfig(1e-3, epochs=4, batch_size=8)
+    )
+    """How the policy is finetuned on what was kept."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep < 1:
+            raise UserError(f"keep {self.keep}: at least 1 self-edit a problem is kept")
+
+    @classmethod
+    def suited(cls, model: str) -> Self:
+        """The settings that suit a model."""
+        return cls(finetune=SUITED[model]) if model in SUITED else cls()
+
+
+class RestEM(Prompted):
+    """Keeps the best self-edits of each problem and imitates them."""
+
+    Options = RestEMOptions
+    trainable = True
+
+    def __init__(self, context: AgentContext) -> None:
+        super().__init__(context)
+        assert isinstance(context.options, RestEMOptions)
+        self.options = context.options
+
+    def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
+        """One round: filter, then finetune."""
+        kept = best(experiences, self.options.keep)
+        problems = len({e.info["problem"] for e in experiences})
+        numbers = {
+            "kept": float(len(kept)),
+            "kept_reward": sum(e.reward for e in kept) / max(len(kept), 1),
+            "problems_with_a_kept_edit": len({e.info["problem"] for e in kept}) / max(problems, 1),
+        }
+        if kept:
+            numbers["loss"] = self.policy.imitate(
+                [e.observation for e in kept],
+                [e.text for e in kept],
+                self.options.finetune,
+                stable_hash(self.context.seed, *sorted({e.info["problem"] for e in kept})),
+            )
+        return numbers
+
+
+def best(experiences: Sequence[Experience], keep: int) -> list[Experience]:
+    """The best self-edits of each problem.
+
+    By reward; ties go to the higher log-likelihood of the gold answers, then to the earlier
+    sample. A self-edit is never kept if it could not be carried out, or if doing nothing would
+    have ranked as high.
+    """
+    groups: dict[str, list[Experience]] = {}
+    for experience in experiences:
+        groups.setdefault(experience.info["problem"], []).append(experience)
+    kept = []
+    for group in groups.values():
+        better = [e for e in group if not e.info["error"] and _rank(e) > _rank_of_nothing(e)]
+        better.sort(key=_rank, reverse=True)
+        kept += better[:keep]
+    return kept
+
+
+def _rank(experience: Experience) -> tuple[float, float]:
+    return experience.reward, experience.info["log_likelihood"]
+
+
+def _rank_of_nothing(experience: Experience) -> tuple[float, float]:
+    return experience.info["reward_before"], experience.info["log_likelihood_before"]

@@ -1,0 +1,163 @@
+"""A language model as a policy: reads a problem, writes a self-edit, can be finetuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event
+
+from seal_agents.base import AgentContext, Observation
+from seal_agents.policies.options import ADAPTER, PolicyOptions
+from seal_env.config import default_prompt, make_language, make_task, takes_text
+from seal_env.constrained import PatternConstraint
+from seal_env.engine.config import FinetuneConfig, LoraConfig
+from seal_env.engine.generation import generate
+from seal_env.engine.learner import Learner
+from seal_env.engine.loading import load_learner, merged_learner
+from seal_env.engine.lora import AdapterBank, find_targets
+from seal_env.engine.peft_io import load_peft, save_peft
+from seal_env.engine.sampling import Sampling
+from seal_env.engine.threads import run_parts, split_evenly
+from seal_env.engine.training import Dataset, Example, finetune
+from seal_env.errors import UserError
+from seal_env.wrappers.sb3.tokens import TextTokens
+
+
+class Policy:
+    """The model that writes self-edits: the learner's base with an adapter of its own.
+
+    Args:
+        context: What the agent works in; its options are `PolicyOptions`.
+        trainable: Whether it has an adapter, to be finetuned.
+    """
+
+    def __init__(self, context: AgentContext, trainable: bool) -> None:
+        assert isinstance(context.options, PolicyOptions)
+        env = context.env
+        self.context, self.options = context, context.options
+        self.model = load_learner(env.model, env.dtype, env.device)
+        task = make_task(env.task, env.data, env.task_options)
+        language = make_language(env)
+        asked = context.argument or self.options.prompt
+        if not asked and not takes_text(language):
+            raise UserError(
+                f"--edit {env.edit}: its self-edits are vectors, for which no prompt asks a "
+                f"language model; choose another agent or another language"
+            )
+        self.prompt = asked or default_prompt(task, language)
+        self.tokens = TextTokens(self.model, self.prompt, self.options.max_new_tokens)
+        """What it reads and writes, as token ids."""
+        self.constraint = self._constraint() if self.options.constrained else None
+        self.adapter: AdapterBank | None = None
+        if trainable:
+            rank = self.options.rank
+            lora = LoraConfig(rank, 2.0 * rank, ("all-linear",))
+            targets = find_targets(self.model.model, lora)
+            self.adapter = AdapterBank(targets, lora, 1, self.model.device)
+            self.adapter.initialise([context.seed])
+
+    def _constraint(self) -> PatternConstraint:
+        """What the language lets the policy write.
+
+        Raises:
+            UserError: It does not say.
+        """
+        env, model = self.context.env, self.model
+        language = make_language(env)
+        language.bind(model, make_task(env.task, env.data, env.task_options))
+        pattern = language.pattern()
+        if pattern is None:
+            raise UserError(f"constrained: the language {env.edit!r} does not say what is right")
+        vocabulary = int(model.model.get_output_embeddings().weight.shape[0])
+        return PatternConstraint(model.tokenizer, pattern, vocabulary, model.stop_ids.tolist())
+
+    def read(self, observation: Observation) -> list[int]:
+        """The prompt for an observation, in tokens, cut to what the model can take."""
+        return self.tokens.prompt(str(observation["context"]))
+
+    def write(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str]:
+        """Writes a self-edit for each observation, drawn with its seed."""
+        if not observations:
+            return []
+        prompts = [self.read(observation) for observation in observations]
+        # One adapter for all texts is best made part of the weights: nothing is left to add.
+        model = self.model if self.adapter is None else merged_learner(self.model, self.adapter)
+        done: list[int] = []
+
+        def tell(new: int) -> None:
+            done.append(new)
+            self.context.progress("writing", sum(done), len(prompts))
+
+        def job(part: range) -> Callable[[Event], list[str]]:
+            return lambda stop: self._write_some(model, prompts, seeds, part, tell, stop)
+
+        parts = split_evenly([len(prompt) for prompt in prompts], model.workers(len(prompts)))
+        return [text for texts in run_parts([job(part) for part in parts]) for text in texts]
+
+    def _write_some(
+        self,
+        model: Learner,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        part: range,
+        tell: Callable[[int], None],
+        stop: Event,
+    ) -> list[str]:
+        options = self.options
+        sampling = Sampling(options.max_new_tokens, options.temperature)
+        texts: list[str] = []
+        for start in range(part.start, part.stop, options.batch):
+            if stop.is_set():
+                break
+            some = slice(start, min(start + options.batch, part.stop))
+            lengths = [len(prompt) for prompt in prompts[some]]
+            ids = generate(
+                model,
+                prompts[some],
+                sampling,
+                seeds=seeds[some],
+                constraint=self.constraint,
+                shared=lengths,  # the samples of a problem have the whole prompt in common
+            )
+            texts += [model.decode(one) for one in ids]
+            tell(len(ids))
+        return texts
+
+    def imitate(
+        self,
+        observations: Sequence[Observation],
+        texts: Sequence[str],
+        config: FinetuneConfig,
+        seed: int,
+    ) -> float:
+        """Finetunes the adapter on (observation, self-edit) pairs; only the self-edit is learned.
+
+        Returns:
+            The mean loss per token of the last step.
+        """
+        assert self.adapter is not None, "this policy is not trainable"
+        examples = []
+        for observation, text in zip(observations, texts, strict=True):
+            prompt = self.read(observation)
+            written = self.tokens.learned(text)
+            if written:
+                examples.append(Example((*prompt, *written), len(prompt)))
+
+        def tell(done: int, total: int) -> None:
+            self.context.progress("learning", done, total)
+
+        record = finetune(self.model, self.adapter, [Dataset(examples, config, seed)], tell)[0]
+        if record.failed:
+            raise UserError(
+                "the policy's finetuning diverged (infinite or NaN): lower its learning rate"
+            )
+        return record.loss
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapter in PEFT's format."""
+        if self.adapter is not None:
+            save_peft(self.adapter, 0, folder / ADAPTER, self.model.name)
+
+    def load(self, folder: Path) -> None:
+        """Reads an adapter in PEFT's format."""
+        self.adapter = load_peft(folder / ADAPTER, self.model.model, self.model.device)

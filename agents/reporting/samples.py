@@ -1,0 +1,180 @@
+"""What was learned, to be read: some self-edits of each round, and the kinds that they are of."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from rich.console import Console
+from rich.text import Text
+
+from seal_agents.run_folder import Record, RunFolder
+
+SHOWN = 3
+"""Self-edits shown of each round: the best, the median and the worst."""
+LONGEST = 600
+"""Characters of a self-edit that are shown."""
+PALETTE = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#000000",
+)
+"""Colours that the colour-blind tell apart (Okabe and Ito 2008)."""
+REST = "#BBBBBB"
+
+
+class Sample(NamedTuple):
+    """A self-edit that stands for others of its round."""
+
+    heading: str
+    """The policy, and the round or "held out"."""
+    place: str
+    """Where it stands among them: "best", "median", "rank 3 of 9", ..."""
+    record: Record
+
+
+def choose(run: RunFolder, count: int) -> Iterator[Sample]:
+    """Self-edits of each round, evenly spread from the best reward to the worst.
+
+    Args:
+        run: The run.
+        count: Self-edits a round; 1 is the median, 2 are the best and the worst.
+    """
+    groups: dict[tuple[str, str, int], list[Record]] = {}
+    for record in run.every_record():
+        if record["text"]:
+            key = (record["phase"], record["policy"], record["round"])
+            groups.setdefault(key, []).append(record)
+    for (phase, policy, round_), group in groups.items():
+        heading = f"{policy}, {f'round {round_}' if phase == 'train' else 'held out'}"
+        group.sort(key=lambda r: (-r["reward"], r["index"]))
+        for rank in _spread(len(group), count):
+            yield Sample(heading, _place(rank, len(group)), group[rank])
+
+
+def _spread(size: int, count: int) -> list[int]:
+    """Evenly spread ranks, counted from 0; all where there are few."""
+    if count < 2:
+        return [(size - 1) // 2] * count
+    return sorted({round(i * (size - 1) / (count - 1)) for i in range(count)})
+
+
+def _place(rank: int, size: int) -> str:
+    if rank == 0 and size > 1:
+        return "best"
+    if rank == size - 1 and size > 1:
+        return "worst"
+    return "median" if rank in ((size - 1) // 2, size // 2) else f"rank {rank + 1} of {size}"
+
+
+def describe(sample: Sample) -> str:
+    """One line about a self-edit: where it stands, about whom, and what it was worth."""
+    record = sample.record
+    parts = [
+        sample.place,
+        record["title"],
+        f"reward {record['reward']:.2f}",
+        f"accuracy {record['accuracy']:.2f}",
+    ]
+    if record.get("style"):
+        parts.append(f"style {record['style']}")
+    if record["error"]:
+        parts.append(f"not carried out: {record['error']}")
+    return ", ".join(parts)
+
+
+def clip(text: str) -> str:
+    """A text without what is too long to show."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} [...]"
+
+
+def show_samples(run: RunFolder, console: Console, count: int) -> None:
+    """Prints self-edits of each round, so that one sees what was learned."""
+    for sample in choose(run, count):
+        console.print(Text(f"{sample.heading}: {describe(sample)}", style="bold"))
+        console.print(Text(clip(sample.record["text"])))
+
+
+def write_samples(run: RunFolder) -> Path | None:
+    """Writes the best, the median and the worst self-edit of each round to ``samples.md``."""
+    lines: list[str] = []
+    before = ""
+    for sample in choose(run, SHOWN):
+        if sample.heading != before:
+            lines += [f"## {_plain(sample.heading)}", ""]
+            before = sample.heading
+        text = clip(sample.record["text"])
+        # A fence longer than any in the text: what a policy wrote must not end it.
+        fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", text)), default=0))
+        lines += [f"**{_plain(describe(sample))}**", "", f"{fence}text", text, fence, ""]
+    if not lines:
+        return None
+    head = ["# Self-edits: the best, the median and the worst by reward", ""]
+    content = "\n".join(head + lines)
+    run.write_bytes("samples.md", content.encode("utf-8", "replace"))
+    return run.path / "samples.md"
+
+
+def _plain(text: str) -> str:
+    """A line that Markdown shows as it is."""
+    return re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", " ".join(text.split()))
+
+
+def plot_styles(run: RunFolder) -> Path | None:
+    """Draws the share of each kind of self-edit in each round of training.
+
+    Returns:
+        The picture; None if the task tells no kinds, or there were no rounds.
+    """
+    rounds: dict[int, Counter[str]] = {}
+    for record in run.every_record():
+        if record["phase"] == "train" and record.get("style"):
+            rounds.setdefault(record["round"], Counter())[record["style"]] += 1
+    if not rounds:
+        return None
+    numbers = sorted(rounds)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    bottom = [0.0] * len(numbers)
+    for name, color, kinds in _kinds(rounds.values()):
+        shares = [sum(rounds[n][kind] for kind in kinds) / rounds[n].total() for n in numbers]
+        axes.bar(
+            numbers, shares, 0.8, bottom, color=color, label=name, edgecolor="white", linewidth=0.6
+        )
+        bottom = [low + share for low, share in zip(bottom, shares, strict=True)]
+    axes.set(xlabel="round", ylabel="share of the self-edits written", ylim=(0, 1))
+    axes.set_title("Kinds of self-edits, by round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    handles, labels = axes.get_legend_handles_labels()  # in the order in which they are stacked
+    figure.legend(handles[::-1], labels[::-1], loc="outside right upper", frameon=False, fontsize=9)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130)
+    plt.close(figure)
+    run.write_bytes("styles.png", content.getvalue())
+    return run.path / "styles.png"
+
+
+def _kinds(rounds: Iterable[Counter[str]]) -> list[tuple[str, str, list[str]]]:
+    """Name, colour and styles of each bar; the rare ones share one if there are too many."""
+    total: Counter[str] = Counter()
+    for counts in rounds:
+        total += counts
+    names = [name for name, _ in sorted(total.items(), key=lambda item: (-item[1], item[0]))]
+    own = names if len(names) <= len(PALETTE) else names[: len(PALETTE)]
+    found = [(name, color, [name]) for name, color in zip(own, PALETTE, strict=False)]
+    rest = names[len(own) :]
+    return [*found, ("all others", REST, rest)] if rest else found

@@ -1,0 +1,1 @@
+"""Runs: rounds of rollouts, and what is made of them."""

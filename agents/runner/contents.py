@@ -1,0 +1,130 @@
+"""What a run depends on besides its settings: the content of problems, models and files.
+
+Settings name these things, and a name can come to stand for something else between a stop and
+``--resume``: a data file gets another line, a model is saved anew. Their hashes stand in the run's
+``config.json``. Code is not among them, since an own agent or task that failed is mended and its
+run resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from seal_agents.run_folder import RunFolder
+from seal_agents.runner.configs import TrainConfig
+from seal_agents.runner.rounds import round_problems
+from seal_env.config import EnvConfig
+from seal_env.engine.checkpoints import EMBEDDED
+from seal_env.tasks.base import Problem, Task
+
+MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja")
+"""What a model or an adapter consists of."""
+PIECE, PIECES = 1 << 12, 1 << 12
+"""Bytes of a piece, and pieces of a file, that are read: all of a file up to 16 MiB, and of 16 GiB
+one piece in 4 MiB, which is less than a matrix of a model that large."""
+
+
+def contents(
+    env: EnvConfig, problems: Iterable[Problem], policies: Sequence[str] = ()
+) -> dict[str, str]:
+    """Hashes of what the settings of a run name, by kind, or by a policy's name.
+
+    Args:
+        env: The environment's settings.
+        problems: All that the run uses, in its order.
+        policies: Names of policies, of which some may be files or folders of runs.
+    """
+    found = {"problems": of_problems(problems)}
+    model = _place_of(env.model)
+    if model is not None:
+        found["model"] = of_files(model)
+    if env.adapter is not None:
+        found["adapter"] = of_files(Path(env.adapter))
+    for name in policies:
+        path = _file_of(name)
+        if path is not None:
+            found[name] = of_files(path, "**/*")
+    return found
+
+
+def training_problems(task: Task, config: TrainConfig) -> Iterable[Problem]:
+    """The problems of all rounds, in their order.
+
+    Of an endless split those of the first round: its problems are made by code, not read.
+    """
+    size = task.size(config.env.split)
+    if size is not None and size <= config.rounds * config.problems:
+        yield from (task.problem(config.env.split, i) for i in range(size))
+        return
+    for round_ in range(1, 1 + (1 if size is None else config.rounds)):
+        yield from round_problems(task, config, round_)
+
+
+def of_problems(problems: Iterable[Problem]) -> str:
+    """A hash of what is read, asked and answered in some problems, and of their order.
+
+    Empty fields do not count, so that a version that adds one still knows the problems.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for problem in problems:
+        fields: dict[str, Any] = {
+            "id": problem.id,
+            "title": problem.title,
+            "context": problem.context,
+            "questions": [{k: v for k, v in asdict(q).items() if v} for q in problem.questions],
+            "edits": dict(problem.edits),
+        }
+        digest.update(json.dumps(fields, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def of_records(records: Iterable[Mapping[str, Any]]) -> str:
+    """A hash of some records of self-edits."""
+    lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
+    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+
+
+def of_files(place: Path, *patterns: str) -> str:
+    """A hash of a file, or of the files in a folder: names, sizes, and bytes all over them."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = {place}
+    if place.is_dir():
+        files = {p for pattern in patterns or MODEL_FILES for p in place.glob(pattern)}
+    for path in sorted(file for file in files if file.is_file()):
+        size = path.stat().st_size
+        name = path.relative_to(place).as_posix() if path != place else ""
+        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
+        with path.open("rb") as file:
+            if size <= PIECE * PIECES:
+                digest.update(file.read())
+                continue
+            for piece in range(PIECES):
+                file.seek((size - PIECE) * piece // (PIECES - 1))
+                digest.update(file.read(PIECE))
+    return digest.hexdigest()
+
+
+def _place_of(model: str) -> Path | None:
+    """Where a model's files are; None for one that is not on this machine."""
+    if model in EMBEDDED:
+        return EMBEDDED[model]
+    if Path(model).exists():
+        return Path(model)
+    from huggingface_hub import try_to_load_from_cache
+
+    known = try_to_load_from_cache(model, "config.json")
+    return Path(known).parent if isinstance(known, str) else None
+
+
+def _file_of(policy: str) -> Path | None:
+    """What a policy's name says that it is made of: a file, or a run's last checkpoint."""
+    if Path(policy).is_dir():
+        run = RunFolder(Path(policy))
+        return run.checkpoint(run.rounds_done())
+    path = Path(policy.partition(":")[2])
+    return path if path.is_file() else None

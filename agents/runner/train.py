@@ -1,0 +1,279 @@
+"""`seal-env train` and `seal-env evaluate`: the loops around agents."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from rich.console import Console
+
+from seal_agents.base import Agent
+from seal_agents.policies.options import ADAPTER
+from seal_agents.reporting.invalid import counted, note
+from seal_agents.reporting.report import plot_comparison, plot_learning, print_summary, summarise
+from seal_agents.reporting.samples import plot_styles, write_samples
+from seal_agents.run_folder import CONTENTS, Record, RunFolder
+from seal_agents.runner.build import agent_class, build, load, make, restored
+from seal_agents.runner.configs import EvaluateConfig, TrainConfig
+from seal_agents.runner.contents import contents, training_problems
+from seal_agents.runner.progress import Bars
+from seal_agents.runner.rollout import Stage, collect
+from seal_agents.runner.rounds import (
+    check_rounds,
+    evaluations,
+    learner_after,
+    play_round,
+    round_problems,
+)
+from seal_env.config import EnvConfig, make_language, make_task, takes_text
+from seal_env.engine.loading import load_learner
+from seal_env.errors import UserError
+from seal_env.presets import recipe
+from seal_env.tasks.base import Problem, Task
+
+__all__ = ["EvaluateConfig", "TrainConfig", "agent_class", "evaluate", "restored", "train"]
+
+TRAINED = "trained"
+FIXED = " (base learner)"
+"""Behind the name of a policy whose learner followed it in training, where it does not here."""
+
+
+def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
+    """Runs `seal-env train`; returns the summary."""
+    started = time.monotonic()
+    out = config.out or Path("runs") / f"{_slug(config.env.task, config.agent)}-seed{config.seed}"
+    RunFolder.check(out, resume, overwrite)
+    # Whatever can be wrong with the settings comes out here, before the folder is touched.
+    config = replace(config, env=_resolved(config.env))
+    task = make_task(config.env.task, config.env.data, config.env.task_options)
+    test = _problems(task, "test", config.test_problems)
+    round_problems(task, config, 1)
+    bars = Bars(console)
+    agent = make(config.agent, config.env, config.seed, bars.stage, asdict(config.options))
+    env = replace(config.env, split="test")
+    names = _usual(env, test[0]) if config.references is None else config.references
+    policies = _policies(names, env, config, bars)
+    used = contents(config.env, [*test, *training_problems(task, config)], names)
+    run = RunFolder.open(out, _described("train", config, used), resume, overwrite)
+    run.started = started
+    if run.read_json("summary.json") is not None:
+        return _finished(run, console)
+    console.print(f"training {config.agent} on {config.env.task}, in {out}", markup=False)
+    _tell([*task.notes, *run.notes], console)
+    done = run.rounds_done()
+    if done:
+        load(agent, run.checkpoint(done))
+    due = [r for r in check_rounds(config) if r >= done]
+    with bars.counting(config.rounds - done + len(due) + len(policies) + 1):
+        for round_ in range(done, config.rounds):
+            if round_ in due:
+                stage = _held_out(check_name(round_), test, 1, config)
+                bars.advance(f"held out: {stage.policy}")
+                learner = learner_after(run, config, env, round_)
+                collect(run, agent, stage, learner, config.seed, config.parallel, bars.stage)
+            bars.advance(f"round {round_ + 1} of {config.rounds}")
+            play_round(run, agent, task, config, round_ + 1, bars.stage)
+            tried = counted(run.records("train", config.agent, round_ + 1).values())
+            _tell(filter(None, [note(f"round {round_ + 1}", tried)]), console)
+        policies[TRAINED] = (agent, learner_after(run, config, env, config.rounds))
+        records = _compare(run, policies, test, 1, config, bars)
+    learned = run.checkpoint(config.rounds)
+    if (learned / ADAPTER).is_dir():
+        for file in sorted((learned / ADAPTER).iterdir()):
+            run.write_bytes(f"{ADAPTER}/{file.name}", file.read_bytes())
+    summary = summarise(records, config.seed, run.seconds) | {
+        "evaluations": evaluations(run, config.rounds),
+        "checks": _checks(run, config, records[TRAINED]),
+    }
+    return _conclude(run, summary, console)
+
+
+def evaluate(
+    config: EvaluateConfig, resume: bool, overwrite: bool, console: Console
+) -> dict[str, Any]:
+    """Runs `seal-env evaluate`; returns the summary."""
+    started = time.monotonic()
+    out = config.out or Path("runs") / f"evaluate-{_slug(config.env.task)}"
+    RunFolder.check(out, resume, overwrite)
+    task = make_task(config.env.task, config.env.data, config.env.task_options)
+    endless = task.size("train") is None
+    split = config.env.split if config.env.split != "train" else "test" if endless else "all"
+    problems = _problems(task, split, config.problems)
+    env = replace(_resolved(config.env), split=split)
+    bars = Bars(console)
+    names = _usual(env, problems[0]) if config.policies is None else config.policies
+    policies = _policies(names, env, config, bars)
+    described = _described("evaluate", replace(config, env=env), contents(env, problems, names))
+    run = RunFolder.open(out, described, resume, overwrite)
+    run.started = started
+    if run.read_json("summary.json") is not None:
+        return _finished(run, console)
+    count = len(policies)
+    those = "1 policy" if count == 1 else f"{count} policies"
+    console.print(f"evaluating {those} on {config.env.task}, in {out}", markup=False)
+    _tell([*task.notes, *run.notes], console)
+    with bars.counting(count):
+        records = _compare(run, policies, problems, config.samples, config, bars)
+    return _conclude(run, summarise(records, config.seed, run.seconds), console)
+
+
+def check_name(round_: int) -> str:
+    """What the agent is called when it is evaluated on the way, after a round."""
+    return f"after round {round_}"
+
+
+def _checks(
+    run: RunFolder, config: TrainConfig, trained: Sequence[Record]
+) -> list[dict[str, float]]:
+    """How the agent did on held-out problems on the way, and in the end."""
+    found = []
+    for round_ in [*check_rounds(config), config.rounds]:
+        some: Sequence[Record] = trained
+        if round_ < config.rounds:
+            some = list(run.records("evaluate", check_name(round_), 0).values())
+        means = {
+            name: sum(r[name] for r in some) / len(some)
+            for name in ("accuracy", "log_likelihood", "reward")
+        }
+        found.append({"round": round_, "evaluations": evaluations(run, round_)} | means)
+    return found
+
+
+def _usual(env: EnvConfig, problem: Problem) -> tuple[str, ...]:
+    """Who agents are compared with unless the user says otherwise."""
+    language = make_language(env)
+    passage = ("passage",) if language.parse("", problem).error is None else ()
+    base = ("base",) if takes_text(language) else ()
+    return ("none", *passage, *base)
+
+
+def _policies(
+    names: Sequence[str], env: EnvConfig, config: TrainConfig | EvaluateConfig, bars: Bars
+) -> dict[str, tuple[Agent, EnvConfig]]:
+    """Policies and their learners by the name of their row.
+
+    One whose learner followed it in training stands there twice, with that learner and with the
+    base, unless another learner was asked for.
+    """
+    policies: dict[str, tuple[Agent, EnvConfig]] = {}
+    for name in names:
+        if name in policies:
+            raise UserError(f"policy {name!r}: is named twice; name each once")
+        built = build(name, env, config.seed, bars.stage, config.options)
+        if built.follows is None or env.adapter is not None:
+            policies[name] = (built.agent, env)
+        else:
+            policies[name] = (built.agent, replace(env, adapter=built.follows))
+            policies[name + FIXED] = (built.agent, env)
+    return policies
+
+
+def _slug(*names: str) -> str:
+    """Names of parts, or the last parts of a user's own, as the name of a folder."""
+    short = [name.rpartition(":")[2] if "." in name.partition(":")[0] else name for name in names]
+    return "-".join(re.sub(r"[^\w.-]+", "-", name).strip("-.") or "own" for name in short)
+
+
+def _tell(notes: Iterable[str], console: Console) -> None:
+    """Says what is to be known of the data and the run."""
+    for one in notes:
+        console.print(f"note: {one}", markup=False, highlight=False)
+
+
+def _problems(task: Task, split: str, count: int) -> tuple[Problem, ...]:
+    size = task.size(split)
+    count = count if size is None else min(count, size)
+    if count < 1:
+        raise UserError(f"split {split!r} of the data holds no problem; give a larger file")
+    return tuple(task.problem(split, i) for i in range(count))
+
+
+def _held_out(
+    policy: str,
+    problems: tuple[Problem, ...],
+    samples: int,
+    config: TrainConfig | EvaluateConfig,
+) -> Stage:
+    return Stage("evaluate", policy, 0, problems, samples, own_seeds=config.fresh_test_seeds)
+
+
+def _compare(
+    run: RunFolder,
+    policies: Mapping[str, tuple[Agent, EnvConfig]],
+    problems: tuple[Problem, ...],
+    samples: int,
+    config: TrainConfig | EvaluateConfig,
+    bars: Bars,
+) -> dict[str, list[Record]]:
+    """Evaluates policies on the same problems, with the same seeds."""
+    records = {}
+    for name, (agent, env) in policies.items():
+        bars.advance(f"held out: {name}")
+        stage = _held_out(name, problems, samples, config)
+        collect(run, agent, stage, env, config.seed, config.parallel, bars.stage)
+        known = run.records("evaluate", name, 0)
+        records[name] = [known[i] for i in range(len(problems) * samples)]
+    return records
+
+
+def _conclude(run: RunFolder, summary: dict[str, Any], console: Console) -> dict[str, Any]:
+    write_samples(run)
+    plot_styles(run)
+    plot_learning(run, summary)
+    plot_comparison(run, summary)
+    run.write_json("summary.json", summary)  # last: where it is, the run is finished
+    print_summary(summary, console)
+    console.print(f"took {summary['seconds']:.0f} s", markup=False)
+    return _pointed(run, console, summary)
+
+
+def _finished(run: RunFolder, console: Console) -> dict[str, Any]:
+    summary: dict[str, Any] = run.read_json("summary.json")
+    console.print(f"the run in {run.path} is finished already", markup=False)
+    print_summary(summary, console)
+    return _pointed(run, console, summary)
+
+
+def _pointed(run: RunFolder, console: Console, summary: dict[str, Any]) -> dict[str, Any]:
+    """Says where there is more, as the last line of a run."""
+    pictures = sorted(place.name for place in run.path.glob("*.png"))
+    console.print(
+        f"wrote {run.path}: summary.json, samples.md, {', '.join(pictures)}; to see table and "
+        f"self-edits again: seal-env report {shlex.quote(str(run.path))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return summary
+
+
+def _resolved(env: EnvConfig) -> EnvConfig:
+    """The settings with what the model's recipe fills in, tried out.
+
+    Raises:
+        UserError: The environment cannot be made of them.
+    """
+    env = replace(env, inner=env.inner or recipe(env.model))
+    gym.make_vec("SelfEdit-v0", num_envs=1, **{f.name: getattr(env, f.name) for f in fields(env)})
+    return env
+
+
+def _described(
+    command: str, config: TrainConfig | EvaluateConfig, used: Mapping[str, str]
+) -> dict[str, Any]:
+    """What goes into ``config.json``: the settings, what they name, and the choices at run time."""
+    env = config.env
+    model = load_learner(env.model, env.dtype, env.device, env.adapter).model
+    chosen = {
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    return {"command": command} | asdict(config) | {"run_time": chosen, CONTENTS: dict(used)}

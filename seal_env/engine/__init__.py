@@ -1,0 +1,96 @@
+"""The engine: K LoRA adapters trained and evaluated side by side on one frozen model.
+
+Tokens go in; trained adapters and numbers come out. Nothing here knows of environments, tasks or
+self-edits, and nothing but torch, transformers, peft, numpy, safetensors and tokenizers is needed::
+
+    from seal_env.engine import AdapterBank, FinetuneConfig, LoraConfig, Sampling
+    from seal_env.engine import Dataset, Example, find_targets, finetune, generate, load_learner
+
+    learner = load_learner("tiny")
+    lora = LoraConfig(rank=8, alpha=16)
+    bank = AdapterBank(find_targets(learner.model, lora), lora, 2, learner.device)
+    bank.initialise([0, 0])
+    texts = ["Ann was born in Oslo .", "Ann was born in Paris ."]
+    datasets = [
+        Dataset([Example(tuple(learner.renderer.document(text)))], FinetuneConfig(), seed=0)
+        for text in texts
+    ]
+    records = finetune(learner, bank, datasets)
+    prompt = learner.encode_prompt("Ann was born in", chat=None)
+    answers = generate(learner, [prompt, prompt], Sampling(8), owners=[0, 1], bank=bank)
+
+The names below are loaded at their first use, so the settings do not load torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seal_env.engine.config import FinetuneConfig, LoraConfig
+    from seal_env.engine.deltas import DeltaBank, Deltas
+    from seal_env.engine.generation import generate, score_and_generate
+    from seal_env.engine.learner import Learner
+    from seal_env.engine.loading import load_learner, merged_learner, prepare
+    from seal_env.engine.lora import AdapterBank, find_targets
+    from seal_env.engine.peft_io import load_peft, merge_peft, save_peft
+    from seal_env.engine.rendering import Content, Rendered, Renderer
+    from seal_env.engine.sampling import Constraint, Guide, Sampling
+    from seal_env.engine.training import Dataset, Example, Trained, finetune
+
+_MODULES = {
+    "config": ("FinetuneConfig", "LoraConfig"),
+    "deltas": ("DeltaBank", "Deltas"),
+    "training": ("Dataset", "Example", "Trained", "finetune"),
+    "generation": ("generate", "score_and_generate"),
+    "learner": ("Learner",),
+    "loading": ("load_learner", "merged_learner", "prepare"),
+    "lora": ("AdapterBank", "find_targets"),
+    "peft_io": ("load_peft", "merge_peft", "save_peft"),
+    "rendering": ("Content", "Rendered", "Renderer"),
+    "sampling": ("Constraint", "Guide", "Sampling"),
+}
+"""Module to the names that it gives this package."""
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "AdapterBank",
+    "Constraint",
+    "Content",
+    "Dataset",
+    "DeltaBank",
+    "Deltas",
+    "Example",
+    "FinetuneConfig",
+    "Guide",
+    "Learner",
+    "LoraConfig",
+    "Rendered",
+    "Renderer",
+    "Sampling",
+    "Trained",
+    "find_targets",
+    "finetune",
+    "generate",
+    "load_learner",
+    "load_peft",
+    "merge_peft",
+    "merged_learner",
+    "prepare",
+    "save_peft",
+    "score_and_generate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name from its module at its first use (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

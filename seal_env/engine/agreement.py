@@ -1,0 +1,261 @@
+"""Whether a model gives its own numbers when it runs on packed rows.
+
+Packed rows are exact for layers that treat tokens alike and for attention that goes through
+transformers' interface. Anything else would be wrong without an error. So a model's own numbers
+on two short texts, taken before its attention is exchanged, are compared with those of packed
+rows: scores, cached generation, and the gradient that a training step starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from seal_env.engine.config import LoraConfig
+from seal_env.engine.generation import Continuation
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import AdapterBank, find_targets
+from seal_env.engine.packing import SHORTEST_SHARED, Layout
+from seal_env.engine.passes import FullPass
+from seal_env.engine.sampling import Sampling
+from seal_env.errors import UserError
+
+WIDENED = 1 << 28
+"""Most parameters that are compared in float32, whatever the model's precision: a larger model is
+compared as it is, where rounding hides small differences."""
+TOLERANCE = 1e-3
+"""Largest difference of float32 logits, as a share of their standard deviation, and of gradients,
+as a share of their norm."""
+ROUGH_TOLERANCE = 0.03
+"""The same of logits in bfloat16, where transformers' own ways of attention differ by 0.01."""
+ROUGH_GRADIENT_TOLERANCE = 0.1
+_LORA = LoraConfig(rank=4, alpha=8.0)
+_LENGTHS = (24, 21)
+_WRITTEN = 3
+"""Tokens at the end of each text that are written one by one."""
+
+_CHUNKS = "it attends in chunks and scales queries by their place in the row"
+_SPARSE = "it chooses the keys that a query sees by an index of its own (sparse attention)"
+BY_THE_ROW = {
+    "axk2": _SPARSE,
+    "deepseek_v32": _SPARSE,
+    "deepseek_v4": "it compresses keys along the row",
+    "dots3_note_text": _SPARSE,
+    "glm_moe_dsa": _SPARSE,
+    "hy_v4": _SPARSE,
+    "llama4": _CHUNKS,
+    "llama4_text": _CHUNKS,
+}
+"""Reasons by ``config.model_type`` for what texts as short as those compared here cannot show."""
+
+
+class Own(NamedTuple):
+    """A model's own numbers."""
+
+    logits: list[Tensor]
+    """Of each text, float32, shape (tokens, vocabulary)."""
+    grads: Tensor
+    """Of the adapters, one for each text, shape (texts, weights)."""
+
+
+def checked(network: PreTrainedModel, prepare: Callable[[], Learner]) -> Learner:
+    """The learner that is made of a network, if it gives the network's own numbers.
+
+    Args:
+        network: As loaded.
+        prepare: Exchanges its attention and makes the learner; may be called twice.
+
+    Raises:
+        UserError: It does not; says why.
+    """
+    if reason := BY_THE_ROW.get(network.config.model_type):
+        raise UserError(reason)
+    texts = _probes(network)
+    own = _own_numbers(network, texts)
+    with _widened(network) as is_wide:
+        if is_wide:
+            exact = _own_numbers(network, texts)
+            _compare(prepare(), texts, exact)
+    learner = prepare()
+    learner.bits = _compare(learner, texts, own)
+    return learner
+
+
+def _probes(network: PreTrainedModel) -> list[list[int]]:
+    """Two texts that begin alike, of ordinary words: special tokens can be a matter of rounding."""
+    ends = (network.get_input_embeddings(), network.get_output_embeddings())
+    vocabulary = min(int(end.weight.shape[0]) for end in ends)  # type: ignore[index]
+    special = {getattr(network.config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")}
+    words = [(1009 + 997 * i) % vocabulary for i in range(3 * sum(_LENGTHS))]
+    words = [word for word in words if word not in special]
+    shared, rest = words[:SHORTEST_SHARED], words[SHORTEST_SHARED:]
+    first, second = (length - SHORTEST_SHARED for length in _LENGTHS)
+    return [shared + rest[:first], shared + rest[first : first + second]]
+
+
+@contextmanager
+def _widened(network: nn.Module) -> Iterator[bool]:
+    """Makes a small model float32 for a while; the model is the same to the bit afterwards.
+
+    Yields:
+        Whether it was: False where it is float32 already, or large.
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    narrow = [x for x in tensors if x.dtype == torch.bfloat16]
+    size = sum(x.numel() for x in narrow)
+    if not narrow or size > WIDENED:
+        yield False
+        return
+    try:
+        for x in narrow:
+            x.data = x.data.float()
+        yield True
+    finally:
+        for x in narrow:
+            x.data = x.data.bfloat16()
+
+
+def _bank(network: nn.Module, device: torch.device) -> AdapterBank:
+    """An adapter for each text, no matrix of which is zero."""
+    bank = AdapterBank(find_targets(network, _LORA), _LORA, len(_LENGTHS), device)
+    generator = torch.Generator().manual_seed(0)
+    for target in bank.targets:
+        for matrix in bank.matrices[target.name]:
+            matrix.copy_(torch.randn(matrix.shape, generator=generator) / target.inputs**0.5)
+    return bank
+
+
+def _own_numbers(network: PreTrainedModel, texts: Sequence[Sequence[int]]) -> Own:
+    """Those of the model as it is, each text by itself, with adapters in plain autograd."""
+    bank = _bank(network, network.device)
+    grads = AdapterBank(bank.targets, _LORA, len(texts), network.device)
+    logits: list[Tensor] = []
+    for index, text in enumerate(texts):
+        ids = torch.tensor([text], device=network.device)
+        with torch.no_grad():
+            logits.append(network(input_ids=ids, use_cache=False).logits[0].float())
+        pairs = {
+            name: [matrix[index].clone().requires_grad_() for matrix in matrices]
+            for name, matrices in bank.matrices.items()
+        }
+        with torch.enable_grad(), _plainly_adapted(network, pairs):
+            adapted = network(input_ids=ids, use_cache=False).logits[0, :-1].float()
+            F.cross_entropy(adapted, ids[0, 1:]).backward()
+        for name, pair in pairs.items():
+            for total, matrix in zip(grads.matrices[name], pair, strict=True):
+                if matrix.grad is not None:
+                    total[index] = matrix.grad
+    if not grads.weights.isfinite().all():
+        raise UserError("transformers' own training step of it is not finite")
+    first, second = (x[:SHORTEST_SHARED] for x in logits)
+    if _differ(first, second, network.dtype):
+        raise UserError("what it makes of a token depends on later ones: it is not causal")
+    return Own(logits, grads.weights)
+
+
+@contextmanager
+def _plainly_adapted(network: nn.Module, pairs: dict[str, list[Tensor]]) -> Iterator[None]:
+    """While this lasts, modules add the low-rank products of A and B, by their names."""
+
+    def adapted(module: nn.Module, a: Tensor, b: Tensor) -> Callable[[Tensor], Tensor]:
+        base, scale = module.forward, _LORA.alpha / _LORA.rank
+        return lambda x: base(x) + (x.float() @ a.t() @ b.t() * scale).to(x.dtype)
+
+    modules = {name: network.get_submodule(name) for name in pairs}
+    try:
+        for name, (a, b) in pairs.items():
+            modules[name].forward = adapted(modules[name], a, b)
+        yield
+    finally:
+        for module in modules.values():
+            module.__dict__.pop("forward", None)
+
+
+def _compare(learner: Learner, texts: list[list[int]], own: Own) -> bool:
+    """Compares packed rows with a model's own numbers.
+
+    Returns:
+        Whether each text gets the same bits alone and beside the other.
+
+    Raises:
+        UserError: Something differs; says what.
+    """
+    precision = learner.model.dtype
+    alone = [_logits(learner, [text])[0] for text in texts]
+    if any(_differ(*pair, precision) for pair in zip(alone, own.logits, strict=True)):
+        raise UserError(
+            "packed rows give it other scores: its positions or its attention are of another kind"
+        )
+    beside = _logits(learner, texts[::-1])[::-1]
+    if any(_differ(*pair, precision) for pair in zip(beside, own.logits, strict=True)):
+        raise UserError("a text changes the next one in a row: a state or positions run along it")
+    written = _written(learner, texts)
+    expected = [x[-_WRITTEN - 1 :] for x in own.logits]
+    if any(_differ(*pair, precision) for pair in zip(written, expected, strict=True)):
+        raise UserError("what it writes token by token, with its cache, differs from its scores")
+    grads = _grads(learner, texts, [0, 1])
+    allowed = TOLERANCE if precision == torch.float32 else ROUGH_GRADIENT_TOLERANCE
+    errors = (grads - own.grads).norm(dim=1) / (own.grads.norm(dim=1) + 1e-12)
+    if not (errors <= allowed).all():
+        raise UserError("a training step on packed rows differs from its own")
+    last = _grads(learner, texts[1:], [1])
+    return torch.equal(last[1], grads[1]) and all(map(torch.equal, alone, beside))
+
+
+def _differ(found: Tensor, expected: Tensor, precision: torch.dtype) -> bool:
+    """Whether logits differ: those of any token in float32, of most tokens in less.
+
+    In less, a token may take another expert by a matter of rounding.
+    """
+    errors = (found - expected).square().mean(-1).sqrt() / (expected.std() + 1e-3)
+    if precision == torch.float32:
+        return not errors.max() <= TOLERANCE
+    return not errors.median() <= ROUGH_TOLERANCE
+
+
+def _logits(learner: Learner, texts: list[list[int]]) -> list[Tensor]:
+    """Logits of texts in one row."""
+    layout = Layout(texts, [0] * len(texts), learner.device)
+    run = FullPass(layout)
+    with torch.no_grad():
+        logits = learner.head(learner.hidden(layout.row, run, None))
+    if not run.calls:
+        raise UserError("its layers do not attend through transformers' attention interface")
+    return [logits[a : a + len(t)] for a, t in zip(layout.starts.tolist(), texts, strict=True)]
+
+
+def _written(learner: Learner, texts: list[list[int]]) -> list[Tensor]:
+    """Logits at the last tokens of texts, whose common beginning is read once."""
+    prompts = [text[:-_WRITTEN] for text in texts]
+    shared = [SHORTEST_SHARED] * len(texts)
+    decoder = Continuation(
+        learner, prompts, [0] * len(texts), None, Sampling(_WRITTEN), None, None, shared
+    )
+    with torch.no_grad():
+        states = torch.stack(decoder.follow([text[-_WRITTEN:] for text in texts]))
+        logits = learner.head(states.flatten(0, 1)).view(*states.shape[:2], -1)
+    return list(logits.unbind(1))
+
+
+def _grads(learner: Learner, texts: Sequence[Sequence[int]], owners: Sequence[int]) -> Tensor:
+    """Gradients of the mean loss of texts, each under an adapter, shape (adapters, weights)."""
+    bank = _bank(learner.model, learner.device)
+    bank.require_grads()
+    layout = Layout([text[:-1] for text in texts], owners, learner.device)
+    rows = [np.arange(s, s + len(t) - 1) for s, t in zip(layout.starts, texts, strict=True)]
+    labels = [token for text in texts for token in text[1:]]
+    with torch.enable_grad():
+        hidden = learner.hidden(layout.row, FullPass(layout), bank)
+        losses = learner.losses(hidden, np.concatenate(rows), labels)
+        torch.stack([x.mean() for x in losses.split([len(r) for r in rows])]).sum().backward()
+    grads = bank.grads
+    bank.drop_grads()
+    assert grads is not None
+    return grads

@@ -1,0 +1,217 @@
+"""Attention over blocks of padded sequences, by the kernel that suits device and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seal_env.engine.rounding import evenly
+
+SHORT = 64
+"""Keys up to which batched products are quicker on a CPU than torch's attention in float32; in
+bfloat16 they always are, by 2 to 6 times."""
+CACHED = 256
+"""Keys up to which a mask is kept for the next time."""
+
+
+class Scoring(NamedTuple):
+    """How a layer scores keys."""
+
+    scale: float | None = None
+    """Factor on the products of queries and keys; None for the usual one."""
+    window: int | None = None
+    """Latest keys that a query sees, its own included (sliding-window attention); None for all."""
+    softcap: float | None = None
+    """Bound c on the scores, s becoming c tanh(s / c) (Gemma 2); None for none."""
+    sinks: Tensor | None = None
+    """A score a head that takes a share and adds nothing (gpt-oss), shape (heads,)."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a softmax over the scaled scores is all there is to it."""
+        return self.softcap is None and self.sinks is None
+
+
+class Backward(NamedTuple):
+    """The backward pass of attention."""
+
+    kept: tuple[Tensor, ...]
+    """What it needs; for autograd to save, so that this memory is counted and freed like any."""
+    run: Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Tensor, Tensor]]
+    """The gradients of queries, keys and values from that of what came out, and from `kept`."""
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scoring: Scoring,
+    causal: bool,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Attention, grouped-query or not.
+
+    In causal attention to more keys than there are queries, the last ones belong together.
+
+    Args:
+        q: Shape (count, heads, length, width).
+        k: Shape (count, kv heads, keys, width).
+        v: As k.
+        scoring: How keys are scored.
+        causal: Whether what comes later is hidden, and what the window hides.
+        mask: Added to the scores, shape (count, 1, 1, keys), if it is not causal.
+
+    Returns:
+        As q.
+    """
+    if not scoring.is_plain:
+        return _formula(q, k, v, scoring, causal, mask)
+    if _by_products(q, k):
+        return _products(q, k, v, scoring, causal, mask)[0]
+    return _kernel(q, k, v, scoring, causal, mask)
+
+
+def attend_and_learn(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> tuple[Tensor, Backward]:
+    """Causal attention within sequences, and its backward pass; arguments as for `attend`."""
+    if scoring.is_plain and _by_products(q, k):
+        return _products(q, k, v, scoring, True, None)
+    inputs = q.detach(), k.detach(), v.detach()
+    for x in inputs:
+        x.requires_grad_()
+    way = _kernel if scoring.is_plain else _formula
+    with torch.enable_grad():  # a graph of its own: any kernel will do
+        out = way(*inputs, scoring, True, None)
+
+    def backward(grad: Tensor, _: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        q_grad, k_grad, v_grad = torch.autograd.grad(out, inputs, grad)
+        return q_grad, k_grad, v_grad
+
+    return out.detach(), Backward((), backward)
+
+
+def _by_products(q: Tensor, k: Tensor) -> bool:
+    return q.device.type == "cpu" and (q.dtype == torch.bfloat16 or k.shape[2] <= SHORT)
+
+
+def _kernel(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, causal: bool, mask: Tensor | None
+) -> Tensor:
+    """Torch's own attention."""
+    length, context = q.shape[2], k.shape[2]
+    whole = length == context and not _is_cut(scoring.window, context)
+    if causal and not whole:
+        mask = ~_is_hidden(length, context, scoring.window, q.device)
+    k, v = _for_each_query_head(q, k, v)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal and whole, scale=scoring.scale
+    )
+
+
+def _products(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, causal: bool, mask: Tensor | None
+) -> tuple[Tensor, Backward]:
+    """The same as batched products.
+
+    Heads that share keys stand below each other as rows of one product. As in transformers'
+    eager attention, scores are rounded to the model's precision.
+    """
+    count, heads, length, width = q.shape
+    shared, context = k.shape[1:3]
+    groups = heads // shared
+    rows = q.reshape(count * shared, groups * length, width)
+    keys, values = (x.reshape(count * shared, context, -1) for x in (k, v))
+    factor = width**-0.5 if scoring.scale is None else scoring.scale
+    if causal:
+        make_mask = _kept_bias if context <= CACHED else _bias
+        window = scoring.window if _is_cut(scoring.window, context) else None
+        mask = make_mask(length, context, window, groups, q.dtype, q.device)
+    elif mask is not None:
+        mask = mask.expand(count, shared, 1, context).reshape(count * shared, 1, context)
+    if mask is None:
+        scores = torch.bmm(rows, keys.transpose(1, 2)).mul_(factor)
+    else:
+        scores = torch.baddbmm(mask, rows, keys.transpose(1, 2), alpha=factor)
+    shares = scores.softmax(-1)
+
+    def backward(grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        rows, keys, values, shares = kept
+        outer = grad.reshape(count * shared, groups * length, -1)
+        v_grad = torch.bmm(shares.transpose(1, 2), outer)
+        inner = torch.bmm(outer, values.transpose(1, 2))
+        inner = torch.ops.aten._softmax_backward_data(inner, shares, -1, shares.dtype).mul_(factor)
+        k_grad = torch.bmm(inner.transpose(1, 2), rows)
+        return (
+            torch.bmm(inner, keys).view(count, heads, length, -1),
+            k_grad.view(count, shared, context, -1),
+            v_grad.view(count, shared, context, -1),
+        )
+
+    out = torch.bmm(shares, values).view(count, heads, length, -1)
+    return out, Backward((rows, keys, values, shares), backward)
+
+
+def _formula(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, causal: bool, mask: Tensor | None
+) -> Tensor:
+    """Step by step, for scores that are capped or share with sinks, which no kernel knows.
+
+    As in transformers' eager attention, the softmax is taken in float32.
+    """
+    length, width = q.shape[2:]
+    k, v = _for_each_query_head(q, k, v)
+    scores = q @ k.transpose(2, 3) * (width**-0.5 if scoring.scale is None else scoring.scale)
+    if scoring.softcap is not None:
+        scores = evenly(torch.tanh, scores / scoring.softcap) * scoring.softcap
+    if causal:
+        hidden = _is_hidden(length, k.shape[2], scoring.window, q.device)
+        scores = scores.masked_fill(hidden, -torch.inf)
+    elif mask is not None:
+        scores = scores + mask
+    if scoring.sinks is not None:
+        sinks = scoring.sinks.to(scores)[None, :, None, None]
+        scores = torch.cat([scores, sinks.expand(*scores.shape[:3], 1)], dim=-1)
+    shares = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
+    return shares[..., : k.shape[2]] @ v
+
+
+def _for_each_query_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values, repeated for the query heads that share them."""
+    groups = q.shape[1] // k.shape[1]
+    if groups == 1:
+        return k, v
+    return k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+
+
+def _is_cut(window: int | None, context: int) -> bool:
+    """Whether a window hides any of so many keys."""
+    return window is not None and window < context
+
+
+def _is_hidden(length: int, context: int, window: int | None, device: torch.device) -> Tensor:
+    """Which keys causal attention hides from which queries, bool, shape (length, context)."""
+    more = context - length
+    hidden = torch.ones((length, context), dtype=torch.bool, device=device)
+    later = hidden.triu(1 + more)
+    return later if window is None else later | hidden.tril(more - window)
+
+
+def _bias(
+    length: int,
+    context: int,
+    window: int | None,
+    groups: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """What hides keys when it is added to scores, shape (1, groups * length, context)."""
+    bias = torch.zeros((length, context), dtype=dtype, device=device)
+    bias.masked_fill_(_is_hidden(length, context, window, device), -torch.inf)
+    return bias.repeat(groups, 1)[None]
+
+
+_kept_bias = lru_cache(maxsize=32)(_bias)

@@ -1,0 +1,169 @@
+"""How many tokens and how many adapters go through the model at once.
+
+Found before anything is allocated, from the model's own figures and the memory that is free,
+so that no size has to be found by a crash. What comes of a self-edit does not depend on it:
+only what runs beside it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seal_env.engine.config import LoraConfig
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import AdapterBank, Target
+from seal_env.engine.memory import available_memory
+from seal_env.engine.packing import Layout, bucket, padded_rows
+from seal_env.engine.passes import FullPass
+from seal_env.errors import UserError
+
+QUICK = {"cpu": 1024}
+"""Tokens beyond which a pass gets no quicker per token, by kind of device: on a CPU, once the
+matrix products are large enough, smaller passes stay in its caches."""
+QUICK_ELSEWHERE = 32768
+SHARE = 0.5
+"""Share of the free memory that may be used."""
+STATES = 5
+"""Numbers kept for each weight of an adapter: itself, its gradient, Adam's two moments, and the
+copy that a pass takes."""
+_PROBES = (96, 192)
+"""Tokens of the texts on which memory is measured: whole blocks, to which nothing is padded."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Memory that sequences take from their forward to their backward pass, in bytes."""
+
+    token: float
+    """Of each row of tokens, spare ones included."""
+    pair: float
+    """Of each pair of tokens of a sequence, where attention keeps its scores."""
+
+    def of(self, length: int) -> float:
+        """That of one sequence of so many tokens."""
+        return self.token * padded_rows(length) + self.pair * bucket(length) ** 2
+
+    def fitting(self, room: float, longest: int) -> int:
+        """Tokens that fit into so many bytes, in sequences of at most `longest` tokens."""
+        if self.of(longest) <= room:
+            return int(room * longest / self.of(longest))
+        fits, too_many = 0, longest
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            fits, too_many = (middle, too_many) if self.of(middle) <= room else (fits, middle)
+        return fits
+
+
+def token_budget(
+    learner: Learner,
+    targets: Sequence[Target],
+    lora: LoraConfig,
+    longest: int,
+    asked: int | None,
+) -> int:
+    """Tokens that may go through the model at once in training.
+
+    Args:
+        learner: The model.
+        targets: The adapted modules.
+        lora: The adapters' shape.
+        longest: Tokens of the longest sequence that may come.
+        asked: What the user asked for; None to find it.
+
+    Raises:
+        UserError: What was asked for is too small for the longest sequence.
+    """
+    if asked is not None:
+        if asked < longest:
+            raise UserError(
+                f"tokens_per_pass {asked}: too small for one sequence, which may have {longest} "
+                f"tokens; raise it, or lower max_tokens"
+            )
+        return asked
+    quick = QUICK.get(learner.device.type, QUICK_ELSEWHERE)
+    fitting = tokens_that_fit(learner, targets, lora, min(longest, quick))
+    return quick if fitting is None else max(1, min(quick, fitting))
+
+
+def tokens_that_fit(
+    learner: Learner, targets: Sequence[Target], lora: LoraConfig, longest: int
+) -> int | None:
+    """Tokens whose activations fit into the memory that is free; None where that is unknown.
+
+    Args:
+        learner: The model.
+        targets: The adapted modules.
+        lora: The adapters' shape.
+        longest: Most tokens of a sequence.
+    """
+    free = available_memory(learner.device)
+    if free is None:
+        return None
+    return memory_cost(learner, targets, lora).fitting(free * SHARE, longest)
+
+
+def check_fits(
+    learner: Learner, targets: Sequence[Target], lora: LoraConfig, budget: int, longest: int
+) -> None:
+    """Makes sure that a sequence beyond the budget, which goes through the model alone, fits.
+
+    Raises:
+        UserError: It does not.
+    """
+    if longest <= budget:
+        return
+    fitting = tokens_that_fit(learner, targets, lora, longest)
+    if fitting is not None and fitting < longest:
+        raise UserError(
+            f"a self-edit has a sequence of {longest} tokens, and the memory that is free allows "
+            f"{fitting}; lower max_tokens, or free some memory"
+        )
+
+
+def learners_at_once(device: torch.device, numbers: int) -> int:
+    """Learners that may be held side by side, each of which takes so many float32 numbers."""
+    free = available_memory(device)
+    return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * numbers))))
+
+
+def memory_cost(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -> Cost:
+    """What sequences take, measured once for each learner on two short ones.
+
+    All that autograd keeps is counted, and as much again for what lives for a moment.
+    """
+    known: dict[Any, Cost] = learner.kept.setdefault("memory", {})  # goes when the learner does
+    key = tuple(targets), lora
+    if key not in known:
+        kept = [2.0 * _bytes_kept(learner, targets, lora, n) for n in _PROBES]
+        sizes = [(padded_rows(n), bucket(n) ** 2) for n in _PROBES]
+        (token, pair), *_ = np.linalg.lstsq(np.array(sizes, dtype=float), np.array(kept))
+        known[key] = Cost(max(float(token), 1.0), max(float(pair), 0.0))
+    return known[key]
+
+
+def _bytes_kept(learner: Learner, targets: Sequence[Target], lora: LoraConfig, length: int) -> int:
+    """What autograd keeps of one sequence for the backward pass."""
+    bank = AdapterBank(targets, lora, 1, learner.device)
+    bank.require_grads()
+    vocabulary = int(learner.model.get_input_embeddings().weight.shape[0])
+    layout = Layout([[i % vocabulary for i in range(length)]], [0], learner.device)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Any:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    frozen = {p.untyped_storage().data_ptr() for p in learner.model.parameters()}
+    frozen.add(bank.weights.untyped_storage().data_ptr())
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        hidden = learner.hidden(layout.row, FullPass(layout), bank)
+    bank.drop_grads()
+    del hidden
+    return sum(size for place, size in kept.items() if place not in frozen)

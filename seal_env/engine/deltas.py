@@ -1,0 +1,223 @@
+"""Direct changes of a model's weights: dense differences of the touched matrices, K side by side.
+
+`Deltas` is what a self-edit in the language `weights` makes of a learner: for each matrix that it
+touches, what is added to it. A `DeltaBank` holds the deltas of K learners and adds, to the output
+of each touched module, the product of the delta that a token's learner has there. The base's own
+weights are never written, so there is nothing to restore, and K learners share one base. As with
+adapters (`seal_env.engine.lora`), each learner's products run in blocks that hold its own tokens
+alone, so what it answers is the same to the bit whoever its neighbours are.
+
+Matrices are read as outputs × inputs: row i makes output i, column j takes input j. GPT-2 stores
+its own the other way round, which makes no difference here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from seal_env.engine.changes import Change
+from seal_env.engine.lora import _aligned, _product
+from seal_env.engine.passes import Pass, current_pass
+
+if TYPE_CHECKING:
+    from seal_env.engine.learner import Learner
+
+
+@dataclass(frozen=True)
+class Deltas:
+    """What is added to the matrices of one learner. Never changed once made."""
+
+    matrices: Mapping[str, Tensor] = field(default_factory=dict)
+    """Module name to the change of its matrix: float32, shape (outputs, inputs), on the CPU."""
+
+    @staticmethod
+    @torch.no_grad()
+    def of(model: nn.Module, changes: Sequence[Change], former: Deltas | None = None) -> Deltas:
+        """Carries out changes, one after the other.
+
+        Each acts on the matrix as it is by then: the model's own weights, plus `former`, plus the
+        changes before it. So does the factor of "scale".
+
+        Args:
+            model: The frozen model; it is only read.
+            changes: What to do; modules and places have to exist.
+            former: Where to go on from (a stream); None for the untouched model. It is not
+                changed, and matrices that `changes` leave alone are shared with it.
+        """
+        kept = dict(former.matrices) if former is not None else {}
+        weights = {c.name: matrix_of(model, c.name) for c in changes}
+        fresh = {
+            name: kept[name].clone() if name in kept else torch.zeros_like(weight)
+            for name, weight in weights.items()
+        }
+        for change in changes:
+            rows = slice(None) if change.row is None else slice(change.row, change.row + 1)
+            columns = slice(None) if change.column is None else change.column
+            delta = fresh[change.name][rows, columns]
+            base = weights[change.name][rows, columns]
+            if change.operation == "add":
+                delta.add_(change.amount)
+            elif change.operation == "scale":
+                delta.add_((base + delta).mul_(change.amount - 1))
+            elif change.operation == "set":
+                delta.copy_(change.amount - base)
+            else:
+                raise ValueError(f"no operation {change.operation!r}")
+        return Deltas(kept | fresh)
+
+    def norm(self) -> float:
+        """Root of the sum of all squared changes; inf or NaN if a change is not finite."""
+        norms = (float(torch.linalg.vector_norm(d.double())) for d in self.matrices.values())
+        return math.hypot(*norms)
+
+
+def matrix_of(model: nn.Module, name: str) -> Tensor:
+    """A module's matrix as float32 of shape (outputs, inputs) on the CPU; not to be written to."""
+    module = model.get_submodule(name)
+    weight: Tensor = module.weight.detach()  # type: ignore[operator]
+    return (weight.t() if isinstance(module, Conv1D) else weight).cpu().float().contiguous()
+
+
+def norm_of(learner: Learner, name: str) -> float:
+    """Frobenius norm of a module's own matrix; measured once a learner."""
+    norms = learner.kept.setdefault("norms of matrices", {})
+    if name not in norms:
+        norms[name] = float(torch.linalg.vector_norm(matrix_of(learner.model, name).double()))
+    return float(norms[name])
+
+
+class DeltaBank:
+    """The deltas of K learners.
+
+    In asking it takes the place of an `AdapterBank`; it has no gradients. A learner that does not
+    touch a matrix has no product there, and a matrix that nobody touches costs nothing.
+
+    Args:
+        deltas: One a learner, None (or an empty one) for the untouched model.
+        device: Where the model is.
+    """
+
+    def __init__(self, deltas: Sequence[Deltas | None], device: torch.device) -> None:
+        self.count = len(deltas)
+        """K."""
+        self._adapters: dict[str, DenseAdapter] = {}
+        touching: dict[str, list[int]] = {}
+        for owner, one in enumerate(deltas):
+            for name in one.matrices if one is not None else ():
+                touching.setdefault(name, []).append(owner)
+        for name, owners in touching.items():
+            some = [
+                one.matrices[name] for one in deltas if one is not None and name in one.matrices
+            ]
+            place = {owner: index for index, owner in enumerate(owners)}
+            self._adapters[name] = DenseAdapter(_stack(some, device), place)
+
+    @contextmanager
+    def attached(self, model: nn.Module) -> Iterator[None]:
+        """While this lasts, the touched modules of a model add this bank's products."""
+        modules = [model.get_submodule(name) for name in self._adapters]
+        try:
+            for module, adapter in zip(modules, self._adapters.values(), strict=True):
+                module.forward = _forward(module, adapter)
+            yield
+        finally:
+            for module in modules:
+                module.__dict__.pop("forward", None)
+
+    def adapter(self, name: str, run: Pass) -> DenseAdapter | None:
+        """What is added to the output of one module; None if nobody touches it."""
+        return self._adapters.get(name)
+
+
+class DenseAdapter(NamedTuple):
+    """The products of one module: D_k x for each row x of a learner k that touches it."""
+
+    deltas: Tensor
+    """The deltas of those learners, shape (learners, outputs, inputs)."""
+    place: Mapping[int, int]
+    """Which of them is whose."""
+
+    @property
+    def trigger(self) -> Tensor:
+        """See `Products.trigger`."""
+        return self.deltas
+
+    def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
+        """Adds the products to a module's output.
+
+        Args:
+            out: Shape (rows, outputs); changed.
+            blocks: The module's input as `Pass.split` returns it.
+            run: The pass.
+
+        Returns:
+            Nothing: there are no gradients.
+        """
+        parts, some = [], False
+        for owners, rows in zip(run.groups, blocks, strict=True):
+            present = _listed(owners)
+            touching = [i for i, owner in enumerate(present) if owner in self.place]
+            some |= bool(touching)
+            places = [self.place[present[i]] for i in touching]
+            if len(touching) == len(present):
+                parts.append(self._products(rows, places))
+                continue
+            part = rows.new_zeros(*rows.shape[:2], self.deltas.shape[1])
+            if touching:
+                index = torch.tensor(touching, device=rows.device)
+                part[index] = self._products(rows[index], places)
+            parts.append(part)
+        if some:
+            out.add_(run.join(parts))
+        return []
+
+    def _products(self, rows: Tensor, places: list[int]) -> Tensor:
+        """Blocks times deltas, which are not copied: not neighbours, they are taken one by one."""
+        turned = self.deltas.transpose(1, 2)
+        first, last = places[0], places[-1]
+        if last - first + 1 == len(places):
+            return _product(rows, turned[first : last + 1])
+        pairs = ((rows[i : i + 1], turned[p : p + 1]) for i, p in enumerate(places))
+        return torch.cat([_product(*pair) for pair in pairs])
+
+    def backward(self, *_: object) -> None:
+        """Deltas are not trained."""
+        raise NotImplementedError("deltas have no gradients")
+
+
+def _forward(module: nn.Module, adapter: DenseAdapter) -> Callable[[Tensor], Tensor]:
+    """What a touched module does while a bank is attached."""
+    base = module.forward
+
+    def forward(x: Tensor) -> Tensor:
+        run = current_pass()
+        assert run is not None, "a changed model was called outside of a pass"
+        out = base(x)
+        rows = x.reshape(-1, x.shape[-1])
+        adapter.add(out.view(len(rows), -1), run.blocks_of(x, rows), run)
+        return out
+
+    return forward
+
+
+def _stack(matrices: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Matrices one after the other, each at an aligned place (see `seal_env.engine.lora`)."""
+    outputs, inputs = matrices[0].shape
+    flat = torch.zeros(len(matrices), _aligned(outputs * inputs), device=device)
+    stacked = flat[:, : outputs * inputs].view(-1, outputs, inputs)
+    for index, matrix in enumerate(matrices):
+        stacked[index] = matrix
+    return stacked
+
+
+def _listed(owners: slice | Tensor) -> list[int]:
+    """The learners that an index of `Pass.groups` names."""
+    return list(range(owners.start, owners.stop)) if isinstance(owners, slice) else owners.tolist()

@@ -1,0 +1,374 @@
+"""Continuing prompts, each under its adapter, with keys and values kept.
+
+Prompts of one bucket of lengths share a cache; a step is a pass over one row that holds the next
+token of every prompt that is still going (`seal_env.engine.packing`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seal_env.engine.attention import Scoring, attend
+from seal_env.engine.heads import Heads
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import Bank
+from seal_env.engine.packing import Blocks, Layout, Row, owner_segments, padded_rows, whole_blocks
+from seal_env.engine.passes import FullPass, Pass
+from seal_env.engine.sampling import Constraint, Guide, Sampling
+
+CACHE_STEP = 32
+"""The key-value cache grows by this many tokens at a time."""
+
+
+class _DecodePass(Pass):
+    """One new token of every running sequence, attending to its sequence's cache."""
+
+    def __init__(self, decoder: Continuation) -> None:
+        owners, counts = owner_segments(
+            decoder.owners[decoder.active], np.ones(len(decoder.active), dtype=np.int64)
+        )
+        rows = padded_rows(len(decoder.active))
+        super().__init__(owners, Blocks.build(counts, rows, decoder.learner.device))
+        self.decoder = decoder
+
+    def attend(
+        self, x: Tensor, heads: Heads, scoring: Scoring, learning: bool
+    ) -> tuple[Tensor, None]:
+        assert not learning, "what is written token by token is not learned"
+        q, k, v = heads.split(x)
+        out = torch.zeros_like(q)
+        for cache in self.decoder.caches:
+            rows, slots = cache.rows, cache.slots
+            keys, values = cache.keys[self.calls], cache.values[self.calls]
+            keys[cache.index, :, slots] = k[rows]
+            values[cache.index, :, slots] = v[rows]
+            mask = cache.mask(scoring.window)
+            mixed = attend(q[rows].unsqueeze(2), keys, values, scoring, False, mask)
+            out[rows] = mixed.squeeze(2)
+        self.calls += 1
+        return out, None
+
+
+class _Cache:
+    """Keys and values of the running sequences whose prompts have the same bucket."""
+
+    def __init__(self, members: np.ndarray, lengths: np.ndarray, room: int) -> None:
+        self.members, self.lengths, self.room = members, lengths, room
+        self.keys: list[Tensor] = []
+        """Of each call of attention in a pass, in their order."""
+        self.values: list[Tensor] = []
+        self._masks: dict[int | None, Tensor] = {}
+
+    def prepare(self, active: np.ndarray, step: int, capacity: int) -> None:
+        """Gets ready for the token at position `lengths + step` of each sequence."""
+        device = self.keys[0].device
+        if self.keys[0].shape[2] < capacity:
+            self.keys = [_longer(tensor) for tensor in self.keys]
+            self.values = [_longer(tensor) for tensor in self.values]
+        self.rows = torch.from_numpy(np.searchsorted(active, self.members)).to(device)
+        self.index = torch.arange(len(self.members), device=device)
+        self.slots = torch.from_numpy(self.lengths + step).to(device)
+        self._masks = {}
+
+    def mask(self, window: int | None) -> Tensor:
+        """What hides the keys that are empty or behind a window, shape (count, 1, 1, keys)."""
+        if window not in self._masks:
+            like = self.keys[0]
+            places = torch.arange(like.shape[2], device=like.device)[None]
+            hidden = places > self.slots[:, None]
+            if window is not None:
+                hidden |= places <= self.slots[:, None] - window
+            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+            self._masks[window] = mask.masked_fill_(hidden, -math.inf)[:, None, None]
+        return self._masks[window]
+
+    def keep(self, stay: np.ndarray) -> None:
+        """Drops the sequences that are done."""
+        chosen = torch.from_numpy(np.flatnonzero(stay))
+        self.members, self.lengths = self.members[stay], self.lengths[stay]
+        self.keys = [tensor[chosen.to(tensor.device)] for tensor in self.keys]
+        self.values = [tensor[chosen.to(tensor.device)] for tensor in self.values]
+
+
+def _longer(cached: Tensor) -> Tensor:
+    """Keys or values with room for `CACHE_STEP` tokens more."""
+    return F.pad(cached, (0, 0, 0, CACHE_STEP))
+
+
+class _Texts(NamedTuple):
+    """Texts that are read in one pass, some of which go on from others."""
+
+    texts: list[Sequence[int]]
+    """Token ids of each."""
+    owners: list[int]
+    """The adapter of each."""
+    before: list[int]
+    """Which other text each goes on from; -1 for none."""
+    places: list[int]
+    """For each prompt, which text ends it."""
+    cuts: list[int]
+    """For each prompt, how many of its tokens stand in the text before that one."""
+
+    def add(self, text: Sequence[int], owner: int, before: int) -> int:
+        """Adds a text; returns its place."""
+        self.texts.append(text)
+        self.owners.append(owner)
+        self.before.append(before)
+        return len(self.texts) - 1
+
+
+class Continuation:
+    """Prompts on their way to their ends; the arguments are those of `generate`.
+
+    Args:
+        learner: Who writes.
+        prompts: Token ids, none empty.
+        owners: The adapter of each.
+        bank: The adapters.
+        sampling: How.
+        seeds: One a prompt; fix what is drawn.
+        scored: What is scored after each prompt; nothing if left out.
+        shared: Leading tokens that may be read once.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        prompts: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        bank: Bank | None,
+        sampling: Sampling,
+        seeds: Sequence[int] | None,
+        scored: Sequence[Sequence[int]] | None = None,
+        shared: Sequence[int] | None = None,
+    ) -> None:
+        self.learner, self.bank, self.sampling = learner, bank, sampling
+        self.order = np.argsort(np.asarray(owners), kind="stable")
+        self.prompts = [prompts[i] for i in self.order]
+        self.owners = np.asarray(owners)[self.order]
+        self.lengths = np.array([len(p) for p in self.prompts])
+        self.scored = None if scored is None else [scored[i] for i in self.order]
+        self.shared = [0 if shared is None else shared[i] for i in self.order]
+        self.likelihoods: list[float] = []
+        self.active = np.arange(len(self.prompts))
+        self.texts: list[list[int]] = [[] for _ in self.prompts]
+        self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
+        self.caches: list[_Cache] = []
+        self.guides: list[Guide] = []
+
+    def run(self, progress: Callable[[int], None] | None) -> tuple[list[float], list[list[int]]]:
+        """Mean log-probabilities of what is scored, if anything is, and the continuations."""
+        hidden = self._prefill()
+        for step in range(self.sampling.max_new_tokens):
+            tokens = self._choose(hidden, step)
+            going = self._append(tokens)
+            if progress is not None:
+                progress(len(self.prompts) - int(going.sum()))
+            if not going.any() or step + 1 == self.sampling.max_new_tokens:
+                break
+            self._drop(going)
+            hidden = self._step(tokens[going], step)
+        places = np.argsort(self.order)
+        return [self.likelihoods[i] for i in places if self.likelihoods], [
+            self.texts[i] for i in places
+        ]
+
+    def follow(self, written: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Writes given tokens instead of chosen ones.
+
+        Args:
+            written: As many tokens after each prompt as `sampling` allows.
+
+        Returns:
+            The prompts' last hidden states, and those of each token, shape (prompts, width).
+        """
+        places = torch.from_numpy(np.argsort(self.order)).to(self.learner.device)
+        states = [self._prefill()]
+        for step in range(self.sampling.max_new_tokens):
+            states.append(self._step(np.array([written[i][step] for i in self.order]), step))
+        return [state[places] for state in states]
+
+    def _prefill(self) -> Tensor:
+        """Reads the prompts, and what is scored behind them; returns their last hidden states.
+
+        Keys and values of what is scored are never looked at by a continuation, which writes its
+        own over them.
+        """
+        read = self._beginnings()
+        layout = Layout(read.texts, read.owners, self.learner.device, np.array(read.before))
+        own = np.full(len(read.texts), -1)
+        own[read.places] = np.arange(len(read.places))
+        caches: list[_Cache | None] = []
+        groups = zip(layout.blocks.members, layout.blocks.shapes, layout.before, strict=True)
+        for members, (_, room), earlier in groups:
+            chosen = own[members]
+            passed = read.cuts[chosen[0]] if earlier is not None else 0
+            is_prompt = bool((chosen >= 0).all())
+            cache = _Cache(chosen, self.lengths[chosen], passed + room) if is_prompt else None
+            caches.append(cache)
+        self.caches = [cache for cache in caches if cache is not None]
+
+        def keep(keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+            for cache, k, v in zip(caches, keys, values, strict=True):
+                if cache is not None:
+                    # With room for the first tokens; a view would hold on to the queries as well.
+                    cache.keys.append(_longer(k))
+                    cache.values.append(_longer(v))
+
+        continued = keep if self.sampling.max_new_tokens > 1 else None
+        hidden = self.learner.hidden(layout.row, FullPass(layout, continued), self.bank)
+        starts, left = layout.starts[read.places], self.lengths - np.array(read.cuts)
+        if self.scored is not None:
+            texts = [read.texts[place] for place in read.places]
+            self.likelihoods = self.learner.mean_log_probs(hidden, starts, texts, left.tolist())
+        return hidden[torch.from_numpy(starts + left - 1).to(self.learner.device)]
+
+    def _beginnings(self) -> _Texts:
+        """What is read: each beginning that prompts share once, and the rest of every prompt."""
+        scored = self.scored or [[] for _ in self.prompts]
+        read = _Texts([], [], [], [], [])
+        known: dict[tuple[int, tuple[int, ...]], int] = {}
+        for prompt, behind, owner, shared in zip(
+            self.prompts, scored, self.owners.tolist(), self.shared, strict=True
+        ):
+            cut = whole_blocks(min(shared, len(prompt) - 1))
+            key = owner, tuple(prompt[:cut])
+            if cut and key not in known:
+                known[key] = read.add(prompt[:cut], owner, -1)
+            place = read.add([*prompt[cut:], *behind], owner, known[key] if cut else -1)
+            read.places.append(place)
+            read.cuts.append(cut)
+        return read
+
+    def _step(self, tokens: np.ndarray, step: int) -> Tensor:
+        device = self.learner.device
+        run = _DecodePass(self)
+        row = Row.build(tokens, self.lengths[self.active] + step, device)
+        for cache in self.caches:
+            capacity = cache.room + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
+            cache.prepare(self.active, step, capacity)
+        return self.learner.hidden(row, run, self.bank)[: len(tokens)]
+
+    def _choose(self, hidden: Tensor, step: int) -> np.ndarray:
+        rows = padded_rows(len(hidden))
+        logits = self.learner.head(F.pad(hidden, (0, 0, 0, rows - len(hidden))))[: len(hidden)]
+        if self.guides:
+            allowed = np.stack([self.guides[i].allowed() for i in self.active])
+            forbidden = torch.from_numpy(~allowed).to(logits.device)
+            logits = logits.masked_fill(forbidden, -math.inf)
+        if self.noise is None:
+            return logits.argmax(-1).cpu().numpy()
+        scaled = (logits.double() / self.sampling.temperature).softmax(-1).cumsum(-1)
+        drawn = self.noise[self.active, step].to(scaled)[:, None] * scaled[:, -1:]
+        return torch.searchsorted(scaled, drawn, right=True)[:, 0].cpu().numpy()
+
+    def _append(self, tokens: np.ndarray) -> np.ndarray:
+        """Writes the new tokens down; returns which of the active sequences go on."""
+        going = ~np.isin(tokens, self.learner.stop_ids)
+        if self.sampling.stop_at_newline:
+            breaks = self.learner.ends_line(torch.from_numpy(tokens).to(self.learner.device))
+            written = np.array([bool(self.texts[i]) for i in self.active])
+            going &= ~(breaks.cpu().numpy() & written)
+        for i, token, goes in zip(self.active, tokens, going, strict=True):
+            if goes:
+                self.texts[i].append(int(token))
+                if self.guides:
+                    self.guides[i].take(token)
+        written = np.array([len(self.texts[i]) for i in self.active])
+        going &= self.lengths[self.active] + written <= self.learner.max_length
+        return going
+
+    def _drop(self, going: np.ndarray) -> None:
+        if going.all():
+            return
+        done = set(self.active[~going].tolist())
+        self.active = self.active[going]
+        for cache in self.caches:
+            stay = np.array([i not in done for i in cache.members.tolist()])
+            if not stay.all():
+                cache.keep(stay)
+        self.caches = [cache for cache in self.caches if len(cache.members)]
+
+
+@torch.no_grad()
+def generate(
+    learner: Learner,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    owners: Sequence[int] | None = None,
+    bank: Bank | None = None,
+    seeds: Sequence[int] | None = None,
+    progress: Callable[[int], None] | None = None,
+    constraint: Constraint | None = None,
+    shared: Sequence[int] | None = None,
+) -> list[list[int]]:
+    """Continues prompts, each under its adapter, until an end token or the limit.
+
+    Args:
+        learner: The model that writes.
+        prompts: Token ids, none empty.
+        sampling: How.
+        owners: The adapter of each prompt; all 0 if left out.
+        bank: The adapters; None for the untouched model.
+        seeds: One a prompt; fix what is drawn at a temperature above 0.
+        progress: Called with the number of prompts done.
+        constraint: What may be written; anything if left out.
+        shared: About how many leading tokens of each prompt are read once for all prompts of
+            its adapter that begin with them; none if left out.
+
+    Returns:
+        The new token ids of each prompt, without the end token. They end where the model's
+        longest input does, too.
+    """
+    if not prompts:
+        return []
+    owners = owners or [0] * len(prompts)
+    decoder = Continuation(learner, prompts, owners, bank, sampling, seeds, None, shared)
+    if constraint is not None:
+        decoder.guides = [constraint.start() for _ in prompts]
+    return decoder.run(progress)[1]
+
+
+@torch.no_grad()
+def score_and_generate(
+    learner: Learner,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    sampling: Sampling,
+    owners: Sequence[int],
+    bank: Bank | None,
+    shared: Sequence[int] | None = None,
+) -> tuple[list[float], list[list[int]]]:
+    """What `Learner.score` and `generate` return, with every prompt read once.
+
+    Args:
+        learner: The model that writes.
+        prompts: Token ids, none empty.
+        completions: What is scored after each.
+        sampling: How the prompts are continued; greedily.
+        owners: The adapter each belongs to.
+        bank: The adapters; None for the untouched model.
+        shared: See `generate`.
+    """
+    if not prompts:
+        return [], []
+    decoder = Continuation(learner, prompts, owners, bank, sampling, None, completions, shared)
+    return decoder.run(None)
+
+
+def _uniforms(seeds: Sequence[int] | None, order: np.ndarray, sampling: Sampling) -> Tensor:
+    """The numbers in [0, 1) that decide what is drawn, shape (prompts, max_new_tokens)."""
+    if seeds is None:
+        raise ValueError("sampling at a temperature above 0 needs one seed a prompt")
+    rows = []
+    for i in order:
+        generator = torch.Generator().manual_seed(int(seeds[i]))
+        rows.append(torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64))
+    return torch.stack(rows)

@@ -1,0 +1,258 @@
+"""The learner: a frozen causal language model, loaded once and shared by all environments.
+
+`Learner` scores and continues many texts in one pass, each under the adapter it belongs to.
+Everything goes through rows of packed tokens (`seal_env.engine.packing`), so what one text gets
+does not depend on the texts beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from seal_env.engine.llama import Decoder, is_supported
+from seal_env.engine.logits import Logits
+from seal_env.engine.lora import Bank
+from seal_env.engine.packing import ROW_MULTIPLE, Layout, Row, padded_rows
+from seal_env.engine.passes import FullPass, Pass, running
+from seal_env.engine.rendering import TOKENIZING, Renderer
+from seal_env.engine.rotary import longest_unchanged
+from seal_env.engine.threads import Turns
+
+LOGITS = 1 << 23
+"""Logits that are computed at a time, which bounds their memory."""
+
+
+class Learner:
+    """A frozen model with its tokenizer.
+
+    Args:
+        model: A causal language model whose attention is `passes.IMPLEMENTATION`.
+        tokenizer: Its tokenizer.
+        name: What it was loaded as.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.decoder = Decoder(model) if is_supported(model) else None
+        """The model's layers as `seal_env.engine.llama` writes them out; None if it cannot."""
+        self._logits = Logits(model)
+        self.bits = True
+        """Whether a text gets the same bits alone and beside others, in the check at load."""
+        self.device = model.device
+        self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
+        self.max_length = _max_length(model, tokenizer)
+        embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+        rows = min(int(module.weight.shape[0]) for module in embeddings)  # type: ignore[index]
+        self.renderer = Renderer(tokenizer, name, rows, self.max_length, _configured_ends(model))
+        """Writes texts as this model's tokens."""
+        self.stop_ids, self.end_ids = self.renderer.stop_ids, self.renderer.end_ids
+        self.kept: dict[Any, dict[Any, Any]] = {}
+        """What was measured of the untouched model and need not be measured again, by kind."""
+        vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
+        """Rows that the output head takes at a time."""
+        self.turns = Turns()
+        """Held while transformers' own layers run: adapters are attached to the layers themselves,
+        and a layer may keep something of the row that goes through it."""
+        self._newlines: Tensor | None = None
+
+    def copy_model(self) -> PreTrainedModel:
+        """A copy of the model, without whatever is attached to it in another thread."""
+        with self.turns:
+            return copy.deepcopy(self.model)
+
+    def workers(self, parts: int) -> int:
+        """How many independent parts of a job are best run at the same time."""
+        if self.device.type != "cpu" or self.decoder is None:
+            return 1
+        return max(1, min(parts, torch.get_num_threads()))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; any string is legal. See `seal_env.engine.rendering`."""
+        return self.renderer.encode(text)
+
+    def encode_prompt(self, text: str, chat: bool | None) -> list[int]:
+        """Token ids of a prompt, all of it frame."""
+        return self.renderer.prompt((text,), chat=chat).ids
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of a text that follows a prompt."""
+        return self.renderer.answer(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self.renderer.decode(ids)
+
+    def hidden(self, row: Row, run: Pass, bank: Bank | None) -> Tensor:
+        """Last hidden states of a row, shape (rows, width)."""
+        if self.decoder is not None:
+            return self.decoder.hidden(row, run, bank)
+        attached: AbstractContextManager[None] = (
+            bank.attached(self.model) if bank is not None else nullcontext()
+        )
+        with self.turns, running(run), attached:
+            output = self.model.base_model(
+                input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False
+            )
+        return output.last_hidden_state[0]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Float32 logits of hidden states, shape (rows, vocabulary)."""
+        return self._logits(hidden).float()
+
+    @torch.no_grad()
+    def score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        bank: Bank | None,
+    ) -> list[float]:
+        """Mean log-probability per token of each completion after its prompt.
+
+        Args:
+            prompts: Token ids; an empty prompt leaves the completion's first token unscored.
+            completions: Token ids, none empty.
+            owners: The adapter each belongs to.
+            bank: The adapters; None for the untouched model.
+
+        Returns:
+            Natural logarithms, at most 0; NaN where nothing was scored.
+        """
+        whole = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+        if not whole:
+            return []
+        layout = Layout(whole, owners, self.device)
+        hidden = self.hidden(layout.row, FullPass(layout), bank)
+        return self.mean_log_probs(hidden, layout.starts, whole, [len(p) for p in prompts])
+
+    def mean_log_probs(
+        self,
+        hidden: Tensor,
+        starts: np.ndarray,
+        texts: Sequence[Sequence[int]],
+        unscored: Sequence[int],
+    ) -> list[float]:
+        """Mean log-probability per token of each text after so many of its tokens.
+
+        Args:
+            hidden: Last hidden states of a row, shape (rows, width).
+            starts: The row of each text's first token.
+            texts: Token ids.
+            unscored: Leading tokens that do not count, of each.
+        """
+        rows: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+        labels: list[int] = []
+        counts = []
+        for start, ids, skipped in zip(starts, texts, unscored, strict=True):
+            first = max(1, skipped)
+            rows.append(np.arange(start + first - 1, start + len(ids) - 1))
+            labels += ids[first:]
+            counts.append(len(ids) - first)
+        losses = self.losses(hidden, np.concatenate(rows), labels).tolist() if labels else []
+        means, position = [], 0
+        for count in counts:
+            # fsum is exact, so the mean does not depend on the order of the sum.
+            means.append(
+                -math.fsum(losses[position : position + count]) / count if count else math.nan
+            )
+            position += count
+        return means
+
+    def losses(self, hidden: Tensor, rows: np.ndarray, labels: Sequence[int]) -> Tensor:
+        """Cross-entropy at some rows, shape (len(rows),), without keeping all logits at once."""
+        count = len(rows)
+        padded = np.resize(rows, padded_rows(count))
+        targets = torch.tensor(
+            np.resize(np.asarray(labels, dtype=np.int64), len(padded)), device=self.device
+        )
+        chosen = hidden.index_select(0, torch.from_numpy(padded).to(self.device))
+        return _Losses.apply(chosen, targets, self.head, self.head_rows)[:count]
+
+    @torch.no_grad()
+    def describe(
+        self, texts: Sequence[Sequence[int]], owners: Sequence[int], bank: Bank | None
+    ) -> tuple[np.ndarray, list[float]]:
+        """What a model makes of texts: mean last hidden state, and loss per token.
+
+        Returns:
+            Float32 array of shape (texts, width), and one loss a text (0 for a single token).
+        """
+        layout = Layout(texts, owners, self.device)
+        hidden = self.hidden(layout.row, FullPass(layout), bank)
+        means = np.empty((len(texts), self.width), dtype=np.float32)
+        states = hidden.float().cpu().numpy().astype(np.float64)
+        for i, (start, ids) in enumerate(zip(layout.starts, texts, strict=True)):
+            means[i] = states[start : start + len(ids)].mean(axis=0)
+        scores = self.mean_log_probs(hidden, layout.starts, texts, [0] * len(texts))
+        losses = [-score if len(ids) > 1 else 0.0 for score, ids in zip(scores, texts, strict=True)]
+        return means, losses
+
+    def ends_line(self, tokens: Tensor) -> Tensor:
+        """Which tokens contain a line break; same shape, bool."""
+        if self._newlines is None:
+            size = int(self.model.get_input_embeddings().weight.shape[0])
+            with TOKENIZING:
+                pieces = [self.tokenizer.decode([i]) for i in range(min(size, len(self.tokenizer)))]
+            flags = ["\n" in piece for piece in pieces] + [False] * (size - len(pieces))
+            self._newlines = torch.tensor(flags, device=self.device)
+        return self._newlines[tokens]
+
+
+class _Losses(torch.autograd.Function):
+    """Cross-entropy of each row; the gradient is found along with it, a few rows at a time.
+
+    So the logits of a few rows are all that is ever in memory, and they are computed once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor], size: int
+    ) -> Tensor:
+        parts, grads, wanted = [], [], ctx.needs_input_grad[0]
+        for some, targets in zip(hidden.split(size), labels.split(size), strict=True):
+            with torch.set_grad_enabled(wanted):
+                x = some.detach().requires_grad_(wanted)
+                losses = F.cross_entropy(head(x), targets, reduction="none")
+                if wanted:
+                    grads += torch.autograd.grad(losses.sum(), x)
+            parts.append(losses.detach())
+        if wanted:
+            ctx.save_for_backward(torch.cat(grads))
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return grad * outer[0].to(grad.dtype)[:, None], None, None, None
+
+
+def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Longest input in tokens, by the model's config and the tokenizer."""
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    limits = (1 << 20, tokenizer.model_max_length, positions, longest_unchanged(config))
+    return int(min(limit for limit in limits if limit))
+
+
+def _configured_ends(model: PreTrainedModel) -> list[int]:
+    """Tokens that end a text by the model's generation settings."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    return [int(i) for i in listed if i is not None]

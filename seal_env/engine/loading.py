@@ -1,0 +1,146 @@
+"""Learners by name: loaded once, checked, and kept as long as somebody uses them.
+
+Loaded models are shared through a process-wide pool, so that environments are cheap to construct.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from pathlib import Path
+from threading import RLock
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from transformers import PreTrainedModel
+
+from seal_env.engine.agreement import checked
+from seal_env.engine.checkpoints import EMBEDDED, first_line, read_checkpoint
+from seal_env.engine.devices import resolve_device, resolve_dtype
+from seal_env.engine.experts import EXPERTS
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import AdapterBank
+from seal_env.engine.memory import keep_freed_memory
+from seal_env.engine.passes import IMPLEMENTATION
+from seal_env.engine.peft_io import CONFIG, WEIGHTS, merge_peft
+from seal_env.engine.rotary import fix_rotary
+from seal_env.engine.rounding import even_activations
+from seal_env.errors import UserError
+
+KEPT = 2
+"""How many base models, and how many with a merged adapter, are kept though nobody uses them."""
+_MODEL_FILES = (".safetensors", ".json", ".gguf")
+
+_pool: WeakValueDictionary[tuple[str, ...], Learner] = WeakValueDictionary()
+_last_used: dict[bool, deque[Learner]] = {merged: deque(maxlen=KEPT) for merged in (False, True)}
+_lock = RLock()
+
+
+def load_learner(
+    model: str,
+    dtype: str = "auto",
+    device: str = "auto",
+    adapter: str | None = None,
+    trust_remote_code: bool = False,
+) -> Learner:
+    """A frozen model, from the pool if it is there.
+
+    Args:
+        model: A name in `EMBEDDED`, a folder, a ``.gguf`` file, or a name on the Hugging Face hub.
+        dtype: ``"float32"``, ``"bfloat16"``, or ``"auto"``: float32 on a CPU, else bfloat16.
+        device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the best there is.
+        adapter: Folder of an adapter in PEFT's format, merged into the weights.
+        trust_remote_code: Whether a model may bring Python code of its own.
+
+    Raises:
+        UserError: There is no such model, or it cannot be used.
+    """
+    place = resolve_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
+    kind = resolve_dtype(dtype, place)
+    content = _digest(adapter) if adapter else ""
+    key = (model, _stamp(model), str(kind), str(place), content, str(trust_remote_code))
+    with _lock:
+        learner = _pool.get(key)
+        if learner is None:
+            if adapter is None:
+                network, tokenizer = read_checkpoint(model, kind, trust_remote_code)
+                network.to(place)  # type: ignore[arg-type]
+                learner = prepare(network, tokenizer, model)
+            else:
+                base = load_learner(model, dtype, device, None, trust_remote_code)
+                network = merge_peft(Path(adapter), base.copy_model())
+                learner = _like(base, network)
+            _pool[key] = learner
+        kept = _last_used[adapter is not None]
+        if learner in kept:
+            kept.remove(learner)
+        kept.append(learner)
+    return learner
+
+
+def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
+    """Makes a learner of a loaded model, and checks that packed rows give its own numbers.
+
+    Raises:
+        UserError: The model's architecture does something that packed rows cannot do.
+    """
+
+    def learner() -> Learner:
+        network.set_attn_implementation(IMPLEMENTATION)
+        if network._can_set_experts_implementation():
+            network.set_experts_implementation(EXPERTS)
+        even_activations(network)
+        fix_rotary(network)
+        return Learner(network, tokenizer, name)
+
+    try:
+        return checked(network.eval(), learner)
+    except Exception as error:  # architectures raise whatever they raise
+        reason = first_line(error)
+        if not isinstance(error, UserError):
+            reason = f"it fails on packed rows ({type(error).__name__}: {reason})"
+        raise UserError(
+            f"model {name!r} cannot be used here because of its architecture "
+            f"({network.config.model_type}): {reason}"
+        ) from error
+
+
+def merged_learner(base: Learner, bank: AdapterBank) -> Learner:
+    """A copy of a learner with the (single) adapter of a bank merged into its weights."""
+    network = base.copy_model()
+    with torch.no_grad():
+        bank.merge_into(network)
+    return _like(base, network)
+
+
+def _like(base: Learner, network: PreTrainedModel) -> Learner:
+    """A learner of another network of the same architecture."""
+    learner = Learner(network, base.tokenizer, base.name)
+    learner.bits = base.bits
+    return learner
+
+
+def _stamp(model: str) -> str:
+    """Tells a folder or file from what was at its place earlier; empty for other names."""
+    path = Path(model)
+    if model in EMBEDDED or not path.exists():
+        return ""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = {file.name: file.stat() for file in files if file.suffix in _MODEL_FILES}
+    return str([path.resolve(), {name: (s.st_size, s.st_mtime_ns) for name, s in stats.items()}])
+
+
+def _digest(adapter: str) -> str:
+    """Identifies an adapter by its content: the same folder may be written again."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        for name in (CONFIG, WEIGHTS):
+            path = Path(adapter) / name
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+    except (OSError, ValueError) as error:  # the latter: no file can have such a name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"adapter {adapter!r}: cannot read {path.name} ({reason})") from error

@@ -1,0 +1,290 @@
+"""Passes: what attention and adapters need to know while a row goes through the model.
+
+`packed_attention` and `packed_mask` are registered with transformers as an attention
+implementation, for the architectures that run through transformers' own layers: the pass under
+way takes the row apart into sequences of similar length, attends within each, and puts the row
+together again, so that attention costs what the separate sequences cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from seal_env.engine.attention import Scoring, attend, attend_and_learn
+from seal_env.engine.heads import HeadBlocks, Heads
+from seal_env.engine.packing import Blocks, Layout, take_rows
+from seal_env.errors import UserError
+
+IMPLEMENTATION = "seal_env_packed"
+"""The name under which `packed_attention` is registered with transformers."""
+
+
+class RowsBackward(NamedTuple):
+    """The backward pass of attention over rows."""
+
+    kept: tuple[Tensor, ...]
+    """What it needs, for autograd to save."""
+    run: Callable[[Tensor, Sequence[Tensor]], Tensor]
+    """The gradient of queries, keys and values from that of the result, and from `kept`."""
+
+
+class Pass:
+    """What attention and adapters need to know during one forward pass.
+
+    Args:
+        owners: The adapters that have tokens in the row, ascending.
+        owner_blocks: The row's segments by adapter.
+    """
+
+    def __init__(self, owners: np.ndarray, owner_blocks: Blocks) -> None:
+        self.owner_blocks = owner_blocks
+        self.groups = [_index(owners[chosen], owner_blocks) for chosen in owner_blocks.members]
+        """For each group of `owner_blocks`, which adapters its blocks belong to."""
+        self.kept: dict[Any, Any] = {}
+        """What a bank needs for this pass alone."""
+        self.calls = 0
+        """Calls of `attend` so far: a layer may make more than one, or none."""
+        self._last: tuple[Tensor, list[Tensor]] | None = None
+
+    def split(self, rows: Tensor) -> list[Tensor]:
+        """Rows (rows, width) as one float32 tensor of blocks a group, (adapters, length, width)."""
+        blocks = self.owner_blocks
+        parts = take_rows(rows, blocks.gather, blocks).float().split(blocks.sizes)
+        return [part.view(*shape, -1) for part, shape in zip(parts, blocks.shapes, strict=True)]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """The inverse of `split`."""
+        flat = [part.flatten(0, 1) for part in parts]
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat)
+        return take_rows(joined, self.owner_blocks.scatter, self.owner_blocks)
+
+    @torch.no_grad()
+    def blocks_of(self, x: Tensor, rows: Tensor) -> list[Tensor]:
+        """`split` of a module's input, done once for modules that take the same input.
+
+        Args:
+            x: The input itself, by which it is known again.
+            rows: Its rows.
+        """
+        if self._last is None or self._last[0] is not x:
+            self._last = (x, self.split(rows))
+        return self._last[1]
+
+    def attend(
+        self, x: Tensor, heads: Heads, scoring: Scoring, learning: bool
+    ) -> tuple[Tensor, RowsBackward | None]:
+        """Attention over rows.
+
+        Args:
+            x: Queries, keys and values side by side, shape (rows, heads.all, width).
+            heads: How many of each.
+            scoring: How keys are scored.
+            learning: Whether there will be a backward pass.
+
+        Returns:
+            Shape (rows, heads.queries, width), and the backward pass, if there will be one.
+        """
+        raise NotImplementedError
+
+
+def _index(owners: np.ndarray, blocks: Blocks) -> slice | Tensor:
+    """An index of adapters; a slice, which copies nothing, where they are consecutive."""
+    first, last = int(owners[0]), int(owners[-1])
+    if last - first + 1 == len(owners):
+        return slice(first, last + 1)
+    return torch.from_numpy(owners).to(blocks.gather.device)
+
+
+class FullPass(Pass):
+    """All tokens of all sequences at once, causal within each: training, scoring, prefill.
+
+    Args:
+        layout: The row.
+        keep: Called with (keys, values) at every call of attention where a decoder wants them;
+            each a list with one tensor a group, shape (count, kv heads, length, width), where the
+            length is that of what a sequence goes on from as well.
+    """
+
+    def __init__(self, layout: Layout, keep: Any = None) -> None:
+        super().__init__(layout.owners, layout.owner_blocks)
+        self.layout = layout
+        self.keep = keep
+        self._blocks: dict[Heads, HeadBlocks] = {}
+
+    def attend(
+        self, x: Tensor, heads: Heads, scoring: Scoring, learning: bool
+    ) -> tuple[Tensor, RowsBackward | None]:
+        """See `Pass.attend`."""
+        self.calls += 1
+        if heads not in self._blocks:
+            self._blocks[heads] = HeadBlocks(self.layout.blocks, heads)
+        blocks = self._blocks[heads]
+        groups = blocks.apart(x)
+        if not learning:
+            keys, values = (self._with_before([g[i] for g in groups]) for i in (1, 2))
+            if self.keep is not None:
+                self.keep(keys, values)
+            parts = zip((q for q, _, _ in groups), keys, values, strict=True)
+            return blocks.together([attend(*part, scoring, causal=True) for part in parts]), None
+        assert self.keep is None, "what is learned is not continued"
+        assert not any(self.layout.before), "what goes on from another sequence is not learned"
+        outs: list[Tensor] = []
+        steps: list[Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Tensor, Tensor]]] = []
+        kept: list[Tensor] = []
+        places: list[slice] = []
+        for group in groups:
+            out, back = attend_and_learn(*group, scoring)
+            outs.append(out)
+            steps.append(back.run)
+            places.append(slice(len(kept), len(kept) + len(back.kept)))
+            kept += back.kept
+
+        def backward(grad: Tensor, kept: Sequence[Tensor]) -> Tensor:
+            parts = zip(steps, places, blocks.together_backward(grad), strict=True)
+            return blocks.apart_backward([run(part, kept[place]) for run, place, part in parts])
+
+        return blocks.together(outs), RowsBackward(tuple(kept), backward)
+
+    def _with_before(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Keys or values of each group, behind those of what its sequences go on from."""
+        whole = []
+        for own, before in zip(parts, self.layout.before, strict=True):
+            if before is None:
+                whole.append(own)
+            else:
+                group, index = before
+                whole.append(torch.cat([parts[group].index_select(0, index), own], dim=2))
+        return whole
+
+
+_current: ContextVar[Pass] = ContextVar("seal_env_pass")
+
+
+@contextmanager
+def running(run: Pass) -> Iterator[None]:
+    """Makes a pass the current one while the model is called."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_pass() -> Pass | None:
+    """The pass that is under way, if the model was called through this package."""
+    return _current.get(None)
+
+
+class _Attention(torch.autograd.Function):
+    """`Pass.attend` for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run: Pass, heads: Heads, scoring: Scoring) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # the backward pass has none either
+            out, back = run.attend(x, heads, scoring, ctx.needs_input_grad[0])
+        if back is not None:
+            ctx.save_for_backward(*back.kept)
+            ctx.run = back.run
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        run, ctx.run = ctx.run, None  # frees this layer's memory before the next one's turn
+        return run(outer[0], ctx.saved_tensors), None, None, None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Stands where a layer's mask does in transformers, if the layer has a sliding window."""
+
+    size: int
+    """See `Scoring.window`."""
+
+    def __getattr__(self, name: str) -> Any:
+        """For layers that take their mask for a tensor."""
+        raise AttributeError("its attention needs a mask of its own")
+
+
+def packed_mask(*, config: Any, local_size: int | None = None, **_: Any) -> Window | None:
+    """What transformers calls to make masks, in its signature: here they are made by passes.
+
+    Args:
+        config: The model's.
+        local_size: The size of a sliding window or of a chunk.
+
+    Raises:
+        UserError: It is the size of a chunk.
+    """
+    if local_size is None:
+        return None
+    if local_size != getattr(config, "sliding_window", None):
+        raise UserError("it attends in chunks")
+    return Window(local_size)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Window | Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """The attention implementation that transformers calls, in its signature.
+
+    Args:
+        module: The attention layer.
+        query: Shape (1, heads, rows, width).
+        key: Shape (1, kv heads, rows, width).
+        value: As key; its width may differ.
+        attention_mask: What `packed_mask` made; the current pass knows the rest.
+        scaling: Factor on the scores.
+        softcap: See `Scoring.softcap`.
+        s_aux: See `Scoring.sinks`.
+        **others: What the model says besides; what would change the result is refused.
+
+    Returns:
+        Shape (1, rows, heads, width), and None in place of attention weights.
+
+    Raises:
+        UserError: The layer asks for something that is not done here.
+    """
+    asked = [name for name in _REFUSED if others.get(name) is not None]
+    if isinstance(attention_mask, Tensor) or asked:
+        raise UserError(f"its attention needs {', '.join(asked) or 'a mask of its own'}")
+    run = current_pass()
+    assert run is not None, "attention over packed rows was called outside of a pass"
+    heads = Heads(query.shape[1], key.shape[1])
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    width, out_width = query.shape[-1], value.shape[-1]
+    widest = max(width, out_width)
+    scale = width**-0.5 if scaling is None and widest > width else scaling
+    # Zeros make values as wide as keys, or keys as values, and change no product.
+    parts = [F.pad(part[0].to(dtype), (0, widest - part.shape[-1])) for part in (query, key, value)]
+    x = torch.cat(parts).transpose(0, 1).contiguous()
+    window = None if attention_mask is None else attention_mask.size
+    out = _Attention.apply(x, run, heads, Scoring(scale, window, softcap, s_aux))
+    return out[..., :out_width].unsqueeze(0), None
+
+
+_REFUSED = ("position_bias", "indices", "block_indices")
+"""Arguments of attention layers that add to scores or choose keys in a way of their own."""
+
+AttentionInterface.register(IMPLEMENTATION, packed_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, packed_mask)

@@ -1,0 +1,353 @@
+"""Finetuning of K adapters side by side, each exactly as if it were alone.
+
+One optimiser step of all adapters is one pass over one row that holds the next batch of each.
+Losses are means per adapter, gradients are clipped per adapter, learning rates follow each
+adapter's own schedule, and an adapter that has had all its steps leaves the row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from seal_env.engine.config import FinetuneConfig
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import AdapterBank
+from seal_env.engine.packing import Layout, bucket
+from seal_env.engine.passes import FullPass
+from seal_env.engine.threads import run_parts
+
+STEP = 80
+"""What a step costs on a CPU whatever is in it, in tokens (docs/performance.md)."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training sequence."""
+
+    ids: tuple[int, ...]
+    """Token ids, at least two."""
+    unscored: int = 0
+    """Leading tokens (a prompt) that are read but not learned."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What one adapter is trained on, and how."""
+
+    examples: Sequence[Example]
+    """The sequences; none of them leaves the adapter as it is."""
+    config: FinetuneConfig
+    """The optimiser's settings."""
+    seed: int
+    """Fixes the order of the sequences."""
+    layers: tuple[int, ...] | None = None
+    """Layers whose matrices are trained, counted from 0; None for all."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are trained on, over all epochs."""
+        return self.config.epochs * sum(len(example.ids) for example in self.examples)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return self.config.steps(len(self.examples))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What finetuning one adapter took."""
+
+    steps: int
+    """Optimiser steps."""
+    tokens: int
+    """Tokens trained on, over all epochs."""
+    loss: float
+    """Mean loss per token of the last step (NaN without steps)."""
+    failed: bool
+    """Whether the loss or the weights stopped being finite."""
+
+
+def data_order(seed: int, count: int, config: FinetuneConfig) -> list[np.ndarray]:
+    """Which sequences each optimiser step takes: a fresh order every epoch, from the seed alone."""
+    generator = np.random.default_rng(seed)
+    batches: list[np.ndarray] = []
+    for _ in range(config.epochs):
+        order = generator.permutation(count)
+        batches += [order[i : i + config.batch_size] for i in range(0, count, config.batch_size)]
+    return batches
+
+
+def finetune(
+    learner: Learner,
+    bank: AdapterBank,
+    datasets: Sequence[Dataset],
+    progress: Callable[[int, int], None] | None = None,
+    tokens_per_pass: int | None = None,
+) -> list[Trained]:
+    """Trains every adapter of a bank on its own data, in place.
+
+    Args:
+        learner: The frozen base.
+        bank: K adapters. Weights are changed, nothing else is.
+        datasets: One an adapter.
+        progress: Called with (steps done, steps in all) of the longest adapter.
+        tokens_per_pass: Bound on the tokens that go through the model at once; no bound if left
+            out. A sequence that is longer goes alone.
+
+    Returns:
+        One record an adapter.
+    """
+    # Those with many steps stand together: a thread takes as many steps as its longest adapter.
+    order = np.argsort([-data.steps for data in datasets], kind="stable")
+    ordered = [datasets[k] for k in order]
+
+    def job(members: range) -> Callable[[Event], list[Trained]]:
+        some = ordered[members.start : members.stop]
+        tell = progress if members.start == 0 else None
+        return lambda stop: _train_some(learner, bank, members, some, tokens_per_pass, tell, stop)
+
+    parts = split(ordered, learner.workers(bank.count))
+    bank.reorder(order)
+    try:
+        bank.require_grads()
+        found = run_parts([job(part) for part in parts])
+    finally:
+        bank.drop_grads()
+        bank.reorder(np.argsort(order))
+    records = [record for some in found for record in some]
+    return [records[place] for place in np.argsort(order)]
+
+
+def split(datasets: Sequence[Dataset], parts: int) -> list[range]:
+    """Cuts datasets into at most so many runs of about equal cost, each for a thread of its own.
+
+    A thread's cost is that of its tokens, and of as many steps as its longest adapter takes.
+
+    Args:
+        datasets: Those with most steps first.
+        parts: Threads.
+    """
+    low, high = 0.0, float(sum(data.tokens for data in datasets) + STEP * datasets[0].steps)
+    best = [range(len(datasets))]
+    while parts > 1 and high - low > 0.01 * high:
+        limit = (low + high) / 2
+        found = _runs(datasets, limit)
+        if len(found) <= parts:
+            best, high = found, limit
+        else:
+            low = limit
+    return best
+
+
+def _runs(datasets: Sequence[Dataset], limit: float) -> list[range]:
+    """Runs whose costs are within a limit, or that are single."""
+    start, tokens = 0, 0
+    found = []
+    for index, data in enumerate(datasets):
+        if index > start and tokens + data.tokens + STEP * datasets[start].steps > limit:
+            found.append(range(start, index))
+            start, tokens = index, 0
+        tokens += data.tokens
+    return [*found, range(start, len(datasets))]
+
+
+def _train_some(
+    learner: Learner,
+    bank: AdapterBank,
+    members: range,
+    datasets: Sequence[Dataset],
+    tokens_per_pass: int | None,
+    progress: Callable[[int, int], None] | None,
+    stop: Event,
+) -> list[Trained]:
+    """Trains some neighbouring adapters of a bank, see `finetune`."""
+    orders = [data_order(data.seed, len(data.examples), data.config) for data in datasets]
+    totals = np.array([len(order) for order in orders])
+    tokens = np.zeros(len(members), dtype=np.int64)
+    last = np.full(len(members), math.nan)
+    optimiser = _AdamW(bank, members, datasets, totals)
+    longest = int(totals.max(initial=0))
+    for step in range(longest):
+        if stop.is_set():
+            break
+        active = np.flatnonzero(totals > step)
+        batches = [[datasets[k].examples[int(i)] for i in orders[k][step]] for k in active.tolist()]
+        owners = active + members.start
+        last[active] = _accumulate(learner, bank, owners, batches, tokens_per_pass)
+        optimiser.step(step)
+        tokens[active] += [sum(len(e.ids) for e in batch) for batch in batches]
+        if progress is not None:
+            progress(step + 1, longest)
+    weights = bank.weights[members.start : members.stop]
+    # The largest weight of each: isfinite would make a copy of all weights on the way.
+    largest = torch.linalg.vector_norm(weights, ord=math.inf, dim=1)
+    finite = torch.isfinite(largest).cpu().numpy()
+    failed = ~finite | ((totals > 0) & ~np.isfinite(last))
+    return [
+        Trained(int(n), int(t), float(loss), bool(bad))
+        for n, t, loss, bad in zip(totals, tokens, last, failed, strict=True)
+    ]
+
+
+def _accumulate(
+    learner: Learner,
+    bank: AdapterBank,
+    active: np.ndarray,
+    batches: Sequence[Sequence[Example]],
+    tokens_per_pass: int | None,
+) -> np.ndarray:
+    """Adds the gradient of each adapter's mean loss to the bank; returns the losses."""
+    pieces = [
+        _Piece(int(owner), some, sum(len(e.ids) for e in some))
+        for owner, batch in zip(active, batches, strict=True)
+        for some in _cut(batch, tokens_per_pass)
+    ]
+    labels = np.zeros(bank.count, dtype=np.int64)
+    np.add.at(labels, [p.owner for p in pieces], [p.labels for p in pieces])
+    sums = np.zeros(bank.count)
+    for part in _passes(pieces, tokens_per_pass):
+        owners, losses = _one_pass(learner, bank, part, labels)
+        np.add.at(sums, owners, losses)
+    return sums[active]
+
+
+class _Piece(NamedTuple):
+    """Sequences of one adapter that go through the model together."""
+
+    owner: int
+    examples: Sequence[Example]
+    tokens: int
+
+    @property
+    def labels(self) -> int:
+        return sum(len(e.ids) - max(1, e.unscored) for e in self.examples)
+
+
+def _cut(batch: Sequence[Example], limit: int | None) -> list[Sequence[Example]]:
+    """Cuts an adapter's batch so that no piece exceeds a limit; by the batch alone."""
+    if limit is None:
+        return [batch]
+    pieces: list[list[Example]] = [[]]
+    used = 0
+    for example in batch:
+        if pieces[-1] and used + len(example.ids) > limit:
+            pieces.append([])
+            used = 0
+        pieces[-1].append(example)
+        used += len(example.ids)
+    return list(pieces)
+
+
+def _passes(pieces: Sequence[_Piece], limit: int | None) -> list[list[_Piece]]:
+    """Deals pieces out to passes of about equal size, those of similar length together."""
+    if limit is None:
+        return [list(pieces)]
+    total = sum(piece.tokens for piece in pieces)
+    share = total / -(-total // limit)
+    passes: list[list[_Piece]] = [[]]
+    used = 0
+    # A stable sort: pieces of one adapter keep their order, in which gradients are added up.
+    for piece in sorted(pieces, key=lambda p: bucket(p.tokens)):
+        if passes[-1] and (used + piece.tokens / 2 > share or used + piece.tokens > limit):
+            passes.append([])
+            used = 0
+        passes[-1].append(piece)
+        used += piece.tokens
+    return passes
+
+
+def _one_pass(
+    learner: Learner, bank: AdapterBank, pieces: Sequence[_Piece], labels_of: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One forward and backward pass; returns each label's adapter and its part of the loss."""
+    examples = [example for piece in pieces for example in piece.examples]
+    owners = np.repeat([p.owner for p in pieces], [len(p.examples) for p in pieces])
+    # The last token is learned and never read: nothing follows it.
+    layout = Layout([e.ids[:-1] for e in examples], owners.tolist(), learner.device)
+    rows: list[np.ndarray] = []
+    labels: list[int] = []
+    counts: list[int] = []
+    for start, example in zip(layout.starts, examples, strict=True):
+        first = max(1, example.unscored)
+        rows.append(np.arange(start + first - 1, start + len(example.ids) - 1))
+        labels += example.ids[first:]
+        counts.append(len(example.ids) - first)
+    owner_of_label = np.repeat(owners, counts)
+    with torch.enable_grad():
+        hidden = learner.hidden(layout.row, FullPass(layout), bank)
+        losses = learner.losses(hidden, np.concatenate(rows), labels)
+        weights = torch.from_numpy(1.0 / labels_of[owner_of_label]).to(losses)
+        (losses * weights).sum().backward()
+    return owner_of_label, (losses.detach() * weights).cpu().numpy()
+
+
+class _Group(NamedTuple):
+    """Adapters that are trained with the same schedule."""
+
+    steps: int
+    """Optimiser steps of each."""
+    config: FinetuneConfig
+
+
+class _AdamW:
+    """torch's fused AdamW, an adapter a parameter; a group of it is a `_Group`."""
+
+    def __init__(
+        self, bank: AdapterBank, members: range, datasets: Sequence[Dataset], totals: np.ndarray
+    ) -> None:
+        assert bank.grads is not None
+        place = slice(members.start, members.stop)
+        self.grads, self.steps = bank.grads[place], totals
+        clips = torch.tensor([data.config.clip for data in datasets], dtype=torch.float32)
+        self.clips = clips.to(self.grads.device)
+        self.masks = {
+            k: bank.mask(data.layers) for k, data in enumerate(datasets) if data.layers is not None
+        }
+        parameters = [nn.Parameter(row) for row in bank.weights[place]]
+        members_of: dict[_Group, list[nn.Parameter]] = {}
+        for parameter, data, total in zip(parameters, datasets, totals.tolist(), strict=True):
+            if total:
+                members_of.setdefault(_Group(total, data.config), []).append(parameter)
+        self.groups = list(members_of)
+        groups = [
+            {"params": some, "weight_decay": group.config.weight_decay}
+            for group, some in members_of.items()
+        ]
+        self.inner = torch.optim.AdamW(groups, lr=0.0, fused=True) if groups else None
+        # All moments as two tensors: thousands of small ones would leave gaps in memory.
+        first, second = torch.zeros_like(self.grads), torch.zeros_like(self.grads)
+        for k, parameter in enumerate(parameters):
+            parameter.grad = self.grads[k]
+            if self.inner is not None:
+                steps = torch.zeros((), device=first.device)
+                moments = {"step": steps, "exp_avg": first[k], "exp_avg_sq": second[k]}
+                self.inner.state[parameter] = moments
+
+    @torch.no_grad()
+    def step(self, step: int) -> None:
+        """One step of the adapters that are not done; clears the gradients."""
+        assert self.inner is not None
+        for settings, group in zip(self.inner.param_groups, self.groups, strict=True):
+            settings["lr"] = group.config.learning_rate * (1 - step / group.steps)
+        for k, mask in self.masks.items():
+            self.grads[k].mul_(mask)
+        going = int((self.steps > step).sum())  # those with most steps come first
+        grads = self.grads[:going]
+        norms = torch.linalg.vector_norm(grads, dim=1)
+        grads.mul_((self.clips[:going] / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        self.inner.step()
+        grads.zero_()
+        stay = [group.steps > step + 1 for group in self.groups]
+        if not all(stay):
+            settings_of = self.inner.param_groups
+            self.inner.param_groups = [s for s, on in zip(settings_of, stay, strict=True) if on]
+            self.groups = [group for group, on in zip(self.groups, stay, strict=True) if on]

@@ -1,0 +1,1 @@
+"""Menus: a few choices from which a self-edit is written."""

@@ -1,0 +1,13 @@
+"""Menu `tiny-grids`: the directives that the embedded model of grids can write."""
+
+from __future__ import annotations
+
+from seal_env.menus.directives import DirectiveMenu, RecipeGrid
+from seal_env.tasks.grids.tiny_grids import EPOCHS, LEARNING_RATES, TinyGrids
+
+
+class TinyGridsMenu(DirectiveMenu):
+    """All recipes that the model was shown in pretraining, and no others."""
+
+    def __init__(self) -> None:
+        super().__init__(RecipeGrid(TinyGrids.tools, LEARNING_RATES, EPOCHS))

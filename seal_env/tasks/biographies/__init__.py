@@ -1,0 +1,1 @@
+"""The task `biographies`: made-up people."""

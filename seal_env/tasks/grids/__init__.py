@@ -1,0 +1,1 @@
+"""Grid puzzles: `few-shot` on ARC files, and `tiny-grids`."""

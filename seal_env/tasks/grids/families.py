@@ -1,0 +1,175 @@
+"""Families of operations on grids of one row: what is done to every grid of a problem.
+
+There are two kinds. A family of *positions* moves cells and leaves their colours alone (shift,
+mirror, swap, ...): under it, a demonstration in other colours is a demonstration again. A family
+of *colours* gives every colour another and leaves cells where they are (add, subtract, swap,
+...): under it, a demonstration with its cells in another order is one again. What helps to learn
+the one kind contradicts the other, so whoever chooses has to see which kind it is.
+
+No family is in two splits: `known` ones are what the embedded model `tiny-grids` was pretrained
+on, those of the other splits it has never seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from seal_env.tasks.grids.grid import COLOURS
+
+CELLS = 6
+"""Cells of a grid."""
+LAST_COLOUR = COLOURS - 1
+"""Cells have the colours 1 to this; 0, the background, does not occur."""
+
+REMARKS_ON = {"positions": "Cells move", "colors": "Colors change"}
+"""What the embedded model says of each kind of family, before it writes a directive."""
+
+Cells = tuple[int, ...]
+"""The colours of a row of cells."""
+
+
+@dataclass(frozen=True)
+class GridFamily:
+    """An operation: cells are moved, or colours are exchanged."""
+
+    name: str
+    """What it does, with the number that tells it from its like."""
+    order: Cells
+    """For each cell of the output, the cell of the input that it is taken from."""
+    colours: Cells
+    """The new colour of each of the ten; 0 stays 0."""
+
+    @property
+    def kind(self) -> str:
+        """What it changes: "positions" or "colors"."""
+        return "colors" if self.order == tuple(range(CELLS)) else "positions"
+
+    def apply(self, cells: Cells) -> Cells:
+        """The output for an input."""
+        return tuple(self.colours[cells[place]] for place in self.order)
+
+
+def draw_cells(random: Random, count: int = CELLS) -> Cells:
+    """Cells of random colours."""
+    return tuple(random.randint(1, LAST_COLOUR) for _ in range(count))
+
+
+def _moved(name: str, *order: int) -> GridFamily:
+    return GridFamily(name, order, tuple(range(COLOURS)))
+
+
+def _coloured(name: str, *colours: int) -> GridFamily:
+    return GridFamily(name, tuple(range(CELLS)), (0, *colours))
+
+
+def _shift(by: int) -> GridFamily:
+    """To the right; what falls off comes in on the left."""
+    return _moved(f"shift-{by}", *((place - by) % CELLS for place in range(CELLS)))
+
+
+def _mirror(by: int) -> GridFamily:
+    """The mirror image, shifted."""
+    return _moved(f"mirror-{by}", *((by - 1 - place) % CELLS for place in range(CELLS)))
+
+
+def _add(number: int) -> GridFamily:
+    """After colour 9 comes 1."""
+    new = ((old - 1 + number) % LAST_COLOUR + 1 for old in range(1, COLOURS))
+    return _coloured(f"add-{number}", *new)
+
+
+def _subtract(number: int) -> GridFamily:
+    """The number minus the colour; 9 is added where it is less than 1."""
+    new = ((number - old - 1) % LAST_COLOUR + 1 for old in range(1, COLOURS))
+    return _coloured(f"subtract-from-{number}", *new)
+
+
+def _swap(*pairs: tuple[int, int]) -> Cells:
+    """Colours 1 to 9, those of each pair exchanged."""
+    partner = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    return tuple(partner.get(colour, colour) for colour in range(1, COLOURS))
+
+
+def draw_family(random: Random, kind: str) -> GridFamily:
+    """An operation of a kind that is in no split but perhaps among the known ones.
+
+    Some cells or colours are exchanged in pairs, one pair after the other.
+    """
+    held_out = {(f.order, f.colours) for split in HELD_OUT for f in FAMILIES[split]}
+    while True:
+        order, colours = list(range(CELLS)), list(range(COLOURS))
+        moved, places = (
+            (order, range(CELLS)) if kind == "positions" else (colours, range(1, COLOURS))
+        )
+        for _ in range(random.randint(1, len(places))):
+            one, other = random.sample(places, 2)
+            moved[one], moved[other] = moved[other], moved[one]
+        found = tuple(order), tuple(colours)
+        if found not in held_out and sorted(moved) != moved:
+            return GridFamily("drawn", *found)
+
+
+HELD_OUT = ("train", "validation", "test")
+"""The splits whose families are never seen in pretraining."""
+FAMILIES: dict[str, tuple[GridFamily, ...]] = {
+    "known": (
+        _shift(1),
+        _shift(2),
+        _shift(5),
+        _mirror(0),
+        _mirror(2),
+        _mirror(5),
+        _moved("swap-pairs", 1, 0, 3, 2, 5, 4),
+        _moved("halves-shift-1", 2, 0, 1, 5, 3, 4),
+        _moved("halves-mirror", 2, 1, 0, 5, 4, 3),
+        _moved("swap-ends", 5, 1, 2, 3, 4, 0),
+        _moved("swap-1-3", 2, 1, 0, 3, 4, 5),
+        _moved("odd-cells-shift-1", 4, 1, 0, 3, 2, 5),
+        _moved("swap-first-blocks", 2, 3, 0, 1, 4, 5),
+        _moved("interleave", 0, 3, 1, 4, 2, 5),
+        _add(1),
+        _add(2),
+        _add(4),
+        _add(8),
+        _subtract(5),
+        _subtract(7),
+        _subtract(10),
+        _coloured("cycle-threes-1", 2, 3, 1, 5, 6, 4, 8, 9, 7),
+        _coloured("swap-colors-1-2", *_swap((1, 2))),
+        _coloured("swap-colors-4-8", *_swap((4, 8))),
+        _coloured("swap-neighbours", *_swap((1, 2), (3, 4), (5, 6), (7, 8))),
+        _coloured("swap-halves", *_swap((1, 6), (2, 7), (3, 8), (4, 9))),
+    ),
+    "train": (
+        _shift(3),
+        _add(3),
+        _moved("swap-inner-pairs", 0, 2, 1, 4, 3, 5),
+        _subtract(3),
+        _moved("even-cells-shift-1", 0, 5, 2, 1, 4, 3),
+        _add(7),
+        _moved("swap-4-6", 0, 1, 2, 5, 4, 3),
+        _subtract(8),
+        _mirror(4),
+        _coloured("swap-far", *_swap((1, 9), (2, 6), (3, 7), (4, 8))),
+    ),
+    "validation": (
+        _mirror(1),
+        _add(6),
+        _moved("swap-3-5", 0, 1, 4, 3, 2, 5),
+        _subtract(6),
+    ),
+    "test": (
+        _shift(4),
+        _add(5),
+        _moved("swap-middle", 0, 1, 3, 2, 4, 5),
+        _subtract(9),
+        _moved("halves-shift-2", 1, 2, 0, 4, 5, 3),
+        _subtract(4),
+        _moved("odd-cells-shift-2", 2, 1, 4, 3, 0, 5),
+        _coloured("cycle-threes-2", 3, 1, 2, 6, 4, 5, 9, 7, 8),
+        _moved("swap-2-5", 0, 4, 2, 3, 1, 5),
+        _coloured("swap-other-neighbours", *_swap((2, 3), (4, 5), (6, 7), (8, 9))),
+    ),
+}
+"""The families of each split; the kinds take turns where they are held out."""

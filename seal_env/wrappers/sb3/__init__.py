@@ -1,0 +1,1 @@
+"""The environment as vector environments of stable-baselines3."""

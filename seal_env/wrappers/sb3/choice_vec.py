@@ -1,0 +1,48 @@
+"""`ChoiceVecEnv`: choices for stable-baselines3, many self-edits in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
+
+from seal_env.menus.base import Menu
+from seal_env.wrappers.choices import ChoiceView
+from seal_env.wrappers.sb3.text_vec import TextVecEnv, inner_of, stacked
+
+
+class ChoiceVecEnv(TextVecEnv):
+    """`ChoiceActions` so many times, with one pass of the inner loop a step.
+
+    Args:
+        envs: The environments, as ``gym.make_vec("SelfEdit-v0", num_envs=K, ...)`` makes them.
+        menu: See `ChoiceActions`.
+        flat: See `ChoiceActions`.
+        discrete: See `ChoiceActions`.
+        group: So many neighbours get the same problem; K must be a multiple of it.
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        menu: str | Menu | None = None,
+        flat: bool = False,
+        discrete: bool = False,
+        group: int = 1,
+    ) -> None:
+        episodes = inner_of(envs).episodes
+        self.view = ChoiceView.of(episodes, menu, flat, discrete)
+        space = self.view.observation_space(episodes.loop.learner.width)
+        super().__init__(envs, space, self.view.action_space(), group)
+
+    def read(self, observation: dict[str, Any]) -> VecEnvObs:
+        """Observations as numbers."""
+        pairs = zip(observation["context"], observation["model_state"], strict=True)
+        return stacked([self.view.observe({"context": c, "model_state": s}) for c, s in pairs])
+
+    def write(self, actions: np.ndarray, observation: dict[str, Any]) -> list[str]:
+        """What was chosen from the menu, written out."""
+        pairs = zip(observation["context"], actions, strict=True)
+        return [self.view.menu.render(c, self.view.chosen(action)) for c, action in pairs]
