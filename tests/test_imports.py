@@ -105,7 +105,7 @@ print(len(generate(learner, [[5, 6]] * 2, Sampling(4), [0, 1], bank)))
 
 
 def test_the_engine_trains_without_the_environments_packages():
-    hidden = {"gymnasium", "pydantic", "httpx2", "tyro", "stable_baselines3", "matplotlib"}
+    hidden = {"gymnasium", "pydantic", "tyro", "stable_baselines3", "matplotlib"}
     hidden |= {"snowballstemmer", "llguidance", "trl"}
     script = HIDDEN.format(hidden=hidden)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
