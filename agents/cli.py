@@ -1,4 +1,4 @@
-"""The command line: ``seal-env train | evaluate | distil | report``.
+"""The command line: ``seal-env train | evaluate | distill | report``.
 
 What a command does is imported once its options are read, so that help, the version and a
 mistyped flag are answered without waiting for torch.
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from seal_agents.parsing import did_you_mean, early, nearest, parse
 from seal_agents.runner.build import agent_class
-from seal_agents.runner.configs import DistilConfig, EvaluateConfig, TrainConfig
+from seal_agents.runner.configs import DistillConfig, EvaluateConfig, TrainConfig
 from seal_agents.runner.settings import read_pairs
 from seal_agents.suited import REWARDS, run_settings
 from seal_env import __version__
@@ -37,7 +37,7 @@ usage: seal-env COMMAND [OPTIONS]
 
   train      train an agent, and compare it with doing without
   evaluate   compare policies on the same problems
-  distil     put what a trained agent writes into a small policy that chooses
+  distill     put what a trained agent writes into a small policy that chooses
   report     show a run's table and self-edits, and draw its plots again
 
 seal-env COMMAND --help lists a command's options; seal-env --version says which this is.
@@ -81,10 +81,10 @@ class EvaluateCommand:
 
 
 @dataclass(frozen=True)
-class DistilCommand:
+class DistillCommand:
     """Put what a trained agent writes into a small policy that chooses, and compare the two."""
 
-    config: Annotated[DistilConfig, tyro.conf.arg(name="")] = field(default_factory=DistilConfig)
+    config: Annotated[DistillConfig, tyro.conf.arg(name="")] = field(default_factory=DistillConfig)
     """The new run."""
     resume: bool = False
     """Go on with the run in --out, if there is one."""
@@ -138,7 +138,7 @@ def _run(argv: list[str]) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
         "evaluate": _evaluate,
-        "distil": _distil,
+        "distill": _distill,
         "report": _report,
     }
     if not argv or argv[0] in ("-h", "--help"):
@@ -179,12 +179,12 @@ def _evaluate(argv: list[str]) -> None:
     evaluate(config, chosen.resume, chosen.overwrite, Console())
 
 
-def _distil(argv: list[str]) -> None:
-    chosen = parse("distil", DistilCommand, argv)
-    from seal_agents.runner.distill import distil
+def _distill(argv: list[str]) -> None:
+    chosen = parse("distill", DistillCommand, argv)
+    from seal_agents.runner.distill import distill
 
     _quiet()
-    distil(chosen.config, chosen.resume, chosen.overwrite, Console())
+    distill(chosen.config, chosen.resume, chosen.overwrite, Console())
 
 
 def _report(argv: list[str]) -> None:

@@ -23,7 +23,7 @@ GREYS = ("#333333", "#777777", "#aaaaaa", "#555555")
 def plot(found: Mapping[str, Any]) -> bytes:
     """Draws a curve with its band for each arm that learns, and a line for each that does not.
 
-    An agent has a colour and a marker, its variants have the same in other dashes.
+    An agent has a color and a marker, its variants have the same in other dashes.
 
     Args:
         found: What `agents_table.figures` gave.

@@ -137,7 +137,7 @@ def _examples(seed: int) -> list[Example]:
 
 def _bank(learner: Learner, seeds: Sequence[int]) -> AdapterBank:
     bank = AdapterBank(find_targets(learner.model, LORA), LORA, len(seeds), learner.device)
-    bank.initialise(seeds)
+    bank.initialize(seeds)
     return bank
 
 

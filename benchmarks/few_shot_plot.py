@@ -31,7 +31,7 @@ def plot(found: Mapping[str, Any]) -> bytes:
     }
     families = sorted({family for tools in rows.values() for family in tools}, reverse=True)
     kinds = sorted({kind for tools in rows.values() for some in tools.values() for kind in some})
-    colours = dict(zip(kinds, [*PALETTE, *[REST] * len(kinds)], strict=False))
+    colors = dict(zip(kinds, [*PALETTE, *[REST] * len(kinds)], strict=False))
     size = (2.6 * len(rows) + 1.5, 0.32 * len(families) + 1.8)
     figure, panels = plt.subplots(
         1, len(rows), figsize=size, layout="constrained", sharey=True, squeeze=False
@@ -43,7 +43,7 @@ def plot(found: Mapping[str, Any]) -> bytes:
                 tools.get(family, {}).get(kind, 0) / max(1, sum(tools.get(family, {}).values()))
                 for family in families
             ]
-            axes.barh(families, shares, left=left, color=colours[kind], label=kind, height=0.8)
+            axes.barh(families, shares, left=left, color=colors[kind], label=kind, height=0.8)
             left = [a + b for a, b in zip(left, shares, strict=True)]
         axes.set_title(name, fontsize=10)
         axes.set_xlim(0, 1)

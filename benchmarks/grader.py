@@ -81,7 +81,7 @@ class Confusion:
 
 
 def _squad_words(text: str) -> list[str]:
-    """SQuAD's own normalisation: lower case, no punctuation, no articles."""
+    """SQuAD's own normalization: lower case, no punctuation, no articles."""
     text = text.lower().translate(str.maketrans("", "", string.punctuation))
     return re.sub(r"\b(a|an|the)\b", " ", text).split()
 

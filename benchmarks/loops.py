@@ -49,7 +49,7 @@ class PeftLoop:
     def start(self, seed: int) -> None:
         """Puts fresh initial weights in, those that the inner loop starts from."""
         bank = self.work.loop.new_bank(1)
-        bank.initialise([seed])
+        bank.initialize([seed])
         with torch.no_grad():
             for target in bank.targets:
                 for letter, matrix in zip("AB", bank.matrices[target.name], strict=True):
@@ -62,20 +62,20 @@ class PeftLoop:
         request = self.work.requests[index]
         self.start(request.seed)
         parameters = list(self.weights.values())
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         order = data_order(request.seed, len(data), config)
         for step, batch in enumerate(order):
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * (1 - step / len(order))
             for place in batch:
                 ids = torch.tensor([data[int(place)].ids], device=self.learner.device)
                 loss = self.model(input_ids=ids, labels=ids, use_cache=False).loss / len(batch)
                 loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            optimiser.step()
-            optimiser.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
 
     def answer(self, index: int) -> None:
         """Answers one problem's questions under the adapter, and scores the gold answers."""
@@ -146,7 +146,7 @@ class ReferenceLoop(PeftLoop):
 def answer(model: PeftModel, work: Workload, problem: Problem) -> None:
     """Answers a problem's questions greedily in one batch, and scores the gold answers."""
     loop, learner = work.loop, work.loop.learner
-    asked = loop.asker.problem_tokens(problem, 0)
+    asked = loop.evaluator.problem_tokens(problem, 0)
     pad = learner.tokenizer.pad_token_id or 0
     ids, mask = _batch([one.prompt for one in asked], pad, learner.device)
     model.generate(

@@ -117,7 +117,7 @@ def _passages(config: ThroughputConfig) -> tuple[Task, list[tuple[Problem, str]]
 def train_ours(work: Workload) -> None:
     """Trains all adapters side by side."""
     bank = work.loop.new_bank(len(work.datasets))
-    bank.initialise([request.seed for request in work.requests])
+    bank.initialize([request.seed for request in work.requests])
     limit = work.loop.tokens_per_pass
     finetune(work.loop.learner, bank, work.datasets, tokens_per_pass=limit)
 

@@ -31,7 +31,7 @@ class InnerLoopConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapter."""
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    """The optimiser."""
+    """The optimizer."""
     max_tokens: int = 8192
     """Most tokens of one self-edit, over all its sequences; the rest is cut off."""
     tokens_per_pass: int | None = None

@@ -22,9 +22,9 @@ from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError, one_line
 from seal_env.evaluation import Progress
 from seal_env.hashing import stable_hash
-from seal_env.inner_loop import InnerLoop, Outcome, Request, Weights, norm_of
+from seal_env.inner_loop import EditResult, InnerLoop, Request, Weights, norm_of
 from seal_env.presets import recipe
-from seal_env.rewards import Measured, parse_reward
+from seal_env.rewards import RewardInputs, parse_reward
 from seal_env.score import Score
 from seal_env.tasks import Problem
 
@@ -202,9 +202,9 @@ class Episodes:
         """What doing nothing is worth on some problems: the untouched learner, asked."""
         steps = []
         for problem, score in zip(problems, self.loop.baselines(problems, progress), strict=True):
-            reading = self.loop.asker.read(problem)
-            outcome = Outcome(score, score, (), None, None, False, reading.error, reading.cut)
-            reward, terms = self.reward(Measured(score, score))
+            reading = self.loop.evaluator.tokenize(problem)
+            outcome = EditResult(score, score, (), None, None, False, reading.error, reading.cut)
+            reward, terms = self.reward(RewardInputs(score, score))
             info = _info(Request(problem, SelfEdit(), 0), outcome) | {"terms": terms}
             steps.append(Step(reward, True, info))
         return steps
@@ -230,8 +230,8 @@ class Episodes:
             raise UserError(f"the self-edit{place} must be a str, not {type(given).__name__}")
         return str.__str__(given)
 
-    def _finish(self, episode: Episode, request: Request, outcome: Outcome) -> Step:
-        measured = Measured(outcome.before, outcome.after, outcome.earlier)
+    def _finish(self, episode: Episode, request: Request, outcome: EditResult) -> Step:
+        measured = RewardInputs(outcome.before, outcome.after, outcome.earlier)
         reward, terms = self.reward(measured)
         if outcome.error is not None:
             reward -= self.config.invalid_penalty
@@ -264,7 +264,7 @@ class Episodes:
         return [fresh[i] if i in fresh else self._described[t] for i, t in enumerate(read)]
 
 
-def _info(request: Request, outcome: Outcome) -> dict[str, Any]:
+def _info(request: Request, outcome: EditResult) -> dict[str, Any]:
     """An outcome as plain data, every object of it new."""
     trained = outcome.trained
     return {

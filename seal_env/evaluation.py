@@ -36,7 +36,7 @@ READ = 1024
 """Problems that are kept in tokens."""
 
 
-class Asked(NamedTuple):
+class QuestionTokens(NamedTuple):
     """A question in tokens."""
 
     prompt: list[int]
@@ -60,10 +60,10 @@ class Asked(NamedTuple):
         return max(self.longest, len(self.gold), *map(len, self.choices.values()))
 
 
-class Reading(NamedTuple):
+class ProblemTokens(NamedTuple):
     """A problem in tokens."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[QuestionTokens, ...]
     """Its questions."""
     cut: int
     """Tokens that the prompt lost which lost most; 0 if all are whole."""
@@ -71,7 +71,7 @@ class Reading(NamedTuple):
     """Why one of the questions cannot be asked, in one line; None if all can."""
 
 
-class Asker:
+class Evaluator:
     """Puts questions to a learner.
 
     Args:
@@ -87,17 +87,17 @@ class Asker:
         self._keep()
 
     def _keep(self) -> None:
-        self.read = lru_cache(maxsize=READ)(self._read)
-        """A problem as the learner reads it (`Reading`); kept, since many self-edits share one."""
+        self.tokenize = lru_cache(maxsize=READ)(self._tokenize)
+        """A problem in tokens (`ProblemTokens`); kept, since many self-edits share one."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "read"}
+        return {name: value for name, value in vars(self).items() if name != "tokenize"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._keep()  # what is kept refers to its owner, and cannot be pickled
 
-    def ask(
+    def evaluate(
         self,
         problems: Sequence[Problem],
         owners: Sequence[int],
@@ -140,9 +140,9 @@ class Asker:
             position = stop
         return scores
 
-    def problem_tokens(self, problem: Problem, owner: int) -> list[Asked]:
+    def problem_tokens(self, problem: Problem, owner: int) -> list[QuestionTokens]:
         """A problem's questions as the learner reads them."""
-        return [asked._replace(owner=owner) for asked in self.read(problem).asked]
+        return [asked._replace(owner=owner) for asked in self.tokenize(problem).asked]
 
     def prompt_tokens(self, text: str, room: int | None = None) -> list[int]:
         """A prompt as the learner reads it, a chat turn or not.
@@ -161,7 +161,7 @@ class Asker:
         """An answer as it is learned: the text and its end."""
         return self.renderer.answer(text) + self.renderer.ends(self.chat)
 
-    def _read(self, problem: Problem) -> Reading:
+    def _tokenize(self, problem: Problem) -> ProblemTokens:
         longest_answer = self.task.longest_answer(problem)
         longest = self.task.answer_tokens
         if longest_answer is not None:
@@ -171,7 +171,7 @@ class Asker:
         for number, question in enumerate(problem.questions, 1):
             gold = self._gold(question.answer)
             choices = {choice: self._gold(choice) for choice in question.choices}
-            asked = Asked([], gold, longest, choices, 0)
+            asked = QuestionTokens([], gold, longest, choices, 0)
             room = self.learner.max_length - asked.room
             parts = self.task.prompt_parts(self.task.question_prompt(question))
             try:
@@ -189,7 +189,7 @@ class Asker:
             lowest, highest = min(prompts), max(prompts)  # all others agree where these two do
             same = (a == b for a, b in zip(lowest, highest, strict=False))
             shared = sum(1 for _ in takewhile(bool, same))
-        return Reading(
+        return ProblemTokens(
             tuple(asked._replace(shared=shared) for asked in found),
             max((asked.cut for asked in found), default=0),
             errors[0] if errors else None,
@@ -199,7 +199,11 @@ class Asker:
         return self.renderer.scored(self.task.answer_prefix + answer, chat=self.chat)
 
     def _ask_some(
-        self, asked: Sequence[Asked], bank: Bank | None, tell: Callable[[int], None], stop: Event
+        self,
+        asked: Sequence[QuestionTokens],
+        bank: Bank | None,
+        tell: Callable[[int], None],
+        stop: Event,
     ) -> tuple[list[float], list[str]]:
         """Some of the questions, as many at once as may be read at once."""
         likelihoods: list[float] = []
@@ -214,7 +218,9 @@ class Asker:
             tell(len(some))
         return likelihoods, texts
 
-    def _answers(self, asked: Sequence[Asked], bank: Bank | None) -> tuple[list[float], list[str]]:
+    def _answers(
+        self, asked: Sequence[QuestionTokens], bank: Bank | None
+    ) -> tuple[list[float], list[str]]:
         """Mean log-likelihoods of the gold answers, and the learner's own answers."""
         found: dict[int, tuple[float, str]] = {}
         for ask in (self._not_at_all, self._in_words, self._by_choice):
@@ -224,15 +230,19 @@ class Asker:
                 found.update(zip(places, new, strict=True))
         return [found[i][0] for i in range(len(asked))], [found[i][1] for i in range(len(asked))]
 
-    def _way(self, asked: Asked) -> Callable[..., list[tuple[float, str]]]:
+    def _way(self, asked: QuestionTokens) -> Callable[..., list[tuple[float, str]]]:
         if not asked.prompt:
             return self._not_at_all
         return self._by_choice if asked.choices else self._in_words
 
-    def _not_at_all(self, asked: Sequence[Asked], bank: Bank | None) -> list[tuple[float, str]]:
+    def _not_at_all(
+        self, asked: Sequence[QuestionTokens], bank: Bank | None
+    ) -> list[tuple[float, str]]:
         return [(-math.log(self.renderer.rows), "")] * len(asked)
 
-    def _in_words(self, asked: Sequence[Asked], bank: Bank | None) -> list[tuple[float, str]]:
+    def _in_words(
+        self, asked: Sequence[QuestionTokens], bank: Bank | None
+    ) -> list[tuple[float, str]]:
         sampling = Sampling(max(a.longest for a in asked), stop_at_newline=True)
         prompts, owners = [a.prompt for a in asked], [a.owner for a in asked]
         golds = [a.gold for a in asked]
@@ -245,7 +255,9 @@ class Asker:
         texts = [answer.strip().split("\n")[0].strip() for answer in answers]
         return list(zip(likelihoods, texts, strict=True))
 
-    def _by_choice(self, asked: Sequence[Asked], bank: Bank | None) -> list[tuple[float, str]]:
+    def _by_choice(
+        self, asked: Sequence[QuestionTokens], bank: Bank | None
+    ) -> list[tuple[float, str]]:
         pairs = [(a, ids) for a in asked for ids in a.choices.values()]
         prompts, owners = [a.prompt for a, _ in pairs], [a.owner for a, _ in pairs]
         completions, whole = [ids for _, ids in pairs], [len(prompt) for prompt in prompts]
@@ -263,7 +275,7 @@ class Asker:
         return answers
 
 
-def _size(asked: Asked) -> int:
+def _size(asked: QuestionTokens) -> int:
     return (len(asked.prompt) + asked.room) * max(len(asked.choices), 1)
 
 

@@ -18,14 +18,14 @@ from torch import Tensor
 from seal_env.config import InnerLoopConfig
 from seal_env.content_keys import problem_key
 from seal_env.edits.base import SelfEdit
-from seal_env.engine.capacity import STATES, check_fits, learners_at_once, token_budget
+from seal_env.engine.capacity import STATES, check_fits, max_adapters_per_batch, token_budget
 from seal_env.engine.deltas import DeltaBank, Deltas
 from seal_env.engine.learner import Learner
 from seal_env.engine.lora import AdapterBank, Bank, find_targets
 from seal_env.engine.rendering import DoesNotFit
 from seal_env.engine.subspace import Basis
-from seal_env.engine.training import Dataset, Example, Trained, finetune
-from seal_env.evaluation import Asker, Progress
+from seal_env.engine.training import Dataset, Example, TrainStats, finetune
+from seal_env.evaluation import Evaluator, Progress
 from seal_env.score import Score
 from seal_env.tasks.base import Generated, Problem, Task
 
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EditResult:
     """What came of one self-edit."""
 
     before: Score
@@ -68,7 +68,7 @@ class Outcome:
     """The updated learner; `before` itself if nothing was changed."""
     earlier: tuple[tuple[Score, Score], ...]
     """Before and after on each of the request's earlier problems."""
-    trained: Trained | None
+    trained: TrainStats | None
     """What the training took; None if there was none."""
     weights: Weights | None
     """What the learner has beyond the base after it; what the request started from if nothing was
@@ -121,11 +121,13 @@ class InnerLoop:
             learner, self.targets, config.lora, longest, config.tokens_per_pass
         )
         """Tokens that go through the model at once in training."""
-        self.asker = Asker(learner, task, config.chat, ASKING * self.tokens_per_pass)
+        self.evaluator = Evaluator(learner, task, config.chat, ASKING * self.tokens_per_pass)
         """Puts the questions."""
         self._bases: dict[int, Basis] = {}
 
-    def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Outcome]:
+    def run(
+        self, requests: Sequence[Request], progress: Progress | None = None
+    ) -> list[EditResult]:
         """Carries out any number of self-edits.
 
         What comes of one does not depend on the others, on their number or on their order.
@@ -139,8 +141,8 @@ class InnerLoop:
         longest = max((len(e.ids) for job in jobs for e in job.data.examples), default=0)
         check_fits(self.learner, self.targets, self.config.lora, self.tokens_per_pass, longest)
         numbers = [STATES * self.new_bank(0).size, *map(self._dense, requests)]
-        together = learners_at_once(self.learner.device, max(numbers))
-        outcomes: list[Outcome] = []
+        together = max_adapters_per_batch(self.learner.device, max(numbers))
+        outcomes: list[EditResult] = []
         for start in range(0, len(jobs), together):
             outcomes += self._run_together(jobs[start : start + together], progress)
         return outcomes
@@ -162,7 +164,7 @@ class InnerLoop:
         missing = {key: problem for key, problem in pairs if key not in self._baselines}
         if missing:
             asked = list(missing.values())
-            scores = self.asker.ask(asked, [0] * len(asked), None, progress)
+            scores = self.evaluator.evaluate(asked, [0] * len(asked), None, progress)
             self._baselines.update(zip(missing, scores, strict=True))
         return [self._baselines[key] for key in keys]
 
@@ -189,7 +191,7 @@ class InnerLoop:
     def examples(self, request: Request) -> tuple[list[Example], bool, str | None]:
         """What a self-edit trains on as tokens, whether a cap cut something, and any error."""
         edit = request.edit
-        error = edit.error or self.asker.read(request.problem).error
+        error = edit.error or self.evaluator.tokenize(request.problem).error
         if error is not None:
             return [], False, error
         texts = [Generated("", text) for text in edit.sequences]
@@ -207,7 +209,9 @@ class InnerLoop:
             if len(prompt) + len(answer) > room:
                 truncated = True
                 try:
-                    prompt = prompt and self.asker.prompt_tokens(text.prompt, room - len(answer))
+                    prompt = prompt and self.evaluator.prompt_tokens(
+                        text.prompt, room - len(answer)
+                    )
                 except DoesNotFit:
                     continue
                 answer = answer[: room - len(prompt)]
@@ -227,7 +231,7 @@ class InnerLoop:
         """What is read and what is learned; prompts as they are put when they are asked."""
         if not text.prompt:
             return [], self.learner.renderer.document(text.answer)
-        return self.asker.prompt_tokens(text.prompt), self.asker.answer_tokens(text.answer)
+        return self.evaluator.prompt_tokens(text.prompt), self.evaluator.answer_tokens(text.answer)
 
     def prepare(self, request: Request) -> Prepared:
         """What a self-edit trains on, in tokens, and how."""
@@ -241,7 +245,9 @@ class InnerLoop:
         data = Dataset(examples, config, request.seed, asked.layers)
         return Prepared(request, data, truncated, error)
 
-    def _run_together(self, jobs: Sequence[Prepared], progress: Progress | None) -> list[Outcome]:
+    def _run_together(
+        self, jobs: Sequence[Prepared], progress: Progress | None
+    ) -> list[EditResult]:
         requests = [job.request for job in jobs]
         before = self._scores(requests, self.bank_of([r.start for r in requests]), progress)
         weights, records = self._update(jobs, progress)
@@ -255,7 +261,7 @@ class InnerLoop:
             error = None if good else job.error or DIVERGED
             last = last if good else first
             outcomes.append(
-                Outcome(
+                EditResult(
                     before=first[0],
                     after=last[0],
                     earlier=tuple(zip(first[1:], last[1:], strict=True)),
@@ -263,14 +269,14 @@ class InnerLoop:
                     weights=new if good else job.request.start,
                     truncated=job.truncated,
                     error=error,
-                    truncated_prompt=self.asker.read(job.request.problem).cut,
+                    truncated_prompt=self.evaluator.tokenize(job.request.problem).cut,
                 )
             )
         return outcomes
 
     def _update(
         self, jobs: Sequence[Prepared], progress: Progress | None
-    ) -> tuple[list[Weights | None], list[Trained]]:
+    ) -> tuple[list[Weights | None], list[TrainStats]]:
         """What each learner becomes, None where nothing came of it, and how it was trained."""
 
         def tell(done: int, total: int) -> None:
@@ -278,7 +284,7 @@ class InnerLoop:
                 progress("training", done, total)
 
         bank = self.new_bank(len(jobs))
-        bank.initialise([job.request.seed for job in jobs])
+        bank.initialize([job.request.seed for job in jobs])
         for index, job in enumerate(jobs):
             start, edit = job.request.start, job.request.edit
             if isinstance(start, Tensor):
@@ -335,5 +341,5 @@ class InnerLoop:
     ) -> list[list[Score]]:
         problems = [p for r in requests for p in (r.problem, *r.earlier)]
         owners = [i for i, r in enumerate(requests) for _ in range(1 + len(r.earlier))]
-        scores = iter(self.asker.ask(problems, owners, bank, progress))
+        scores = iter(self.evaluator.evaluate(problems, owners, bank, progress))
         return [[next(scores) for _ in range(1 + len(r.earlier))] for r in requests]

@@ -23,7 +23,7 @@ from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.menus.base import Choice, Chosen, Menu
-from seal_env.rewards.base import Measured
+from seal_env.rewards.base import RewardInputs
 from seal_env.tasks.base import Problem, Question, Task
 from seal_env.tasks.biographies.people import ATTRIBUTES, tidy
 from seal_env.tasks.biographies.task import names
@@ -112,8 +112,8 @@ class RightWords(EditLanguage):
 class CarriedOut:
     """Reward term: 1.0 if a self-edit was carried out, 0.0 if not."""
 
-    def __call__(self, measured: Measured) -> float:
-        """Where nothing was trained there is no second measurement; see `Measured`."""
+    def __call__(self, measured: RewardInputs) -> float:
+        """Where nothing was trained there is no second measurement; see `RewardInputs`."""
         return float(measured.after is not measured.before)
 
 

@@ -108,9 +108,9 @@ def dataset(lengths: list[int], seed: int) -> list[Example]:
 
 
 def new_bank(learner: Learner, seeds: list[int], lora: LoraConfig = LORA) -> AdapterBank:
-    """Freshly initialised adapters."""
+    """Freshly initialized adapters."""
     bank = AdapterBank(find_targets(learner.model, lora), lora, len(seeds), learner.device)
-    bank.initialise(seeds)
+    bank.initialize(seeds)
     return bank
 
 

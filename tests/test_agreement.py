@@ -139,10 +139,10 @@ def test_a_state_along_the_row_is_found_in_bfloat16(kind, widened, monkeypatch):
 
 @pytest.mark.parametrize("part", ["head", "hidden", "losses", "_step"])
 def test_the_check_at_load_looks_at_scores_generation_and_training(part, monkeypatch):
-    from seal_env.engine.generation import Continuation
+    from seal_env.engine.generation import BatchGenerator
     from seal_env.engine.learner import Learner
 
-    owner = Continuation if part == "_step" else Learner
+    owner = BatchGenerator if part == "_step" else Learner
     real = getattr(owner, part)
     monkeypatch.setattr(owner, part, lambda *given: 1.05 * real(*given))
     refusal("llama")

@@ -198,9 +198,9 @@ def test_what_is_finished_is_not_done_again(compared, models, tmp_path, monkeypa
     (out / "rest-em" / "seed-1" / "summary.json").unlink()  # as if stopped just before its end
     shutil.rmtree(out / "base" / "seed-0")  # or before its beginning
     tried = []
-    carried = train.collect
+    carried = train.rollout
     monkeypatch.setattr(
-        train, "collect", lambda run, *a: tried.append(run.path) or carried(run, *a)
+        train, "rollout", lambda run, *a: tried.append(run.path) or carried(run, *a)
     )
     assert run(some(models, out)) == []
     assert set(tried) == {out / "rest-em" / "seed-1", out / "base" / "seed-0"}

@@ -26,7 +26,7 @@ def trained_by(loop, index):
 
 def ours(work, index, trained=True):
     bank = work.loop.new_bank(len(work.datasets))
-    bank.initialise([request.seed for request in work.requests])
+    bank.initialize([request.seed for request in work.requests])
     if trained:
         finetune(work.loop.learner, bank, work.datasets)
     return {

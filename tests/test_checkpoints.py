@@ -9,8 +9,8 @@ import pytest
 import torch
 from helpers import MAX_LENGTH, random_ids, scrambled_bank
 from safetensors.torch import load_file, save_file
-from test_adapters import logits_of
 from test_loading import refused
+from test_lora import logits_of
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,

@@ -44,13 +44,13 @@ def captured(monkeypatch):
 
 
 FLAGS = {
-    "": ["train", "evaluate", "distil", "report", "--help", "--version"],
+    "": ["train", "evaluate", "distill", "report", "--help", "--version"],
     "train": "--agent --rounds --problems --samples --learner --test-problems --seed --parallel "
     "--out --resume --overwrite --options.keep --options.finetune.learning-rate",
     "evaluate": "--policies --problems --samples --seed --parallel --out --resume --overwrite "
     "--options.prompt",
-    "distil": "--run --keep --last-rounds --imitation.epochs --options.width --seed --out --resume "
-    "--overwrite",
+    "distill": "--run --keep --last-rounds --imitation.epochs --options.width --seed --out "
+    "--resume --overwrite",
     "report": "PATH --samples",
 }
 ENVIRONMENT = (
@@ -157,7 +157,7 @@ PASSAGES = [
         ("train 3", "unexpected argument '3'"),
         ("train --samples 3 4", "unexpected argument '4'"),
         ("evaluate --policy none", "did you mean --policies?"),
-        ("distil --imitation.epoch 3", "did you mean --imitation.epochs?"),
+        ("distill --imitation.epoch 3", "did you mean --imitation.epochs?"),
         ("report --sample 3 x", "did you mean --samples?"),
         ("train --samples nan", "--samples must be an integer, not 'nan'"),
         ("train --samples", "--samples needs a value"),
@@ -188,7 +188,7 @@ PASSAGES = [
         ("train --resume --overwrite", "give one of them"),
         ("train --rounds 99999999999999999999", "must be at most 1000000"),
         ("train --problems 10000000000", "must be at most 1000000"),
-        ("distil --keep 0", "--keep 0: must be at least 1"),
+        ("distill --keep 0", "--keep 0: must be at least 1"),
         ("train --inner.lora.rank 1000000", "--inner.lora: LoRA rank 1000000"),
         ("train --inner.finetune.epochs 1000000000", "--inner.finetune: epochs 1000000000"),
         ("train --data data.json", "task 'biographies' has no setting 'data'"),

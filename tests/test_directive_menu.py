@@ -22,12 +22,12 @@ SMALL = RecipeGrid(("basic", "colors"), (1e-4, 1e-2), (1, 3, 9), STRATEGIES[:1])
 PROBLEM = Problem("p", "", "", (), examples=("one",))
 
 
-def rows(change, count=4, length=8, colours=9, seed=0):
+def rows(change, count=4, length=8, colors=9, seed=0):
     """A context of one-row demonstrations of an operation."""
     random = Random(seed)
     text = ""
     for _ in range(count):
-        cells = [random.randint(1, colours) for _ in range(length)]
+        cells = [random.randint(1, colors) for _ in range(length)]
         given, wanted = (" ".join(map(str, row)) for row in (cells, change(cells)))
         text += f"Input: {given}\nOutput: {wanted}\n"
     return text
@@ -107,9 +107,9 @@ def test_a_grid_of_invalid_recipes_is_refused(settings, says):
 
 
 def test_features_tell_operations_apart():
-    recolour = described(rows(lambda c: [(x + 3) % 9 + 1 for x in c]))
-    assert recolour["one mapping"] == 1.0 and recolour["same counts"] == 1.0
-    assert recolour["same cells"] == 0.0
+    recolor = described(rows(lambda c: [(x + 3) % 9 + 1 for x in c]))
+    assert recolor["one mapping"] == 1.0 and recolor["same counts"] == 1.0
+    assert recolor["same cells"] == 0.0
 
     mirror = described(rows(lambda c: c[::-1]))
     assert mirror["mirrored"] == 1.0 and mirror["same bag"] == 1.0
@@ -122,7 +122,7 @@ def test_features_tell_operations_apart():
     assert ordered["sorted"] == 1.0 and ordered["same bag"] == 1.0
 
     fill = described(rows(lambda c: [c[0], *[0] * (len(c) - 1)]))
-    assert fill["new colours"] == 1.0 and fill["same bag"] == 0.0
+    assert fill["new colors"] == 1.0 and fill["same bag"] == 0.0
     assert fill["same length"] == 1.0
 
     both = described(rows(lambda c: [(x + 3) % 9 + 1 for x in c[::-1]]))

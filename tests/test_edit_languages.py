@@ -271,7 +271,7 @@ def test_in_the_environment_it_is_restored_to_the_bit_and_rewarded_the_same(name
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_in_the_environment_what_is_no_self_edit_is_penalised(name):
+def test_in_the_environment_what_is_no_self_edit_is_penalized(name):
     action = wrong_action(name)
     if action is None:  # a language in which every text says something
         assert all(bound(name).parse(text, PROBLEM).error is None for text in TEXTS)

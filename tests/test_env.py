@@ -216,7 +216,7 @@ def test_a_stream_keeps_its_weights_and_its_rewards_add_up(make):
     assert any(forgotten)
     episode = env.episodes.running[0]
     loop = env.episodes.loop
-    final = loop.asker.ask(episode.problems, [0, 0, 0], loop.bank_of([episode.weights]))
+    final = loop.evaluator.evaluate(episode.problems, [0, 0, 0], loop.bank_of([episode.weights]))
     assert total == pytest.approx(sum(score.accuracy for score in final), abs=1e-12)
     assert len({score.accuracy for score in final}) > 1
 

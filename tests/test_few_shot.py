@@ -18,9 +18,10 @@ from seal_env.engine.loading import load_learner
 from seal_env.engine.rendering import Content
 from seal_env.engine.training import FinetuneConfig
 from seal_env.errors import UserError
-from seal_env.evaluation import Asker
+from seal_env.evaluation import Evaluator
 from seal_env.inner_loop import InnerLoopConfig
 from seal_env.tasks import SPLITS, TASKS
+from seal_env.tasks.grids import arc_files
 from seal_env.tasks.grids.few_shot import FewShot
 from seal_env.tasks.grids.grid import (
     GridTask,
@@ -32,7 +33,6 @@ from seal_env.tasks.grids.grid import (
 )
 from seal_env.tasks.grids.task import GridTasks, grid_problem, leave_out, most_voted, read_back
 from seal_env.tasks.grids.transforms import IDENTITY, Flip, Scale
-from seal_env.tasks.io import arc_files
 
 SEAL_TOOLS = ("basic", "size", "chain", "repeat")
 
@@ -173,7 +173,7 @@ BAD_TASKS = {
     r"train\[1\]\.input: row 2 has 1 cells, row 1 has 2": [
         {**GOOD, "train": [PAIR, {**PAIR, "input": [[1, 2], [3]]}]}
     ],
-    r"test\[0\]\.output: row 1 holds '10', not a colour from 0 to 9": [
+    r"test\[0\]\.output: row 1 holds '10', not a color from 0 to 9": [
         {**GOOD, "test": [{**PAIR, "output": [[0, 10]]}]}
     ],
     r"test\[0\]\.input: is not a list of rows": [{**GOOD, "test": [{**PAIR, "input": None}]}],
@@ -203,7 +203,7 @@ def test_a_bad_task_is_refused_in_one_line_that_names_it(tmp_path, reason):
         ('{"a": 1, "a": 2}', "key 'a' stands twice"),
         (f'{{"a": {json.dumps(GOOD)[:-2]}', "is not JSON"),
         ('{"a": {"train": [{"input": [[1e999]]}]}}', "a number is too large"),
-        (DEEP, r"task a.n.x1b: train.0..input: row 1 holds .* not a colour"),
+        (DEEP, r"task a.n.x1b: train.0..input: row 1 holds .* not a color"),
         ("[]", "holds no object of tasks"),
         ("null", "holds no object of tasks"),
         ("{}", "holds no task"),
@@ -382,44 +382,46 @@ def sizes(tmp_path_factory):
 @pytest.fixture(params=["llama", "gpt2"])
 def asked(request, models, sizes):
     """Each task as a model with 512 positions reads it."""
-    asker = Asker(load_learner(models[request.param], device="cpu"), sizes, None, 4096)
-    return {p.id.partition("-")[0]: (asker, p) for p in (sizes.problem("all", i) for i in range(3))}
+    evaluator = Evaluator(load_learner(models[request.param], device="cpu"), sizes, None, 4096)
+    return {
+        p.id.partition("-")[0]: (evaluator, p) for p in (sizes.problem("all", i) for i in range(3))
+    }
 
 
 def test_a_large_task_of_a_file_takes_no_room_from_a_small_one(asked, sizes):
-    asker, problem = asked["small"]
-    whole = asker.prompt_tokens(problem.questions[0].text)
-    (question,) = asker.problem_tokens(problem, 0)
-    assert question.prompt == whole and question.cut == asker.read(problem).cut == 0
+    evaluator, problem = asked["small"]
+    whole = evaluator.prompt_tokens(problem.questions[0].text)
+    (question,) = evaluator.problem_tokens(problem, 0)
+    assert question.prompt == whole and question.cut == evaluator.tokenize(problem).cut == 0
     assert question.room == question.longest
     right = problem.questions[0].answer
-    assert len(asker.renderer.answer(f"{right} | 0 0\n")) == question.room
+    assert len(evaluator.renderer.answer(f"{right} | 0 0\n")) == question.room
 
 
 def test_a_long_prompt_keeps_the_grid_that_is_asked_about(asked, sizes):
-    asker, problem = asked["long"]
-    reading = asker.read(problem)
+    evaluator, problem = asked["long"]
+    reading = evaluator.tokenize(problem)
     (question,) = reading.asked
-    whole = asker.prompt_tokens(problem.questions[0].text)
+    whole = evaluator.prompt_tokens(problem.questions[0].text)
     assert reading.error is None and reading.cut == question.cut == len(whole) - len(
         question.prompt
     )
     assert len(question.prompt) + question.room == 512
-    frame = asker.renderer.answer(sizes.prompt_parts(problem.questions[0].text)[1])
+    frame = evaluator.renderer.answer(sizes.prompt_parts(problem.questions[0].text)[1])
     assert question.prompt[-len(frame) :] == frame == whole[-len(frame) :]
     assert question.prompt[:50] == whole[:50]
 
 
 def test_a_grid_that_does_not_fit_is_not_asked_for_and_it_is_said(asked):
-    asker, problem = asked["large"]
-    error = asker.read(problem).error
+    evaluator, problem = asked["large"]
+    error = evaluator.tokenize(problem).error
     assert "question 1 cannot be asked" in error and problem.id in error and "\n" not in error
     small = asked["small"][1]
-    beside = asker.ask([problem, small, problem], [0, 0, 0], None)
-    assert beside[0] == beside[2] == asker.ask([problem], [0], None)[0]
-    assert beside[1] == asker.ask([small], [0], None)[0]
+    beside = evaluator.evaluate([problem, small, problem], [0, 0, 0], None)
+    assert beside[0] == beside[2] == evaluator.evaluate([problem], [0], None)[0]
+    assert beside[1] == evaluator.evaluate([small], [0], None)[0]
     assert beside[0].answers == ("",) and beside[0].verdicts == (False,)
-    assert beside[0].log_likelihoods[0] == pytest.approx(-math.log(asker.renderer.rows))
+    assert beside[0].log_likelihoods[0] == pytest.approx(-math.log(evaluator.renderer.rows))
 
 
 def test_a_task_that_does_not_fit_is_an_outcome(models, sizes):
@@ -566,7 +568,7 @@ def test_every_example_is_a_changed_set_of_demonstrations():
                 assert sorted(one) == sorted(other)
 
 
-def test_copies_come_in_another_order_and_with_a_tool_in_other_colours():
+def test_copies_come_in_another_order_and_with_a_tool_in_other_colors():
     demonstrations = numbered(4)
     task = Once(GridTask("rows", demonstrations, numbered(1, 7)))
     problem = task.problem("train", 0)
@@ -576,7 +578,7 @@ def test_copies_come_in_another_order_and_with_a_tool_in_other_colours():
     copies = set(plain) - set(without[()])
     assert copies
     for shown, held_out in map(pairs_of, copies):
-        assert {*shown, held_out} <= set(demonstrations)  # their colours are the old ones
+        assert {*shown, held_out} <= set(demonstrations)  # their colors are the old ones
         assert shown != sorted(shown)
     sized = task.generate(problem, ("size",), 0)
     assert {example.answer for example in without["size",]} < {example.answer for example in sized}

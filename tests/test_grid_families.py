@@ -38,15 +38,15 @@ def test_what_an_operation_does(name, cells, expected):
 def test_every_operation_is_reversible_and_changes_something():
     for family in EVERY:
         assert sorted(family.order) == list(range(CELLS))
-        assert sorted(family.colours) == list(range(LAST_COLOUR + 1))
-        assert family.colours[0] == 0
+        assert sorted(family.colors) == list(range(LAST_COLOUR + 1))
+        assert family.colors[0] == 0
         moves = family.order != tuple(range(CELLS))
-        recolours = family.colours != tuple(range(LAST_COLOUR + 1))
-        assert (moves, recolours) == (family.kind == "positions", family.kind == "colors")
+        recolors = family.colors != tuple(range(LAST_COLOUR + 1))
+        assert (moves, recolors) == (family.kind == "positions", family.kind == "colors")
 
 
 def test_no_operation_comes_twice():
-    assert len({(family.order, family.colours) for family in EVERY}) == len(EVERY)
+    assert len({(family.order, family.colors) for family in EVERY}) == len(EVERY)
     assert len({family.name for family in EVERY}) == len(EVERY)
 
 
@@ -57,7 +57,7 @@ def test_every_split_has_both_kinds_in_turns_where_they_are_held_out():
         assert kinds == ["positions", "colors"] * (len(kinds) // 2)
 
 
-def test_cells_are_drawn_from_all_colours_but_the_background():
+def test_cells_are_drawn_from_all_colors_but_the_background():
     random = Random(0)
     drawn = [cell for _ in range(200) for cell in draw_cells(random)]
     assert set(drawn) == set(range(1, LAST_COLOUR + 1))

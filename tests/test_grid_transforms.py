@@ -13,7 +13,7 @@ from seal_env.tasks.grids.transforms import (
     IDENTITY,
     Chain,
     Flip,
-    Recolour,
+    Recolor,
     Reflect,
     Reorder,
     Repeat,
@@ -32,7 +32,7 @@ KNOWN = {
     Flip(1): ((3, 2, 1), (6, 5, 4)),
     Transpose(): ((1, 4), (2, 5), (3, 6)),
     Shift(1, 1): ((6, 4, 5), (3, 1, 2)),
-    Recolour((0, 2, 1, 4, 3, 9, 6, 7, 8, 5)): ((2, 1, 4), (3, 9, 6)),
+    Recolor((0, 2, 1, 4, 3, 9, 6, 7, 8, 5)): ((2, 1, 4), (3, 9, 6)),
     Reflect(0): ((1, 2, 3), (4, 5, 6), (4, 5, 6), (1, 2, 3)),
     Reflect(0, True): ((4, 5, 6), (1, 2, 3), (1, 2, 3), (4, 5, 6)),
     Reflect(1): ((1, 2, 3, 3, 2, 1), (4, 5, 6, 6, 5, 4)),
@@ -53,8 +53,8 @@ def some_transforms(random):
         Flip(random.randint(0, 1)),
         Transpose(),
         Shift(random.randint(-40, 40), random.randint(-40, 40)),
-        Recolour.draw(random),
-        Recolour(tuple(random.sample(range(10), 10))),
+        Recolor.draw(random),
+        Recolor(tuple(random.sample(range(10), 10))),
         Reflect(random.randint(0, 1), random.random() < 0.5),
         Scale(random.randint(1, 3), random.randint(1, 3)),
         Repeat(random.randint(1, 3), random.randint(1, 3)),
@@ -118,12 +118,12 @@ def test_transformations_are_plain_frozen_data():
     assert len({transform.name for transform in several}) == len(several)
 
 
-def test_drawn_colours_leave_the_background():
+def test_drawn_colors_leave_the_background():
     random = Random(4)
-    drawn = [Recolour.draw(random).colours for _ in range(50)]
-    assert all(sorted(colours) == list(range(10)) and colours[0] == 0 for colours in drawn)
+    drawn = [Recolor.draw(random).colors for _ in range(50)]
+    assert all(sorted(colors) == list(range(10)) and colors[0] == 0 for colors in drawn)
     assert len(set(drawn)) == 50
-    assert Recolour.draw(Random(4)).colours == drawn[0]
+    assert Recolor.draw(Random(4)).colors == drawn[0]
 
 
 def test_orders_are_undone():

@@ -338,10 +338,10 @@ def test_a_checkpoint_of_another_agent_or_model_is_refused(models, tmp_path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "optimiser.json").write_text("{"),
-        lambda folder: (folder / "optimiser.json").write_text('{"agent": "grpo"}'),
-        lambda folder: (folder / "optimiser.safetensors").write_bytes(b"not safetensors"),
-        lambda folder: (folder / "optimiser.safetensors").unlink(),
+        lambda folder: (folder / "optimizer.json").write_text("{"),
+        lambda folder: (folder / "optimizer.json").write_text('{"agent": "grpo"}'),
+        lambda folder: (folder / "optimizer.safetensors").write_bytes(b"not safetensors"),
+        lambda folder: (folder / "optimizer.safetensors").unlink(),
     ],
 )
 def test_a_damaged_checkpoint_is_refused(models, tmp_path, damage):
@@ -359,7 +359,7 @@ def test_a_checkpoint_with_another_rank_is_refused(models, tmp_path):
         agent = make(models, rank=rank)
         agent.learn(write(agent))
         agent.save(tmp_path / name)
-    shutil.copy(tmp_path / "b" / "optimiser.safetensors", tmp_path / "a")
+    shutil.copy(tmp_path / "b" / "optimizer.safetensors", tmp_path / "a")
     with pytest.raises(UserError, match="does not fit the adapter"):
         make(models).load(tmp_path / "a")
 
@@ -372,10 +372,10 @@ def test_a_checkpoint_is_plain_data(models, tmp_path):
     assert files == {
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
-        "optimiser.json",
-        "optimiser.safetensors",
+        "optimizer.json",
+        "optimizer.safetensors",
     }
-    kept = json.loads((tmp_path / "optimiser.json").read_text())
+    kept = json.loads((tmp_path / "optimizer.json").read_text())
     assert kept == {"agent": "grpo", "model": models["llama"], "steps": 4}
 
 

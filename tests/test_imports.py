@@ -96,7 +96,7 @@ from seal_env.engine import *
 learner = load_learner("tiny")
 lora = LoraConfig(4, 8.0)
 bank = AdapterBank(find_targets(learner.model, lora), lora, 2, learner.device)
-bank.initialise([0, 0])
+bank.initialize([0, 0])
 data = [Dataset([Example(tuple(learner.encode(text)))], FinetuneConfig(epochs=2), 0) for text in
         ("Ann lives in Oslo .", "Ann lives in Rome .")]
 finetune(learner, bank, data)

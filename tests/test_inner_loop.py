@@ -280,13 +280,13 @@ def test_what_cannot_be_carried_out_is_doing_nothing(loop, outcomes):
 
 
 def test_divergence_of_one_fails_it_alone(llama, loop, outcomes, monkeypatch):
-    real = inner_loop.AdapterBank.initialise
+    real = inner_loop.AdapterBank.initialize
 
     def poisoned(bank, seeds):
         real(bank, seeds)
         bank.weights[1:2, :30] = torch.nan
 
-    monkeypatch.setattr(inner_loop.AdapterBank, "initialise", poisoned)
+    monkeypatch.setattr(inner_loop.AdapterBank, "initialize", poisoned)
     found = loop.run(REQUESTS)
     assert "diverged" in found[1].error
     assert found[1].after == found[1].before
@@ -315,13 +315,13 @@ def test_answers_that_are_no_numbers_fail_the_outcome(loop, outcomes, monkeypatc
 
 def test_baselines_are_asked_once(llama, loop, monkeypatch):
     asked = []
-    real = loop.asker.ask
+    real = loop.evaluator.evaluate
 
     def counting(problems, owners, bank, progress):
         asked.append((len(problems), bank is None))
         return real(problems, owners, bank, progress)
 
-    monkeypatch.setattr(loop.asker, "ask", counting)
+    monkeypatch.setattr(loop.evaluator, "evaluate", counting)
     loop.run(REQUESTS)
     assert asked == [(3, True), (8, False)]
     loop.run(REQUESTS[:2])

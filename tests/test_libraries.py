@@ -254,7 +254,7 @@ def test_tianshou_collects_and_trains(settings):
     algorithm = DQN(policy=policy, optim=AdamOptimizerFactory(lr=1e-3), gamma=0.0)
     collector = Collector(algorithm, envs, VectorReplayBuffer(64, 2), exploration_noise=True)
     collector.reset()
-    assert set(collector.collect(n_step=16).returns) <= {0.0, 1.0}
+    assert set(collector.rollout(n_step=16).returns) <= {0.0, 1.0}
     before = [p.clone() for p in net.parameters()]
     with policy_within_training_step(policy):
         algorithm.update(sample_size=8, buffer=collector.buffer)

@@ -8,7 +8,7 @@ import pytest
 from helpers import INNER
 
 from seal_env.errors import UserError
-from seal_env.evaluation import Asker
+from seal_env.evaluation import Evaluator
 from seal_env.tasks.multiple_choice import MultipleChoice
 
 ROWS = [
@@ -101,7 +101,7 @@ def test_gold_answers_are_right_and_others_wrong(tmp_path, style):
 def test_the_answer_is_the_likeliest_choice(llama, tmp_path, style):
     task = MultipleChoice(written(tmp_path, ROWS), style=style)
     problem = task.problem("all", 0)
-    (score,) = Asker(llama, task, None, 10_000).ask([problem], [0], None)
+    (score,) = Evaluator(llama, task, None, 10_000).evaluate([problem], [0], None)
     for question, answer, likelihood in zip(
         problem.questions, score.answers, score.log_likelihoods, strict=True
     ):

@@ -1,4 +1,4 @@
-"""Packed rows give transformers' own numbers, and no sequence feels its neighbours."""
+"""Packed rows give transformers' own numbers, and no sequence feels its neighbors."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from seal_env.engine.attention import Scoring, attend, attend_and_learn
-from seal_env.engine.generation import Continuation
+from seal_env.engine.generation import BatchGenerator
 from seal_env.engine.heads import HeadBlocks, Heads
 from seal_env.engine.packing import Blocks, Layout, bucket, padded_rows
 from seal_env.engine.passes import IMPLEMENTATION, FullPass
@@ -214,7 +214,7 @@ def test_documents_of_all_lengths_are_learned_in_mixed_precision(models):
 
 def test_a_cache_holds_keys_and_values_alone(learner):
     prompts = [random_ids(n, n) for n in (5, 20, 40)]
-    decoder = Continuation(learner, prompts, [0, 0, 0], None, Sampling(3), None)
+    decoder = BatchGenerator(learner, prompts, [0, 0, 0], None, Sampling(3), None)
     with torch.no_grad():
         decoder._prefill()
     for cache in decoder.caches:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import new_bank, random_ids
 from safetensors.torch import load_file, save_file
-from test_adapters import logits_of, one_line
+from test_lora import logits_of, one_line
 from transformers import AutoModelForCausalLM
 
 from seal_env.engine.loading import load_learner

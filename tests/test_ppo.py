@@ -18,10 +18,11 @@ from seal_agents.algorithms.ppo import PPOOptions, ProximalPolicy, leave_one_out
 from seal_agents.base import Experience
 from seal_agents.policies.token_buffer import TokenRolloutBuffer
 from seal_agents.policies.token_policy import LanguageModelConfig, LanguageModelPolicy
+from seal_env.engine.generation import generate
 from seal_env.engine.peft_io import save_peft
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
-from seal_env.wrappers.sb3.token_vec import SelfEditVecEnv
+from seal_env.wrappers.sb3.token_vec import TokenVecEnv
 from seal_env.wrappers.sb3.tokens import Written, action, prompts
 
 LENGTH = 6
@@ -33,7 +34,7 @@ def bridge(model, count=4, length=LENGTH):
     config = env(model)
     given = {name: getattr(config, name) for name in EnvConfig.__dataclass_fields__}
     envs = gym.make_vec("SelfEdit-v0", num_envs=count, **given)
-    return SelfEditVecEnv(envs, max_new_tokens=length)
+    return TokenVecEnv(envs, max_new_tokens=length)
 
 
 def make_policy(model, **settings):
@@ -281,12 +282,11 @@ def test_what_is_learned_from_is_what_was_read(models, chat_model, monkeypatch):
     long = [{"context": f"Ada {'vet ' * 900} Oslo {i}", "model_state": None} for i in range(2)]
     for model in (models["llama"], models["gpt2"], chat_model):
         agent = make_agent(model, max_new_tokens=8)
-        read, real = [], type(agent.policy.model).generate
+        read, real = [], generate
         monkeypatch.setattr(
-            type(agent.policy.model),
-            "generate",
-            lambda self, given, *rest, read=read, real=real, **more: (
-                read.extend(given) or real(self, given, *rest, **more)
+            "seal_agents.policies.token_policy.generate",
+            lambda model, given, *rest, read=read, real=real, **more: (
+                read.extend(given) or real(model, given, *rest, **more)
             ),
         )
         texts = agent.act(long, [1, 2])

@@ -10,7 +10,7 @@ from seal_agents.reporting.report import (
     plot_learning,
     print_summary,
     report,
-    summarise,
+    summarize,
 )
 from seal_agents.reporting.samples import choose, plot_styles, write_samples
 from seal_agents.run_folder import RunFolder
@@ -40,14 +40,14 @@ def some_run(path, rounds=3):
     }
     for records in known.values():
         run.append(records)
-    return run, summarise(known, 0, 12.3)
+    return run, summarize(known, 0, 12.3)
 
 
 def test_samples_of_a_problem_count_as_one():
     """Else many samples of few problems would make the intervals too narrow."""
     values = [0.0] * 50 + [1.0] * 50
     some = [record(i, v, problem=f"p{i // 50}") for i, v in enumerate(values)]
-    row = summarise({"a": some}, 0, 1.0)["rows"]["a"]
+    row = summarize({"a": some}, 0, 1.0)["rows"]["a"]
     assert row["problems"] == 2 and row["samples"] == 100
     assert row["accuracy"] == 0.5 and row["ci"] == [0.0, 1.0]
 
@@ -55,20 +55,20 @@ def test_samples_of_a_problem_count_as_one():
 def test_differences_are_paired():
     base = [record(i, v, "b") for i, v in enumerate((0.1, 0.5, 0.9))]
     better = [record(i, v + 0.1, "c") for i, v in enumerate((0.1, 0.5, 0.9))]
-    gap = summarise({"b": base, "c": better}, 0, 1.0)["differences"]["c - b"]
+    gap = summarize({"b": base, "c": better}, 0, 1.0)["differences"]["c - b"]
     assert gap["mean"] == pytest.approx(0.1) and gap["ci"] == pytest.approx([0.1, 0.1])
 
 
 def test_errors_are_counted():
     some = [record(0, 0.1, error="no text"), record(1, 0.2)]
-    assert summarise({"a": some}, 0, 1.0)["rows"]["a"]["errors"] == 1
+    assert summarize({"a": some}, 0, 1.0)["rows"]["a"]["errors"] == 1
 
 
 @pytest.mark.parametrize("names", [("x",), ("x", "base"), ("edits:[bold]a", "edits:b")])
 def test_the_table_fits_a_terminal(names):
     known = {n: [record(i, 0.5 + i / 10, n) for i in range(3)] for n in names}
     out = io.StringIO()
-    print_summary(summarise(known, 0, 1.0), Console(file=out, width=80))
+    print_summary(summarize(known, 0, 1.0), Console(file=out, width=80))
     shown = out.getvalue()
     for name in names:
         assert name in shown
@@ -185,7 +185,7 @@ def test_the_styles_are_drawn_where_the_task_has_any(tmp_path):
 
 
 def test_styles_stack_up_to_one(tmp_path, monkeypatch):
-    """Also where there are more of them than colours: the rare ones share a bar."""
+    """Also where there are more of them than colors: the rare ones share a bar."""
     from matplotlib.axes import Axes
 
     drawn = {}
@@ -219,7 +219,7 @@ def test_the_table_shows_the_share_of_invalid_self_edits():
         "base": [record(i, 0.1, error=said.replace("3", str(i)) if i else "") for i in range(4)],
         "mine": [record(i, 0.1, error="" if i else "empty") for i in range(4)],
     }
-    summary = summarise(known, 0, 1.0)
+    summary = summarize(known, 0, 1.0)
     rows = summary["rows"]
     assert [rows[n]["written"] for n in known] == [0, 4, 4]
     assert rows["base"]["commonest_error"] == "line 1: 'Ada' is no number"

@@ -8,7 +8,7 @@ import pytest
 from agent_fixtures import TRAIN, env, finish, kill_when, lines, quiet, snapshot, summary
 
 from seal_agents import AGENTS, Agent, cli
-from seal_agents.reporting.report import summarise
+from seal_agents.reporting.report import summarize
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner import rounds, train
 from seal_agents.runner.build import agent_class
@@ -171,7 +171,7 @@ def test_the_rows_are_those_of_the_lines(undisturbed):
     for name in summary(undisturbed)["rows"]:
         some = known.records("evaluate", name, 0)
         rows[name] = [some[i] for i in range(3)]
-    assert summarise(rows, 0, 0.0)["rows"] == summary(undisturbed)["rows"]
+    assert summarize(rows, 0, 0.0)["rows"] == summary(undisturbed)["rows"]
 
 
 # ---- every agent -----------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from seal_env.errors import UserError
-from seal_env.rewards import REWARDS, Measured, parse_reward
+from seal_env.rewards import REWARDS, RewardInputs, parse_reward
 from seal_env.score import Score
 
 
@@ -11,7 +11,7 @@ def score(right, of=4, likelihood=-1.0):
     return Score(("x",) * of, (True,) * right + (False,) * (of - right), (likelihood,) * of)
 
 
-MEASURED = Measured(
+MEASURED = RewardInputs(
     score(1), score(3, likelihood=-0.5), ((score(4), score(2)), (score(0), score(1)))
 )
 
@@ -54,7 +54,7 @@ def test_terms_are_reported_without_their_weights():
 
 
 def test_no_earlier_problems_nothing_to_retain():
-    assert parse_reward("retention")(Measured(score(1), score(2)))[0] == 0.0
+    assert parse_reward("retention")(RewardInputs(score(1), score(2)))[0] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def after_command(*arguments: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    ["--help", "--version", "nosuch", "train --help", "evaluate --help", "distil --help"]
+    ["--help", "--version", "nosuch", "train --help", "evaluate --help", "distill --help"]
     + ["report --help", "train --nosuch 1", "train --samples many", "evaluate --sampels 1"]
     + [f"train --agent {name} --help" for name in ("base", "grpo", "best-of-n", "self-rewarding")],
 )

@@ -237,9 +237,9 @@ def test_which_tool_helps_depends_on_the_operation(loop):
             text = write_directive(WORLD.tools, [tool], 0.003, 4)
             requests.append(Request(problem, edits.parse(text, problem), seed=0))
     after = [outcome.after.accuracy for outcome in loop.run(requests)]
-    moved, recoloured = after[:2], after[2:]
+    moved, recolored = after[:2], after[2:]
     assert moved[0] > moved[1] + 0.5
-    assert recoloured[1] > recoloured[0] + 0.5
+    assert recolored[1] > recolored[0] + 0.5
 
 
 def test_the_model_writes_directives_of_all_sorts(loop):

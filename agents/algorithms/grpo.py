@@ -36,7 +36,7 @@ class GroupOptions(PolicyOptions):
     iterations: int = 2
     """Passes over a round's self-edits."""
     minibatches: int = 2
-    """Optimiser steps in a pass; at most as many as divide the round evenly."""
+    """Optimizer steps in a pass; at most as many as divide the round evenly."""
     clip: float = 0.2
     """Trust region: how far a probability ratio counts, from 1 - clip to 1 + clip."""
     kl: float = 0.02
@@ -73,7 +73,7 @@ class GRPOOptions(GroupOptions):
     """What advantages are divided by: the standard deviation of the rewards of the group (GRPO), of
     the round, or nothing (Dr. GRPO, arXiv 2503.20783)."""
     ratio: Literal["token", "sequence"] = "token"
-    """Whether probability ratios are of tokens (GRPO), or of whole self-edits, normalised by their
+    """Whether probability ratios are of tokens (GRPO), or of whole self-edits, normalized by their
     length (GSPO, arXiv 2507.18071)."""
 
 
@@ -83,8 +83,8 @@ class RLOOOptions(GroupOptions):
 
     kl: float = 0.0
     """Weight of the KL divergence from the base model, summed over tokens; off the reward."""
-    normalise: bool = True
-    """Whether advantages are normalised over the round."""
+    normalize: bool = True
+    """Whether advantages are normalized over the round."""
 
 
 class GroupRelative(Prompted):
@@ -139,7 +139,7 @@ class GroupRelative(Prompted):
         )
 
     def save(self, folder: Path) -> None:
-        """Writes the adapter and the optimiser's state."""
+        """Writes the adapter and the optimizer's state."""
         super().save(folder)
         self.training.save(folder)
 
@@ -199,7 +199,7 @@ class RLOO(GroupRelative):
         options = self.context.options
         assert isinstance(options, RLOOOptions)
         args = RLOOConfig(
-            **self.arguments(folder, given, seed), normalize_advantages=options.normalise
+            **self.arguments(folder, given, seed), normalize_advantages=options.normalize
         )
         trainer = RoundRLOO(
             model=model,

@@ -1,4 +1,4 @@
-"""Learning from what somebody else chose (behavioural cloning: Pomerleau 1991)."""
+"""Learning from what somebody else chose (behavioral cloning: Pomerleau 1991)."""
 
 from __future__ import annotations
 

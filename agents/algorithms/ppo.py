@@ -1,4 +1,4 @@
-"""Agent `ppo`: proximal policy optimisation by stable-baselines3, on the language model itself.
+"""Agent `ppo`: proximal policy optimization by stable-baselines3, on the language model itself.
 
 PPO (Schulman et al. 2017, arXiv 1707.06347) as `stable_baselines3.PPO` implements it: its
 update is called as it is. What is written and what it is worth comes from the run, so that a
@@ -40,7 +40,7 @@ from seal_env.config import EnvConfig
 from seal_env.engine.peft_io import load_peft
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
-from seal_env.wrappers.sb3.token_vec import SelfEditVecEnv
+from seal_env.wrappers.sb3.token_vec import TokenVecEnv
 from seal_env.wrappers.sb3.tokens import action
 
 _STATE, _COUNTERS = "ppo.safetensors", "ppo.json"
@@ -55,7 +55,7 @@ class PPOOptions(PolicyOptions):
     epochs: int = 4
     """Passes over a round's self-edits."""
     minibatch: int = 32
-    """Self-edits in an optimiser step."""
+    """Self-edits in an optimizer step."""
     ratio: Ratio = "token"
     """Whether the probability ratio is one a token, or one a self-edit, the geometric mean of
     its tokens' (GSPO, arXiv 2507.18071)."""
@@ -297,11 +297,11 @@ def leave_one_out(rewards: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     return (sums - rewards) / np.maximum(counts - 1, 1)
 
 
-def _envs(env: EnvConfig, prompt: str, options: PPOOptions) -> SelfEditVecEnv:
+def _envs(env: EnvConfig, prompt: str, options: PPOOptions) -> TokenVecEnv:
     """The environment as stable-baselines3 sees it: its spaces, and what it turns into tokens."""
     settings = {name: getattr(env, name) for name in EnvConfig.__dataclass_fields__}
     vector = gym.make_vec("SelfEdit-v0", num_envs=options.minibatch, **settings)
-    return SelfEditVecEnv(vector, prompt=prompt, max_new_tokens=options.max_new_tokens)
+    return TokenVecEnv(vector, prompt=prompt, max_new_tokens=options.max_new_tokens)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from seal_env.wrappers.sb3.choice_vec import ChoiceVecEnv
 from seal_env.wrappers.sb3.text_vec import stacked
 
 WEIGHTS, STATE = "policy.safetensors", "policy.json"
-"""A checkpoint's files: what the policy and its optimiser hold, and what it chooses from."""
+"""A checkpoint's files: what the policy and its optimizer hold, and what it chooses from."""
 
 
 class OnlyFeatures(BaseFeaturesExtractor):
@@ -154,7 +154,7 @@ class PPOChoices(Agent):
         return random.Random(seed).choices(found, weights)[0]
 
     def save(self, folder: Path) -> None:
-        """Writes the policy, its optimiser and its counters, as plain data."""
+        """Writes the policy, its optimizer and its counters, as plain data."""
         tensors = {f"policy.{k}": v for k, v in self.model.policy.state_dict().items()}
         for index, state in self.model.policy.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}

@@ -1,4 +1,4 @@
-"""Agent `rest-em`: filtered behaviour cloning on what was rewarded.
+"""Agent `rest-em`: filtered behavior cloning on what was rewarded.
 
 ReST-EM (Singh et al. 2023, arXiv 2312.06585) as SEAL uses it (arXiv 2506.10943, section 3.1):
 sample several self-edits a problem, keep the best, finetune the policy on them, repeat.

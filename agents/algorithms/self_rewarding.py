@@ -69,7 +69,7 @@ class SelfRewardingOptions(PolicyOptions):
     epochs: int = 2
     """Passes over a round's pairs."""
     batch_size: int = 4
-    """Pairs in an optimiser step."""
+    """Pairs in an optimizer step."""
     beta: float = 0.1
     """DPO's temperature: higher holds the policy closer to where the round began."""
     clip_norm: float = 1.0
@@ -179,7 +179,7 @@ class SelfRewarding(Prompted):
         return {name: logged[key] for key, name in _LOGGED.items() if key in logged}
 
     def save(self, folder: Path) -> None:
-        """Writes the adapter and the optimiser's state."""
+        """Writes the adapter and the optimizer's state."""
         super().save(folder)
         self.training.save(folder)
 
@@ -303,9 +303,9 @@ def _agreement(
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Spearman's rank correlation, ties at their mean rank; None if one of both is constant."""
     ranks = [_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
-    centred = [r - r.mean() for r in ranks]
-    size = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    return float((centred[0] * centred[1]).sum()) / size if size > 0 else None
+    centered = [r - r.mean() for r in ranks]
+    size = float(np.sqrt((centered[0] ** 2).sum() * (centered[1] ** 2).sum()))
+    return float((centered[0] * centered[1]).sum()) / size if size > 0 else None
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

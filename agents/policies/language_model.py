@@ -54,7 +54,7 @@ class Policy:
             lora = LoraConfig(rank, 2.0 * rank, ("all-linear",))
             targets = find_targets(self.model.model, lora)
             self.adapter = AdapterBank(targets, lora, 1, self.model.device)
-            self.adapter.initialise([context.seed])
+            self.adapter.initialize([context.seed])
 
     def _constraint(self) -> PatternConstraint:
         """What the language lets the policy write.

@@ -96,7 +96,7 @@ class Evaluation(NamedTuple):
 class LanguageModelPolicy(ActorCriticPolicy):
     """The language model itself as actor and critic.
 
-    Use it with `seal_env.wrappers.sb3.token_vec.SelfEditVecEnv`, whose spaces it takes::
+    Use it with `seal_env.wrappers.sb3.token_vec.TokenVecEnv`, whose spaces it takes::
 
         PPO(LanguageModelPolicy, envs, policy_kwargs={"config": LanguageModelConfig()})
 
@@ -145,7 +145,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
         lora = LoraConfig(config.rank, 2.0 * config.rank, ("all-linear",))
         targets = find_targets(self.learner.model, lora)
         self.bank = AdapterBank(targets, lora, 1, self.learner.device)
-        self.bank.initialise([config.seed])
+        self.bank.initialize([config.seed])
         self.bank.require_grads()
         self.adapter = nn.Parameter(self.bank.weights)  # the bank's own memory
         # Without its random initial weights, which would be drawn from the global state.
@@ -367,5 +367,5 @@ def _check_spaces(
         raise UserError(
             f"the environment's spaces are not token ids of model {config.model!r} ({size} "
             f"tokens); wrap SelfEdit-v0 with that model in "
-            "seal_env.wrappers.sb3.token_vec.SelfEditVecEnv"
+            "seal_env.wrappers.sb3.token_vec.TokenVecEnv"
         )

@@ -33,7 +33,7 @@ TRUNCATED = {
 BLUE, ORANGE, GREEN, GREY = "#3b6fb6", "#d9822b", "#00755a", "#8a8a8a"
 
 
-def summarise(records: Mapping[str, Sequence[Record]], seed: int, seconds: float) -> dict[str, Any]:
+def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float) -> dict[str, Any]:
     """The table of an evaluation: a row for each policy, and their paired differences.
 
     Args:

@@ -33,7 +33,7 @@ PALETTE = (
     "#F0E442",
     "#000000",
 )
-"""Colours that the colour-blind tell apart (Okabe and Ito 2008)."""
+"""Colors that the color-blind tell apart (Okabe and Ito 2008)."""
 REST = "#BBBBBB"
 
 
@@ -169,7 +169,7 @@ def plot_styles(run: RunFolder) -> Path | None:
 
 
 def _kinds(rounds: Iterable[Counter[str]]) -> list[tuple[str, str, list[str]]]:
-    """Name, colour and styles of each bar; the rare ones share one if there are too many."""
+    """Name, color and styles of each bar; the rare ones share one if there are too many."""
     total: Counter[str] = Counter()
     for counts in rounds:
         total += counts

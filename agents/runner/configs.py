@@ -1,4 +1,4 @@
-"""What `seal-env train`, `evaluate` and `distil` can be told."""
+"""What `seal-env train`, `evaluate` and `distill` can be told."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
-class DistilConfig:
+class DistillConfig:
     """Trains a small policy that chooses from a menu on a run's best self-edits."""
 
     run: Path = Path("runs/main")
@@ -153,7 +153,7 @@ class DistilConfig:
         _check_seed(self.seed)
 
 
-def _within(least: int, config: TrainConfig | EvaluateConfig | DistilConfig, *names: str) -> None:
+def _within(least: int, config: TrainConfig | EvaluateConfig | DistillConfig, *names: str) -> None:
     for name in names:
         value, flag = getattr(config, name), name.replace("_", "-")
         if value < least:

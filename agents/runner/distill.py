@@ -1,4 +1,4 @@
-"""`seal-env distil`: a trained agent's self-edits in a policy of some thousand parameters.
+"""`seal-env distill`: a trained agent's self-edits in a policy of some thousand parameters.
 
 The self-edits that were best in a run are looked up on a menu (`seal_env.menus.base`), and a
 small policy learns to choose them (`seal_agents.algorithms.imitation`). What comes out is the
@@ -20,13 +20,13 @@ from seal_agents.algorithms.imitation import imitate
 from seal_agents.algorithms.ppo_choices import PPOChoices
 from seal_agents.algorithms.rest_em import best
 from seal_agents.base import Agent, Experience, Observation
-from seal_agents.reporting.report import plot_comparison, print_summary, summarise
+from seal_agents.reporting.report import plot_comparison, print_summary, summarize
 from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import build, make, trained_with
-from seal_agents.runner.configs import DistilConfig, TrainConfig
+from seal_agents.runner.configs import DistillConfig, TrainConfig
 from seal_agents.runner.contents import contents, of_records
 from seal_agents.runner.progress import Bars
-from seal_agents.runner.rollout import Stage, collect
+from seal_agents.runner.rollout import Stage, rollout
 from seal_agents.runner.rounds import round_problems
 from seal_env.config import EnvConfig, make_task
 from seal_env.engine.loading import load_learner
@@ -37,8 +37,10 @@ from seal_env.vector import SelfEditVectorEnv
 TEACHER, STUDENT, CHANCE = "teacher", "distilled", "random choices"
 
 
-def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
-    """Runs `seal-env distil`; returns the summary."""
+def distill(
+    config: DistillConfig, resume: bool, overwrite: bool, console: Console
+) -> dict[str, Any]:
+    """Runs `seal-env distill`; returns the summary."""
     given = RunFolder.existing(config.run)
     taught = trained_with(given)
     out = config.out or config.run.with_name(f"{config.run.name}-distilled")
@@ -63,7 +65,7 @@ def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console
         nothing = make("none", env, config.seed, bars.stage)
         writers = {"none": nothing, CHANCE: chance, TEACHER: teacher, STUDENT: student}
         records = _compare(run, writers, test, env, config, bars)
-        summary = summarise(records, config.seed, run.seconds)
+        summary = summarize(records, config.seed, run.seconds)
         shares = _shares(records, config.seed) | _costs(teacher, student, test, env, config.seed)
         summary |= {"distilled": numbers | shares}
         plot_comparison(run, summary)
@@ -75,7 +77,7 @@ def distil(config: DistilConfig, resume: bool, overwrite: bool, console: Console
     return summary
 
 
-def _described(config: DistilConfig, taught: TrainConfig) -> dict[str, Any]:
+def _described(config: DistillConfig, taught: TrainConfig) -> dict[str, Any]:
     """The new run's ``config.json``: that of a run of `ppo-choices`, and where it came from."""
     told = TrainConfig(
         env=taught.env,
@@ -89,16 +91,16 @@ def _described(config: DistilConfig, taught: TrainConfig) -> dict[str, Any]:
     source = asdict(config) | {"run": str(config.run)}
     left_out = ("options", "test_problems", "seed", "parallel", "out")
     distilled = {name: value for name, value in source.items() if name not in left_out}
-    return {"command": "train"} | asdict(told) | {"distil": distilled}
+    return {"command": "train"} | asdict(told) | {"distill": distilled}
 
 
-def _student(config: DistilConfig, env: EnvConfig, bars: Bars) -> PPOChoices:
+def _student(config: DistillConfig, env: EnvConfig, bars: Bars) -> PPOChoices:
     agent = make("ppo-choices", env, config.seed, bars.stage, asdict(config.options))
     assert isinstance(agent, PPOChoices)
     return agent
 
 
-def _kept(run: RunFolder, taught: TrainConfig, config: DistilConfig) -> list[Experience]:
+def _kept(run: RunFolder, taught: TrainConfig, config: DistillConfig) -> list[Experience]:
     """The run's best self-edits, still without what there was to read."""
     done = run.rounds_done()
     first = max(1, done - config.last_rounds + 1) if config.last_rounds else 1
@@ -113,7 +115,7 @@ def _kept(run: RunFolder, taught: TrainConfig, config: DistilConfig) -> list[Exp
 
 
 def _read(
-    kept: Sequence[Experience], taught: TrainConfig, task: Task, config: DistilConfig
+    kept: Sequence[Experience], taught: TrainConfig, task: Task, config: DistillConfig
 ) -> list[Observation]:
     """What there was to read for some self-edits of a run, on the untouched learner."""
     rounds = sorted({int(e.info["round"]) for e in kept})
@@ -121,7 +123,9 @@ def _read(
     return observe([problems[e.info["problem"]] for e in kept], taught.env, config)
 
 
-def observe(problems: Sequence[Problem], env: EnvConfig, config: DistilConfig) -> list[Observation]:
+def observe(
+    problems: Sequence[Problem], env: EnvConfig, config: DistillConfig
+) -> list[Observation]:
     """What a policy reads of problems, on the untouched learner."""
     settings = {f.name: getattr(env, f.name) for f in fields(env)} | {"adapter": None}
     found: list[Observation] = []
@@ -140,7 +144,7 @@ def _learn(
     student: PPOChoices,
     kept: Sequence[Experience],
     read: Sequence[Observation],
-    config: DistilConfig,
+    config: DistillConfig,
 ) -> dict[str, Any]:
     """Teaches the small policy, unless that is done; returns what it was taught."""
     menu = student.view.menu
@@ -164,7 +168,7 @@ def _compare(
     writers: Mapping[str, Agent],
     problems: tuple[Problem, ...],
     env: EnvConfig,
-    config: DistilConfig,
+    config: DistillConfig,
     bars: Bars,
 ) -> dict[str, list[Record]]:
     """What each writes for the same problems, carried out on the same learner."""
@@ -173,7 +177,7 @@ def _compare(
         for name, agent in writers.items():
             bars.advance(f"held out: {name}")
             stage = Stage("evaluate", name, 0, problems, 1)
-            collect(run, agent, stage, env, config.seed, config.parallel, bars.stage)
+            rollout(run, agent, stage, env, config.seed, config.parallel, bars.stage)
             known = run.records("evaluate", name, 0)
             records[name] = [known[i] for i in range(len(problems))]
     return records
@@ -210,7 +214,7 @@ def _costs(
     The student reads the learner's state, so the learner's pass over the context is its cost.
     """
     learner = load_learner(env.model, env.dtype, env.device)
-    config = DistilConfig(seed=seed)
+    config = DistillConfig(seed=seed)
     read, seeds = observe(problems, env, config), range(len(problems))
     seconds = {}
     for name, agent in (("teacher", teacher), ("student", student)):

@@ -40,7 +40,7 @@ class Stage:
     """How far training has come, from 0 to 1, for the curriculum."""
 
 
-def collect(
+def rollout(
     run: RunFolder,
     agent: Agent,
     stage: Stage,

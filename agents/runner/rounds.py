@@ -14,7 +14,7 @@ from seal_agents.reporting.invalid import check_not_all, counted, share
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import load
 from seal_agents.runner.configs import TrainConfig
-from seal_agents.runner.rollout import Stage, collect, own_evaluations
+from seal_agents.runner.rollout import Stage, own_evaluations, rollout
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
@@ -47,7 +47,7 @@ def play_round(
         progress=(round_ - 1) / config.rounds,
     )
     env = learner_after(run, config, config.env, round_ - 1)
-    experiences = collect(run, agent, stage, env, config.seed, config.parallel, progress)
+    experiences = rollout(run, agent, stage, env, config.seed, config.parallel, progress)
     check_not_all(run, config.agent, config.env.edit, round_, config.rounds)
     before = own_evaluations(agent)
     numbers = _learn_or_go_back(run, agent, config, round_, experiences)

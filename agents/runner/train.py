@@ -17,14 +17,14 @@ from rich.console import Console
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
 from seal_agents.reporting.invalid import counted, note
-from seal_agents.reporting.report import plot_comparison, plot_learning, print_summary, summarise
+from seal_agents.reporting.report import plot_comparison, plot_learning, print_summary, summarize
 from seal_agents.reporting.samples import plot_styles, write_samples
 from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import agent_class, build, load, make, restored
 from seal_agents.runner.configs import EvaluateConfig, TrainConfig
 from seal_agents.runner.contents import contents, training_problems
 from seal_agents.runner.progress import Bars
-from seal_agents.runner.rollout import Stage, collect
+from seal_agents.runner.rollout import Stage, rollout
 from seal_agents.runner.rounds import (
     check_rounds,
     evaluations,
@@ -77,7 +77,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
                 stage = _held_out(check_name(round_), test, 1, config)
                 bars.advance(f"held out: {stage.policy}")
                 learner = learner_after(run, config, env, round_)
-                collect(run, agent, stage, learner, config.seed, config.parallel, bars.stage)
+                rollout(run, agent, stage, learner, config.seed, config.parallel, bars.stage)
             bars.advance(f"round {round_ + 1} of {config.rounds}")
             play_round(run, agent, task, config, round_ + 1, bars.stage)
             tried = counted(run.records("train", config.agent, round_ + 1).values())
@@ -88,7 +88,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     if (learned / ADAPTER).is_dir():
         for file in sorted((learned / ADAPTER).iterdir()):
             run.write_bytes(f"{ADAPTER}/{file.name}", file.read_bytes())
-    summary = summarise(records, config.seed, run.seconds) | {
+    summary = summarize(records, config.seed, run.seconds) | {
         "evaluations": evaluations(run, config.rounds),
         "checks": _checks(run, config, records[TRAINED]),
     }
@@ -121,7 +121,7 @@ def evaluate(
     _tell([*task.notes, *run.notes], console)
     with bars.counting(count):
         records = _compare(run, policies, problems, config.samples, config, bars)
-    return _conclude(run, summarise(records, config.seed, run.seconds), console)
+    return _conclude(run, summarize(records, config.seed, run.seconds), console)
 
 
 def check_name(round_: int) -> str:
@@ -217,7 +217,7 @@ def _compare(
     for name, (agent, env) in policies.items():
         bars.advance(f"held out: {name}")
         stage = _held_out(name, problems, samples, config)
-        collect(run, agent, stage, env, config.seed, config.parallel, bars.stage)
+        rollout(run, agent, stage, env, config.seed, config.parallel, bars.stage)
         known = run.records("evaluate", name, 0)
         records[name] = [known[i] for i in range(len(problems) * samples)]
     return records

@@ -1,7 +1,7 @@
 """Between the package's policies and TRL's trainers: what `grpo`, `rloo`, `self-rewarding` share.
 
 TRL (https://github.com/huggingface/trl) does the loss, the clipping, the KL penalty and the
-optimiser. This file gives it an ordinary PEFT model over the learner's own frozen weights and
+optimizer. This file gives it an ordinary PEFT model over the learner's own frozen weights and
 Adam's state of the round before, and takes the adapter back, so that sampling stays on the fast
 packed path.
 
@@ -39,7 +39,7 @@ from seal_env.engine.lora import AdapterBank
 from seal_env.errors import UserError
 from seal_env.vector import SelfEditVectorEnv
 
-STATE, MOMENTS = "optimiser.json", "optimiser.safetensors"
+STATE, MOMENTS = "optimizer.json", "optimizer.safetensors"
 """Files of a checkpoint, beside the adapter: counters, and Adam's moments."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -61,7 +61,7 @@ class AdapterTraining:
     def __init__(self, agent: str, policy: Policy) -> None:
         self.agent, self.policy = agent, policy
         self.steps = 0
-        """Optimiser steps so far."""
+        """Optimizer steps so far."""
         self._moments: dict[str, Tensor] = {}
         if find_spec("trl") is None:
             raise UserError(f"agent {agent} needs the package trl: pip install 'seal-env[trl]'")
@@ -109,22 +109,22 @@ class AdapterTraining:
 
     def _restore(self, trainer: Trainer, matrices: dict[str, tuple[nn.Parameter, Tensor]]) -> None:
         """Writes the adapter and Adam's state into a new trainer."""
-        optimiser = trainer.create_optimizer()
+        optimizer = trainer.create_optimizer()
         for name, (parameter, ours) in matrices.items():
             parameter.data.copy_(ours)
             if self._moments:
                 state = {kind: self._moments[f"{name}.{kind}"].clone() for kind in _MOMENTS}
                 count = torch.tensor(float(self.steps))
-                optimiser.state[parameter] = {"step": count, **state}
+                optimizer.state[parameter] = {"step": count, **state}
 
     def _keep(self, trainer: Trainer, matrices: dict[str, tuple[nn.Parameter, Tensor]]) -> None:
         """Takes the adapter and Adam's state back."""
-        optimiser: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+        optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
         self.steps += trainer.state.global_step
         for name, (parameter, ours) in matrices.items():
             ours.copy_(parameter.data)
             for kind in _MOMENTS:
-                self._moments[f"{name}.{kind}"] = optimiser.state[parameter][kind].detach()
+                self._moments[f"{name}.{kind}"] = optimizer.state[parameter][kind].detach()
 
     def save(self, folder: Path) -> None:
         """Writes Adam's state: a safetensors file of moments, and counters as JSON."""

@@ -9,7 +9,7 @@ self-edits, and nothing but torch, transformers, peft, numpy, safetensors and to
     learner = load_learner("tiny")
     lora = LoraConfig(rank=8, alpha=16)
     bank = AdapterBank(find_targets(learner.model, lora), lora, 2, learner.device)
-    bank.initialise([0, 0])
+    bank.initialize([0, 0])
     texts = ["Ann was born in Oslo .", "Ann was born in Paris ."]
     datasets = [
         Dataset([Example(tuple(learner.renderer.document(text)))], FinetuneConfig(), seed=0)
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from seal_env.engine.peft_io import load_peft, merge_peft, save_peft
     from seal_env.engine.rendering import Content, Rendered, Renderer
     from seal_env.engine.sampling import Constraint, Guide, Sampling
-    from seal_env.engine.training import Dataset, Example, Trained, finetune
+    from seal_env.engine.training import Dataset, Example, TrainStats, finetune
 
 _MODULES = {
     "config": ("FinetuneConfig", "LoraConfig"),
     "deltas": ("DeltaBank", "Deltas"),
-    "training": ("Dataset", "Example", "Trained", "finetune"),
+    "training": ("Dataset", "Example", "TrainStats", "finetune"),
     "generation": ("generate", "score_and_generate"),
     "learner": ("Learner",),
     "loading": ("load_learner", "merged_learner", "prepare"),
@@ -69,7 +69,7 @@ __all__ = [
     "Rendered",
     "Renderer",
     "Sampling",
-    "Trained",
+    "TrainStats",
     "find_targets",
     "finetune",
     "generate",

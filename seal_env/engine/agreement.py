@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from seal_env.engine.config import LoraConfig
-from seal_env.engine.generation import Continuation
+from seal_env.engine.generation import BatchGenerator
 from seal_env.engine.learner import Learner
 from seal_env.engine.lora import AdapterBank, find_targets
 from seal_env.engine.packing import SHORTEST_SHARED, Layout
@@ -235,7 +235,7 @@ def _written(learner: Learner, texts: list[list[int]]) -> list[Tensor]:
     """Logits at the last tokens of texts, whose common beginning is read once."""
     prompts = [text[:-_WRITTEN] for text in texts]
     shared = [SHORTEST_SHARED] * len(texts)
-    decoder = Continuation(
+    decoder = BatchGenerator(
         learner, prompts, [0] * len(texts), None, Sampling(_WRITTEN), None, None, shared
     )
     with torch.no_grad():

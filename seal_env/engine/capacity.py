@@ -126,7 +126,7 @@ def check_fits(
         )
 
 
-def learners_at_once(device: torch.device, numbers: int) -> int:
+def max_adapters_per_batch(device: torch.device, numbers: int) -> int:
     """Learners that may be held side by side, each of which takes so many float32 numbers."""
     free = available_memory(device)
     return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * numbers))))

@@ -45,7 +45,7 @@ class FinetuneConfig:
     epochs: int = 10
     """Passes over the data (SEAL: 10)."""
     batch_size: int = 1
-    """Sequences in an optimiser step (SEAL: 1)."""
+    """Sequences in an optimizer step (SEAL: 1)."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     clip: float = 1.0
@@ -63,5 +63,5 @@ class FinetuneConfig:
             )
 
     def steps(self, count: int) -> int:
-        """Optimiser steps for so many sequences."""
+        """Optimizer steps for so many sequences."""
         return self.epochs * -(-count // self.batch_size)

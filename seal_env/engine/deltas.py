@@ -5,7 +5,7 @@ touches, what is added to it. A `DeltaBank` holds the deltas of K learners and a
 of each touched module, the product of the delta that a token's learner has there. The base's own
 weights are never written, so there is nothing to restore, and K learners share one base. As with
 adapters (`seal_env.engine.lora`), each learner's products run in blocks that hold its own tokens
-alone, so what it answers is the same to the bit whoever its neighbours are.
+alone, so what it answers is the same to the bit whoever its neighbors are.
 
 Matrices are read as outputs × inputs: row i makes output i, column j takes input j. GPT-2 stores
 its own the other way round, which makes no difference here.
@@ -180,7 +180,7 @@ class DenseAdapter(NamedTuple):
         return []
 
     def _products(self, rows: Tensor, places: list[int]) -> Tensor:
-        """Blocks times deltas, which are not copied: not neighbours, they are taken one by one."""
+        """Blocks times deltas, which are not copied: not neighbors, they are taken one by one."""
         turned = self.deltas.transpose(1, 2)
         first, last = places[0], places[-1]
         if last - first + 1 == len(places):

@@ -30,7 +30,7 @@ CACHE_STEP = 32
 class _DecodePass(Pass):
     """One new token of every running sequence, attending to its sequence's cache."""
 
-    def __init__(self, decoder: Continuation) -> None:
+    def __init__(self, decoder: BatchGenerator) -> None:
         owners, counts = owner_segments(
             decoder.owners[decoder.active], np.ones(len(decoder.active), dtype=np.int64)
         )
@@ -124,7 +124,7 @@ class _Texts(NamedTuple):
         return len(self.texts) - 1
 
 
-class Continuation:
+class BatchGenerator:
     """Prompts on their way to their ends; the arguments are those of `generate`.
 
     Args:
@@ -330,7 +330,7 @@ def generate(
     if not prompts:
         return []
     owners = owners or [0] * len(prompts)
-    decoder = Continuation(learner, prompts, owners, bank, sampling, seeds, None, shared)
+    decoder = BatchGenerator(learner, prompts, owners, bank, sampling, seeds, None, shared)
     if constraint is not None:
         decoder.guides = [constraint.start() for _ in prompts]
     return decoder.run(progress)[1]
@@ -359,7 +359,7 @@ def score_and_generate(
     """
     if not prompts:
         return [], []
-    decoder = Continuation(learner, prompts, owners, bank, sampling, None, completions, shared)
+    decoder = BatchGenerator(learner, prompts, owners, bank, sampling, None, completions, shared)
     return decoder.run(None)
 
 

@@ -4,7 +4,7 @@ An `AdapterBank` holds the low-rank matrices of K adapters as stacked tensors. W
 attached to a model, every target module adds to its output the low-rank product of the
 adapter that a token belongs to. Each adapter's product runs in blocks that hold its own
 tokens alone (see `seal_env.engine.packing`), so an adapter's outputs, gradients and weights are the
-same to the bit whoever its neighbours are.
+same to the bit whoever its neighbors are.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class AdapterBank:
             start = middle + _aligned(size_b)
         return views
 
-    def initialise(self, seeds: Sequence[int]) -> None:
+    def initialize(self, seeds: Sequence[int]) -> None:
         """PEFT's initial weights (A uniform, B zero), each adapter's from its own seed alone."""
         self.weights.zero_()
         drawn: dict[int, int] = {}

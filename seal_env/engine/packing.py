@@ -192,6 +192,6 @@ def padded_rows(real: int) -> int:
 
 
 def owner_segments(owners: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joins neighbouring sequences of one owner: the distinct owners, and tokens of each."""
+    """Joins neighboring sequences of one owner: the distinct owners, and tokens of each."""
     distinct, first = np.unique(owners, return_index=True)
     return distinct, np.add.reduceat(lengths, first)

@@ -45,7 +45,7 @@ class Basis:
         self.targets, self.config, self.seed = tuple(targets), config, seed
         self._norms = {target.name: norm_of(learner, target.name) for target in targets}
         bank = AdapterBank(targets, config, 1, CPU)
-        bank.initialise([stable_hash("basis", seed)])
+        bank.initialize([stable_hash("basis", seed)])
         self.start = bank.copy_of(0)
         """The adapter that changes nothing: A, and zero for B; shape (size,)."""
         self._grams = {name: (a[0] @ a[0].t()).double() for name, (a, _) in bank.matrices.items()}

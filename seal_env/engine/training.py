@@ -1,6 +1,6 @@
 """Finetuning of K adapters side by side, each exactly as if it were alone.
 
-One optimiser step of all adapters is one pass over one row that holds the next batch of each.
+One optimizer step of all adapters is one pass over one row that holds the next batch of each.
 Losses are means per adapter, gradients are clipped per adapter, learning rates follow each
 adapter's own schedule, and an adapter that has had all its steps leaves the row.
 """
@@ -45,7 +45,7 @@ class Dataset:
     examples: Sequence[Example]
     """The sequences; none of them leaves the adapter as it is."""
     config: FinetuneConfig
-    """The optimiser's settings."""
+    """The optimizer's settings."""
     seed: int
     """Fixes the order of the sequences."""
     layers: tuple[int, ...] | None = None
@@ -58,16 +58,16 @@ class Dataset:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps."""
+        """Optimizer steps."""
         return self.config.steps(len(self.examples))
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainStats:
     """What finetuning one adapter took."""
 
     steps: int
-    """Optimiser steps."""
+    """Optimizer steps."""
     tokens: int
     """Tokens trained on, over all epochs."""
     loss: float
@@ -77,7 +77,7 @@ class Trained:
 
 
 def data_order(seed: int, count: int, config: FinetuneConfig) -> list[np.ndarray]:
-    """Which sequences each optimiser step takes: a fresh order every epoch, from the seed alone."""
+    """Which sequences each optimizer step takes: a fresh order every epoch, from the seed alone."""
     generator = np.random.default_rng(seed)
     batches: list[np.ndarray] = []
     for _ in range(config.epochs):
@@ -92,7 +92,7 @@ def finetune(
     datasets: Sequence[Dataset],
     progress: Callable[[int, int], None] | None = None,
     tokens_per_pass: int | None = None,
-) -> list[Trained]:
+) -> list[TrainStats]:
     """Trains every adapter of a bank on its own data, in place.
 
     Args:
@@ -110,7 +110,7 @@ def finetune(
     order = np.argsort([-data.steps for data in datasets], kind="stable")
     ordered = [datasets[k] for k in order]
 
-    def job(members: range) -> Callable[[Event], list[Trained]]:
+    def job(members: range) -> Callable[[Event], list[TrainStats]]:
         some = ordered[members.start : members.stop]
         tell = progress if members.start == 0 else None
         return lambda stop: _train_some(learner, bank, members, some, tokens_per_pass, tell, stop)
@@ -168,13 +168,13 @@ def _train_some(
     tokens_per_pass: int | None,
     progress: Callable[[int, int], None] | None,
     stop: Event,
-) -> list[Trained]:
-    """Trains some neighbouring adapters of a bank, see `finetune`."""
+) -> list[TrainStats]:
+    """Trains some neighboring adapters of a bank, see `finetune`."""
     orders = [data_order(data.seed, len(data.examples), data.config) for data in datasets]
     totals = np.array([len(order) for order in orders])
     tokens = np.zeros(len(members), dtype=np.int64)
     last = np.full(len(members), math.nan)
-    optimiser = _AdamW(bank, members, datasets, totals)
+    optimizer = _AdamW(bank, members, datasets, totals)
     longest = int(totals.max(initial=0))
     for step in range(longest):
         if stop.is_set():
@@ -183,7 +183,7 @@ def _train_some(
         batches = [[datasets[k].examples[int(i)] for i in orders[k][step]] for k in active.tolist()]
         owners = active + members.start
         last[active] = _accumulate(learner, bank, owners, batches, tokens_per_pass)
-        optimiser.step(step)
+        optimizer.step(step)
         tokens[active] += [sum(len(e.ids) for e in batch) for batch in batches]
         if progress is not None:
             progress(step + 1, longest)
@@ -193,7 +193,7 @@ def _train_some(
     finite = torch.isfinite(largest).cpu().numpy()
     failed = ~finite | ((totals > 0) & ~np.isfinite(last))
     return [
-        Trained(int(n), int(t), float(loss), bool(bad))
+        TrainStats(int(n), int(t), float(loss), bool(bad))
         for n, t, loss, bad in zip(totals, tokens, last, failed, strict=True)
     ]
 
@@ -294,7 +294,7 @@ class _Group(NamedTuple):
     """Adapters that are trained with the same schedule."""
 
     steps: int
-    """Optimiser steps of each."""
+    """Optimizer steps of each."""
     config: FinetuneConfig
 
 

@@ -64,7 +64,7 @@ class DirectiveMenu(Menu):
         "mirrored",
         "shifted",
         "sorted",
-        "new colours",
+        "new colors",
     )
 
     def __init__(self, grid: RecipeGrid = RecipeGrid()) -> None:
@@ -86,10 +86,10 @@ class DirectiveMenu(Menu):
         """What kind of operation the demonstrations show, each number from 0 to 1.
 
         How many demonstrations there are (of 8), then shares of them: whose output is as long as
-        the input; the mean share of cells that stay as they are; that keep the bag of colours, or
-        keep it up to renaming; the share of cells that one mapping of colours explains; the mean
+        the input; the mean share of cells that stay as they are; that keep the bag of colors, or
+        keep it up to renaming; the share of cells that one mapping of colors explains; the mean
         share of cells that are right after mirroring, and after the best cyclic shift that all
-        have in common; whose output is sorted; with colours that the input does not have.
+        have in common; whose output is sorted; with colors that the input does not have.
         """
         pairs = demonstrations(context)
         if not pairs:
@@ -190,12 +190,12 @@ def _agreement(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 def _counts(cells: Sequence[str]) -> list[int]:
-    """How often the colours occur, whichever they are."""
+    """How often the colors occur, whichever they are."""
     return sorted(Counter(cells).values())
 
 
 def _mapped(pairs: Sequence[Pair]) -> float:
-    """The share of cells that turn into what their colour most often turns into."""
+    """The share of cells that turn into what their color most often turns into."""
     seen: dict[str, Counter[str]] = {}
     for given, wanted in pairs:
         for a, b in zip(given, wanted, strict=True):

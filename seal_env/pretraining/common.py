@@ -1,4 +1,4 @@
-"""What the scripts that make the embedded models share: the model, the optimisers, the loop."""
+"""What the scripts that make the embedded models share: the model, the optimizers, the loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MakingConfig:
     seed: int = 0
     """Fixes weights and data."""
     steps: int = 2400
-    """Optimiser steps."""
+    """Optimizer steps."""
     tokens: int = 4096
     """Tokens in a step."""
     width: int = 192
@@ -86,7 +86,7 @@ def build_model(config: MakingConfig, vocabulary: int, max_length: int) -> Llama
 
 
 def packed_loss(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tensor:
-    """Mean cross-entropy per labelled token of documents side by side in one row.
+    """Mean cross-entropy per labeled token of documents side by side in one row.
 
     The model's attention has to be `passes.IMPLEMENTATION`.
     """
@@ -135,7 +135,7 @@ def warm_up(step: int) -> float:
     return min(1.0, (step + 1) / 50)
 
 
-def optimise(
+def optimize(
     model: LlamaForCausalLM,
     config: MakingConfig,
     curriculum: Curriculum,
@@ -155,17 +155,17 @@ def optimise(
         Seconds that it took.
     """
     started = time.monotonic()
-    optimisers = _optimisers(model, config)
+    optimizers = _optimizers(model, config)
     recent = math.inf
     for step in range(config.steps):
         documents, pace = curriculum(step, recent)
         loss = loss_of(model, documents)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser, rate in optimisers:
-            optimiser.param_groups[0]["lr"] = rate * pace
-            optimiser.step()
-            optimiser.zero_grad()
+        for optimizer, rate in optimizers:
+            optimizer.param_groups[0]["lr"] = rate * pace
+            optimizer.step()
+            optimizer.zero_grad()
         value = float(loss.detach())
         recent = value if math.isinf(recent) else 0.9 * recent + 0.1 * value
         if (step + 1) % config.report_every == 0:
@@ -199,7 +199,7 @@ def write_json(path: Path, facts: object) -> None:
     path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def _optimisers(
+def _optimizers(
     model: LlamaForCausalLM, config: MakingConfig
 ) -> list[tuple[torch.optim.Optimizer, float]]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]

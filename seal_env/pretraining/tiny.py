@@ -31,7 +31,7 @@ from seal_env.pretraining.common import (
     MakingConfig,
     build_model,
     cosine,
-    optimise,
+    optimize,
     packed_loss,
     warm_up,
     write_json,
@@ -100,7 +100,7 @@ def pretrain(config: PretrainConfig, say: Callable[[str], None] = print) -> None
         # A learner freezes its model, so a copy is measured.
         say(f"{line}, {measure_policy(Learner(copy.deepcopy(model), tokenizer, 'tiny'), 24)}")
 
-    seconds = optimise(model, config, curriculum, packed_loss, report)
+    seconds = optimize(model, config, curriculum, packed_loss, report)
     facts = {"steps of the first part": curriculum.first_part}
     write_model(model, tokenizer, config, seconds, **facts)
 

@@ -30,7 +30,7 @@ from seal_env.pretraining.common import (
     MakingConfig,
     build_model,
     cosine,
-    optimise,
+    optimize,
     padded_loss,
     warm_up,
     write_json,
@@ -53,7 +53,7 @@ class GridPretrainConfig(MakingConfig):
     out: Path = Path("runs/tiny-grids")
     """Where model, tokenizer and figures are written."""
     steps: int = 1600
-    """Optimiser steps."""
+    """Optimizer steps."""
     width: int = 128
     """Width of the hidden states."""
     heads: int = 4
@@ -78,7 +78,7 @@ def pretrain(config: GridPretrainConfig, say: Callable[[str], None] = print) -> 
         means = {split: round(float(np.mean([*s.values()])), 3) for split, s in shares.items()}
         say(f"{line}, in context {means}")
 
-    seconds = optimise(model, config, curriculum, padded_loss, report)
+    seconds = optimize(model, config, curriculum, padded_loss, report)
     write_model(model, tokenizer, config, seconds)
 
 

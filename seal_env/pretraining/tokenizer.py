@@ -17,7 +17,7 @@ from seal_env.tasks.biographies.people import (
     REMARKS,
 )
 from seal_env.tasks.grids.families import REMARKS_ON
-from seal_env.tasks.grids.grid import COLOURS, INPUT, OUTPUT
+from seal_env.tasks.grids.grid import COLORS, INPUT, OUTPUT
 
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 EXTRA = ("Question", "Answer", "Notes", "Passage", ":", ".", "?", ",", "\n", "this", "This")
@@ -80,14 +80,14 @@ def grid_vocabulary() -> list[str]:
         "|",
         *(INPUT, OUTPUT, "Directives:"),
         *dict.fromkeys(word for text in REMARKS_ON.values() for word in text.split()),
-        *map(str, range(COLOURS)),
+        *map(str, range(COLORS)),
         *"{}[],",
         *(f'"{key}":' for key in keys),
         *("true", "false"),
         *(f'"{strategy}"' for strategy in STRATEGIES),
         *LEARNING_RATES,
         # Epochs; numbers of one digit are cells.
-        *map(str, range(COLOURS, MOST_EPOCHS + 1)),
+        *map(str, range(COLORS, MOST_EPOCHS + 1)),
     ]
 
 

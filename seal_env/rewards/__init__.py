@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from seal_env.errors import UserError
 from seal_env.registry import Registry
-from seal_env.rewards.base import Measured, RewardTerm
+from seal_env.rewards.base import RewardInputs, RewardTerm
 
 REWARDS = Registry(
     "reward term",
@@ -39,7 +39,7 @@ class Reward:
         """The terms' names."""
         return tuple(name for name, _, _ in self.terms)
 
-    def __call__(self, measured: Measured) -> tuple[float, dict[str, float]]:
+    def __call__(self, measured: RewardInputs) -> tuple[float, dict[str, float]]:
         """The reward of an outcome, and each term's own value by name."""
         values = {name: term(measured) for name, _, term in self.terms}
         return sum(weight * values[name] for name, weight, _ in self.terms), values
@@ -75,4 +75,4 @@ def parse_reward(text: str) -> Reward:
     return Reward(tuple(terms))
 
 
-__all__ = ["REWARDS", "Measured", "Reward", "RewardTerm", "parse_reward"]
+__all__ = ["REWARDS", "Reward", "RewardInputs", "RewardTerm", "parse_reward"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from seal_env.rewards.base import Measured
+from seal_env.rewards.base import RewardInputs
 
 
 class Accuracy:
     """Share of the held-out questions that the updated learner answers right, 0 to 1."""
 
-    def __call__(self, measured: Measured) -> float:
+    def __call__(self, measured: RewardInputs) -> float:
         """See the class."""
         return measured.after.accuracy

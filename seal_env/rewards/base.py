@@ -10,7 +10,7 @@ from seal_env.score import Score
 
 
 @dataclass(frozen=True)
-class Measured:
+class RewardInputs:
     """What was measured of one self-edit."""
 
     before: Score
@@ -24,6 +24,6 @@ class Measured:
 class RewardTerm(Protocol):
     """A function from what was measured to a number."""
 
-    def __call__(self, measured: Measured) -> float:
+    def __call__(self, measured: RewardInputs) -> float:
         """The term's value; finite."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seal_env.rewards.base import Measured
+from seal_env.rewards.base import RewardInputs
 
 
 class LogLikelihood:
@@ -12,6 +12,6 @@ class LogLikelihood:
     this still tells the better self-edit.
     """
 
-    def __call__(self, measured: Measured) -> float:
+    def __call__(self, measured: RewardInputs) -> float:
         """See the class."""
         return measured.after.log_likelihood

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seal_env.rewards.base import Measured
+from seal_env.rewards.base import RewardInputs
 
 
 class Retention:
@@ -13,6 +13,6 @@ class Retention:
     the first step.
     """
 
-    def __call__(self, measured: Measured) -> float:
+    def __call__(self, measured: RewardInputs) -> float:
         """See the class."""
         return sum((after.accuracy - before.accuracy for before, after in measured.earlier), 0.0)

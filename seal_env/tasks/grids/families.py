@@ -1,8 +1,8 @@
 """Families of operations on grids of one row: what is done to every grid of a problem.
 
-There are two kinds. A family of *positions* moves cells and leaves their colours alone (shift,
-mirror, swap, ...): under it, a demonstration in other colours is a demonstration again. A family
-of *colours* gives every colour another and leaves cells where they are (add, subtract, swap,
+There are two kinds. A family of *positions* moves cells and leaves their colors alone (shift,
+mirror, swap, ...): under it, a demonstration in other colors is a demonstration again. A family
+of *colors* gives every color another and leaves cells where they are (add, subtract, swap,
 ...): under it, a demonstration with its cells in another order is one again. What helps to learn
 the one kind contradicts the other, so whoever chooses has to see which kind it is.
 
@@ -15,30 +15,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from seal_env.tasks.grids.grid import COLOURS
+from seal_env.tasks.grids.grid import COLORS
 
 CELLS = 6
 """Cells of a grid."""
-LAST_COLOUR = COLOURS - 1
-"""Cells have the colours 1 to this; 0, the background, does not occur."""
+LAST_COLOUR = COLORS - 1
+"""Cells have the colors 1 to this; 0, the background, does not occur."""
 
 REMARKS_ON = {"positions": "Cells move", "colors": "Colors change"}
 """What the embedded model says of each kind of family, before it writes a directive."""
 
 Cells = tuple[int, ...]
-"""The colours of a row of cells."""
+"""The colors of a row of cells."""
 
 
 @dataclass(frozen=True)
 class GridFamily:
-    """An operation: cells are moved, or colours are exchanged."""
+    """An operation: cells are moved, or colors are exchanged."""
 
     name: str
     """What it does, with the number that tells it from its like."""
     order: Cells
     """For each cell of the output, the cell of the input that it is taken from."""
-    colours: Cells
-    """The new colour of each of the ten; 0 stays 0."""
+    colors: Cells
+    """The new color of each of the ten; 0 stays 0."""
 
     @property
     def kind(self) -> str:
@@ -47,20 +47,20 @@ class GridFamily:
 
     def apply(self, cells: Cells) -> Cells:
         """The output for an input."""
-        return tuple(self.colours[cells[place]] for place in self.order)
+        return tuple(self.colors[cells[place]] for place in self.order)
 
 
 def draw_cells(random: Random, count: int = CELLS) -> Cells:
-    """Cells of random colours."""
+    """Cells of random colors."""
     return tuple(random.randint(1, LAST_COLOUR) for _ in range(count))
 
 
 def _moved(name: str, *order: int) -> GridFamily:
-    return GridFamily(name, order, tuple(range(COLOURS)))
+    return GridFamily(name, order, tuple(range(COLORS)))
 
 
-def _coloured(name: str, *colours: int) -> GridFamily:
-    return GridFamily(name, tuple(range(CELLS)), (0, *colours))
+def _colored(name: str, *colors: int) -> GridFamily:
+    return GridFamily(name, tuple(range(CELLS)), (0, *colors))
 
 
 def _shift(by: int) -> GridFamily:
@@ -74,38 +74,36 @@ def _mirror(by: int) -> GridFamily:
 
 
 def _add(number: int) -> GridFamily:
-    """After colour 9 comes 1."""
-    new = ((old - 1 + number) % LAST_COLOUR + 1 for old in range(1, COLOURS))
-    return _coloured(f"add-{number}", *new)
+    """After color 9 comes 1."""
+    new = ((old - 1 + number) % LAST_COLOUR + 1 for old in range(1, COLORS))
+    return _colored(f"add-{number}", *new)
 
 
 def _subtract(number: int) -> GridFamily:
-    """The number minus the colour; 9 is added where it is less than 1."""
-    new = ((number - old - 1) % LAST_COLOUR + 1 for old in range(1, COLOURS))
-    return _coloured(f"subtract-from-{number}", *new)
+    """The number minus the color; 9 is added where it is less than 1."""
+    new = ((number - old - 1) % LAST_COLOUR + 1 for old in range(1, COLORS))
+    return _colored(f"subtract-from-{number}", *new)
 
 
 def _swap(*pairs: tuple[int, int]) -> Cells:
-    """Colours 1 to 9, those of each pair exchanged."""
+    """Colors 1 to 9, those of each pair exchanged."""
     partner = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
-    return tuple(partner.get(colour, colour) for colour in range(1, COLOURS))
+    return tuple(partner.get(color, color) for color in range(1, COLORS))
 
 
 def draw_family(random: Random, kind: str) -> GridFamily:
     """An operation of a kind that is in no split but perhaps among the known ones.
 
-    Some cells or colours are exchanged in pairs, one pair after the other.
+    Some cells or colors are exchanged in pairs, one pair after the other.
     """
-    held_out = {(f.order, f.colours) for split in HELD_OUT for f in FAMILIES[split]}
+    held_out = {(f.order, f.colors) for split in HELD_OUT for f in FAMILIES[split]}
     while True:
-        order, colours = list(range(CELLS)), list(range(COLOURS))
-        moved, places = (
-            (order, range(CELLS)) if kind == "positions" else (colours, range(1, COLOURS))
-        )
+        order, colors = list(range(CELLS)), list(range(COLORS))
+        moved, places = (order, range(CELLS)) if kind == "positions" else (colors, range(1, COLORS))
         for _ in range(random.randint(1, len(places))):
             one, other = random.sample(places, 2)
             moved[one], moved[other] = moved[other], moved[one]
-        found = tuple(order), tuple(colours)
+        found = tuple(order), tuple(colors)
         if found not in held_out and sorted(moved) != moved:
             return GridFamily("drawn", *found)
 
@@ -135,11 +133,11 @@ FAMILIES: dict[str, tuple[GridFamily, ...]] = {
         _subtract(5),
         _subtract(7),
         _subtract(10),
-        _coloured("cycle-threes-1", 2, 3, 1, 5, 6, 4, 8, 9, 7),
-        _coloured("swap-colors-1-2", *_swap((1, 2))),
-        _coloured("swap-colors-4-8", *_swap((4, 8))),
-        _coloured("swap-neighbours", *_swap((1, 2), (3, 4), (5, 6), (7, 8))),
-        _coloured("swap-halves", *_swap((1, 6), (2, 7), (3, 8), (4, 9))),
+        _colored("cycle-threes-1", 2, 3, 1, 5, 6, 4, 8, 9, 7),
+        _colored("swap-colors-1-2", *_swap((1, 2))),
+        _colored("swap-colors-4-8", *_swap((4, 8))),
+        _colored("swap-neighbours", *_swap((1, 2), (3, 4), (5, 6), (7, 8))),
+        _colored("swap-halves", *_swap((1, 6), (2, 7), (3, 8), (4, 9))),
     ),
     "train": (
         _shift(3),
@@ -151,7 +149,7 @@ FAMILIES: dict[str, tuple[GridFamily, ...]] = {
         _moved("swap-4-6", 0, 1, 2, 5, 4, 3),
         _subtract(8),
         _mirror(4),
-        _coloured("swap-far", *_swap((1, 9), (2, 6), (3, 7), (4, 8))),
+        _colored("swap-far", *_swap((1, 9), (2, 6), (3, 7), (4, 8))),
     ),
     "validation": (
         _mirror(1),
@@ -167,9 +165,9 @@ FAMILIES: dict[str, tuple[GridFamily, ...]] = {
         _moved("halves-shift-2", 1, 2, 0, 4, 5, 3),
         _subtract(4),
         _moved("odd-cells-shift-2", 2, 1, 4, 3, 0, 5),
-        _coloured("cycle-threes-2", 3, 1, 2, 6, 4, 5, 9, 7, 8),
+        _colored("cycle-threes-2", 3, 1, 2, 6, 4, 5, 9, 7, 8),
         _moved("swap-2-5", 0, 4, 2, 3, 1, 5),
-        _coloured("swap-other-neighbours", *_swap((2, 3), (4, 5), (6, 7), (8, 9))),
+        _colored("swap-other-neighbours", *_swap((2, 3), (4, 5), (6, 7), (8, 9))),
     ),
 }
 """The families of each split; the kinds take turns where they are held out."""

@@ -1,4 +1,4 @@
-"""Grids of coloured cells (ARC, Chollet, arXiv 1911.01547) and how they are written as text.
+"""Grids of colored cells (ARC, Chollet, arXiv 1911.01547) and how they are written as text.
 
 A grid is one line: a cell is a digit, cells are separated by a space, rows by ``" | "``:
 ``1 2 3 | 4 5 6``. So an answer ends at a line break. A demonstration is two lines, a prompt is all
@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 from seal_env.errors import printable
 
 Grid = tuple[tuple[int, ...], ...]
-"""Rows of colours, 0 to 9; at least one row, all of the same length of at least one."""
+"""Rows of colors, 0 to 9; at least one row, all of the same length of at least one."""
 
 LARGEST = 30
 """Longest side of a grid, as in ARC."""
-COLOURS = 10
-"""Colours 0 to 9; 0 is the background."""
+COLORS = 10
+"""Colors 0 to 9; 0 is the background."""
 INPUT, OUTPUT = "Input:", "Output:"
 ANSWER_PREFIX = " "
 """What stands between a prompt and the output's grid."""
-_CELLS = {str(colour): colour for colour in range(COLOURS)}
+_CELLS = {str(color): color for color in range(COLORS)}
 
 
 class Pair(NamedTuple):
@@ -67,10 +67,10 @@ def to_grid(value: Any) -> Grid:
         if len(row) != len(value[0]):
             raise ValueError(f"row {number} has {len(row)} cells, row 1 has {len(value[0])}")
         for cell in row:
-            if type(cell) is not int or not 0 <= cell < COLOURS:
+            if type(cell) is not int or not 0 <= cell < COLORS:
                 shown = printable(reprlib.repr(cell), 20)
                 raise ValueError(
-                    f"row {number} holds {shown!r}, not a colour from 0 to {COLOURS - 1}"
+                    f"row {number} holds {shown!r}, not a color from 0 to {COLORS - 1}"
                 )
     if not fits(value):
         raise ValueError(f"has {len(value)} rows of {len(value[0])} cells, at most {LARGEST} go")

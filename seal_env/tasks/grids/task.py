@@ -44,7 +44,7 @@ from seal_env.tasks.grids.grid import (
     parse_grid,
 )
 from seal_env.tasks.grids.tools import transforms
-from seal_env.tasks.grids.transforms import IDENTITY, Chain, Recolour, Reorder, Transform
+from seal_env.tasks.grids.transforms import IDENTITY, Chain, Recolor, Reorder, Transform
 
 LONGEST_STYLE = 80
 """Characters of a style's name."""
@@ -65,7 +65,7 @@ class GridTasks(Task):
     """A test grid is solved if the right output is among so many with the most votes."""
     permuted_copies: bool = True
     """Whether each generated example comes once more, its demonstrations in another order and, if
-    any tool was asked for, in other colours (SEAL's few-shot experiment does so)."""
+    any tool was asked for, in other colors (SEAL's few-shot experiment does so)."""
     max_examples: int = 250
     """Most examples that `generate` makes (SEAL: 250)."""
     max_words: int = 4096
@@ -187,7 +187,7 @@ class GridTasks(Task):
         if self.permuted_copies:
             for (shown, held_out), transform in list(plans):
                 order = Reorder.draw(len(shown), random)
-                last = (Recolour.draw(random),) if tools else ()
+                last = (Recolor.draw(random),) if tools else ()
                 plans.append(((order.apply(shown), held_out), Chain((transform, *last))))
         first = len(set(demonstrations))  # leave-one-out
         rest = plans[first:]

@@ -18,7 +18,7 @@ from seal_env.hashing import stable_hash
 from seal_env.tasks.grids.families import CELLS, FAMILIES, Cells, GridFamily, draw_cells
 from seal_env.tasks.grids.grid import Grid, GridTask, Pair
 from seal_env.tasks.grids.task import GridTasks
-from seal_env.tasks.grids.transforms import Recolour, Transform
+from seal_env.tasks.grids.transforms import Recolor, Transform
 
 DEMONSTRATIONS = 4
 """Demonstrations of a problem."""
@@ -61,10 +61,10 @@ class Rearrange(Transform):
 class TinyGrids(GridTasks):
     """One-row grids under operations that the embedded model has not seen.
 
-    **Tools.** ``colors`` makes examples in other colours, ``positions`` examples with the cells
+    **Tools.** ``colors`` makes examples in other colors, ``positions`` examples with the cells
     in another order. **Splits.** No operation is in two of ``train``, ``validation`` and
     ``test``, which take turns with theirs; ``known`` are those that the embedded model was
-    pretrained on. Every colour that is asked about comes up in the demonstrations.
+    pretrained on. Every color that is asked about comes up in the demonstrations.
 
     Args:
         seed: Which grids there are.
@@ -97,8 +97,8 @@ class TinyGrids(GridTasks):
         return _draw(self.family(split, index), f"{self.seed}/{split}/{index}")
 
     def transforms(self, tool: str, pairs: Sequence[Pair], random: Random) -> Sequence[Transform]:
-        """Random permutations: of colours, or of cells."""
-        draw = {"colors": Recolour.draw, "positions": Rearrange.draw}[tool]
+        """Random permutations: of colors, or of cells."""
+        draw = {"colors": Recolor.draw, "positions": Rearrange.draw}[tool]
         return [draw(random) for _ in range(DRAWS)]
 
 
@@ -114,7 +114,7 @@ def _draw(family: GridFamily, place: str) -> GridTask:
     while True:
         shown = [draw_cells(random) for _ in range(DEMONSTRATIONS)]
         asked = [draw_cells(random) for _ in range(TESTS)]
-        seen = {colour for cells in shown for colour in cells}
+        seen = {color for cells in shown for color in cells}
         if all(seen.issuperset(cells) for cells in asked):
             pairs = [Pair((cells,), (family.apply(cells),)) for cells in (*shown, *asked)]
             demonstrations, tests = pairs[:DEMONSTRATIONS], pairs[DEMONSTRATIONS:]

@@ -11,11 +11,11 @@ basic      three rotations, two flips, transposition, four reflections (a grid b
 size       every cell as 2x2, 2x1 and 1x2 cells
 chain      a rotation, flip or transposition, then every cell as 2x2 cells
 repeat     the grid twice below itself, twice beside itself, both
-colors     four random permutations of the colours 1 to 9
+colors     four random permutations of the colors 1 to 9
 positions  the mirror image (left and right), four random cyclic shifts to the side
 =========  ============================================================================
 
-In SEAL, colour permutations come along with every tool (`GridTasks.permuted_copies`); `colors`
+In SEAL, color permutations come along with every tool (`GridTasks.permuted_copies`); `colors`
 has them on their own. `positions` is what `basic` can do to a grid of one row without making it
 another size.
 """
@@ -31,7 +31,7 @@ from seal_env.tasks.grids.transforms import (
     IDENTITY,
     Chain,
     Flip,
-    Recolour,
+    Recolor,
     Reflect,
     Repeat,
     Rotate,
@@ -75,7 +75,7 @@ def transforms(tool: str, pairs: Sequence[Pair], random: Random) -> tuple[Transf
     Args:
         tool: A name from `TOOLS`.
         pairs: What will be transformed; a translation is shorter than the smallest grid.
-        random: Draws colours and translations.
+        random: Draws colors and translations.
 
     Raises:
         UserError: There is no such tool.
@@ -87,7 +87,7 @@ def transforms(tool: str, pairs: Sequence[Pair], random: Random) -> tuple[Transf
 
 def _drawn(tool: str, pairs: Sequence[Pair], random: Random) -> list[Transform]:
     if tool == "colors":
-        return [Recolour.draw(random) for _ in range(DRAWS)]
+        return [Recolor.draw(random) for _ in range(DRAWS)]
     rows = min(len(grid) for pair in pairs for grid in pair)
     columns = min(len(grid[0]) for pair in pairs for grid in pair)
     shifts: list[Transform] = []

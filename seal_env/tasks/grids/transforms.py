@@ -4,7 +4,7 @@ They are those of Akyürek et al. 2024 ("The Surprising Effectiveness of Test-Ti
 Few-Shot Learning", arXiv 2411.07279). `seal_env.tasks.grids.tools` says which belong to which
 data-generation tool.
 
-Colour 0 is the background in most tasks: colour permutations that are drawn leave it where it
+Color 0 is the background in most tasks: color permutations that are drawn leave it where it
 is, as in that paper.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from seal_env.tasks.grids.grid import COLOURS, Grid, Pair
+from seal_env.tasks.grids.grid import COLORS, Grid, Pair
 
 _Item = TypeVar("_Item")
 
@@ -126,29 +126,29 @@ class Shift(Transform):
 
 
 @dataclass(frozen=True)
-class Recolour(Transform):
-    """Gives every colour another."""
+class Recolor(Transform):
+    """Gives every color another."""
 
-    colours: tuple[int, ...]
-    """The new colour of each of the ten; a permutation."""
+    colors: tuple[int, ...]
+    """The new color of each of the ten; a permutation."""
 
     @staticmethod
-    def draw(random: Random) -> Recolour:
-        """A uniformly random permutation of all colours but the background."""
-        return Recolour((0, *random.sample(range(1, COLOURS), COLOURS - 1)))
+    def draw(random: Random) -> Recolor:
+        """A uniformly random permutation of all colors but the background."""
+        return Recolor((0, *random.sample(range(1, COLORS), COLORS - 1)))
 
     @property
     def name(self) -> str:
         """``recolour-`` and the new colours in a row."""
-        return f"recolour-{''.join(map(str, self.colours))}"
+        return f"recolour-{''.join(map(str, self.colors))}"
 
     def apply(self, grid: Grid) -> Grid:
-        """The recoloured grid."""
-        return tuple(tuple(self.colours[cell] for cell in row) for row in grid)
+        """The recolored grid."""
+        return tuple(tuple(self.colors[cell] for cell in row) for row in grid)
 
     def inverse(self, grid: Grid) -> Grid:
-        """The grid in its old colours."""
-        return tuple(tuple(self.colours.index(cell) for cell in row) for row in grid)
+        """The grid in its old colors."""
+        return tuple(tuple(self.colors.index(cell) for cell in row) for row in grid)
 
 
 @dataclass(frozen=True)

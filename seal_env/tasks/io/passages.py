@@ -76,7 +76,7 @@ def page_name(title: Any) -> Any:
 
 
 @dataclass
-class _Asked:
+class _Annotated:
     """A question that is being put together from all that the data say about it."""
 
     golds: list[str] = field(default_factory=list)
@@ -180,10 +180,10 @@ def _problem(draft: _Draft) -> tuple[Problem, int]:
         ValueError: Says where and which field.
     """
     place, item = draft.place, draft.item
-    asked: dict[str, _Asked] = {}  # a question that stands twice is asked once
+    asked: dict[str, _Annotated] = {}  # a question that stands twice is asked once
     for where, entry in draft.entries:
         text, golds = _read_question(where, entry)
-        asked.setdefault(text, _Asked()).golds.extend(golds)
+        asked.setdefault(text, _Annotated()).golds.extend(golds)
     questions = tuple(some.question(text) for text, some in asked.items() if some.golds)
     title = text_field(item, "title", place, default="")
     context = text_field(item, "context", place)

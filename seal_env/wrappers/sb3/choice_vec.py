@@ -21,7 +21,7 @@ class ChoiceVecEnv(TextVecEnv):
         menu: See `ChoiceActions`.
         flat: See `ChoiceActions`.
         discrete: See `ChoiceActions`.
-        group: So many neighbours get the same problem; K must be a multiple of it.
+        group: So many neighbors get the same problem; K must be a multiple of it.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class TextVecEnv(VecEnv):
         envs: The environments, as ``gym.make_vec("SelfEdit-v0", num_envs=K, ...)`` makes them.
         observation_space: What a policy reads.
         action_space: What it does.
-        group: So many neighbours get the same problem; K must be a multiple of it.
+        group: So many neighbors get the same problem; K must be a multiple of it.
 
     Raises:
         UserError: The environments are of another kind, or a number does not fit.
@@ -105,7 +105,7 @@ class TextVecEnv(VecEnv):
         return self.read(self._observation), rewards.astype(np.float32), dones, told
 
     def _draw_groups(self) -> None:
-        """Starts new episodes in which neighbours have the same problems."""
+        """Starts new episodes in which neighbors have the same problems."""
         if self.group > 1:
             drawn: list[list[Any]] = []
             for _ in range(self.num_envs // self.group):

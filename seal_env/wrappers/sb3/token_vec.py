@@ -1,4 +1,4 @@
-"""`SelfEditVecEnv`: whole self-edits for stable-baselines3, token by token."""
+"""`TokenVecEnv`: whole self-edits for stable-baselines3, token by token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seal_env.wrappers.sb3.text_vec import TextVecEnv, inner_of
 from seal_env.wrappers.sb3.tokens import TextTokens
 
 
-class SelfEditVecEnv(TextVecEnv):
+class TokenVecEnv(TextVecEnv):
     """A `SelfEditVectorEnv` whose observations and actions are arrays of token ids.
 
     A policy reads the prompt's token ids (`Box`, filled up with -1, which is no token) and
@@ -21,7 +21,7 @@ class SelfEditVecEnv(TextVecEnv):
 
     Args:
         envs: The environments, as ``gym.make_vec("SelfEdit-v0", num_envs=K, ...)`` makes them.
-        group: So many neighbours get the same problem; K must be a multiple of it.
+        group: So many neighbors get the same problem; K must be a multiple of it.
         prompt: Name of the prompt (`seal_env.prompts`); None for the task's own.
         max_new_tokens: Longest self-edit, in tokens.
         max_prompt_tokens: Longest prompt, in tokens; None for all that the model has room for.

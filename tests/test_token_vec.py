@@ -11,7 +11,7 @@ import seal_env  # noqa: F401
 from seal_agents.policies.language_model import Policy, PolicyOptions
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
-from seal_env.wrappers.sb3.token_vec import SelfEditVecEnv
+from seal_env.wrappers.sb3.token_vec import TokenVecEnv
 from seal_env.wrappers.sb3.tokens import PAD, TextTokens, Written, action, prompts, written
 
 LENGTH = 6
@@ -25,7 +25,7 @@ def vector(models, count, **settings):
 
 
 def bridge(models, count=4, group=1, **settings):
-    return SelfEditVecEnv(vector(models, count, **settings), group, max_new_tokens=LENGTH)
+    return TokenVecEnv(vector(models, count, **settings), group, max_new_tokens=LENGTH)
 
 
 def some_actions(envs, seed=0):
@@ -142,7 +142,7 @@ def problems(infos):
     return [info["problem"] for info in infos]
 
 
-def test_neighbours_of_a_group_get_the_same_problem(models):
+def test_neighbors_of_a_group_get_the_same_problem(models):
     envs = bridge(models, 6, group=3)
     envs.seed(1)
     observation = envs.reset()
@@ -193,7 +193,7 @@ def test_a_stock_policy_trains_on_token_ids(models):
 
 def test_environments_that_do_not_fit_are_refused(models):
     with pytest.raises(UserError, match="not SyncVectorEnv"):
-        SelfEditVecEnv(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync"))
+        TokenVecEnv(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync"))
     for group in (0, 3):
         with pytest.raises(UserError, match=f"group {group}"):
             bridge(models, 4, group=group)

@@ -55,7 +55,7 @@ def test_a_problem_is_asked_once(models, llama, monkeypatch):
     llama.kept.clear()
     expected = before(PROBLEM, models)
     env = SelfEditEnv(model=models["llama"], inner=INNER, task="helpers:Parity")
-    monkeypatch.setattr(env.episodes.loop.asker, "ask", None)
+    monkeypatch.setattr(env.episodes.loop.evaluator, "evaluate", None)
     monkeypatch.setattr(type(llama), "describe", None)
     twin = replace(copy.deepcopy(PROBLEM), edits={"gpt": "Oslo."})
     seen, _ = env.reset(seed=1, options={"problems": twin})
@@ -73,7 +73,7 @@ class ByExamples(Biographies):
 
 
 def test_examples_count_where_a_task_looks_at_them(models):
-    task = "test_kept:ByExamples"
+    task = "test_content_keys:ByExamples"
     assert before(PROBLEM, models, task)["accuracy_before"] == 0
     assert before(OTHERS["examples"], models, task)["accuracy_before"] == 1
 
@@ -106,7 +106,7 @@ class Quiet:
 def test_options_are_told_apart(models, pair):
     for right in (*pair, *pair[::-1]):
         options = {"right": right}
-        found = before(PROBLEM, models, "test_kept:ByOption", task_options=options)
+        found = before(PROBLEM, models, "test_content_keys:ByOption", task_options=options)
         assert found["accuracy_before"] == bool(right)
 
 

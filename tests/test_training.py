@@ -170,12 +170,12 @@ def peft_loop(learner, data, bank, place, config, order, targets=None):
                 pairs[name, letter] = parameter
     trained = [p for p in model.parameters() if p.requires_grad]
     assert {id(p) for p in trained} == {id(p) for p in pairs.values()}
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         trained, lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: 1 - s / len(order))
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: 1 - s / len(order))
     for batch in order:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total = sum(len(data[i].ids) - max(1, data[i].unscored) for i in batch)
         for i in batch:
             ids = torch.tensor([data[i].ids])
@@ -184,7 +184,7 @@ def peft_loop(learner, data, bank, place, config, order, targets=None):
             count = ids.shape[1] - max(1, data[i].unscored)
             (model(input_ids=ids, labels=labels).loss * count / total).backward()
         torch.nn.utils.clip_grad_norm_(trained, config.clip)
-        optimiser.step()
+        optimizer.step()
         decay.step()
     return pairs
 

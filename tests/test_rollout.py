@@ -9,9 +9,9 @@ from rich.console import Console
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import Agent
 from seal_agents.policies.language_model import PolicyOptions
-from seal_agents.reporting.report import print_summary, summarise
+from seal_agents.reporting.report import print_summary, summarize
 from seal_agents.run_folder import RunFolder
-from seal_agents.runner.rollout import Stage, collect
+from seal_agents.runner.rollout import Stage, rollout
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
 from seal_env.wrappers.curriculum import Curriculum
@@ -43,7 +43,7 @@ def test_what_a_policy_had_no_room_to_read_is_written_down(models, tmp_path):
         assert experience.info["truncated_prompt"] == 0
     told = io.StringIO()
     records = {"base": [e.info for e in gather(tmp_path, models["llama"], agent)]}
-    print_summary(summarise(records, 0, 1.0), Console(file=told, width=200))
+    print_summary(summarize(records, 0, 1.0), Console(file=told, width=200))
     assert "base: truncated_context in 6 of 6 self-edits" in told.getvalue()
     assert "truncated_prompt" not in told.getvalue()
 
@@ -63,7 +63,7 @@ def gather(path, model, agent=None, parallel=4, **settings):
     known = open_run(path).records(asked.phase, asked.policy, asked.round)
     before = len(known)
     progress = lambda *args: told.append(args)  # noqa: E731
-    found = collect(open_run(path), agent, asked, env(model), 0, parallel, progress)
+    found = rollout(open_run(path), agent, asked, env(model), 0, parallel, progress)
     assert [t for t in told if t[0] == "self-edits"][-1:] == (
         [("self-edits", len(found), len(found))] if before < len(found) else []
     )
@@ -156,7 +156,7 @@ class Same(Agent):
 def own(path, model, agent=None, **settings):
     one = Stage("train", "same", 1, PROBLEMS, 2, **settings)
     agent = agent or Same(context(model))
-    return collect(open_run(path), agent, one, env(model), 0, 4, lambda *_: None)
+    return rollout(open_run(path), agent, one, env(model), 0, 4, lambda *_: None)
 
 
 def pairs(experiences):

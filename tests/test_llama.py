@@ -108,7 +108,7 @@ def test_adapters_in_the_last_layer_alone_learn(both):
         targets = [target for target in every if "layers.1" in target.name]
         assert 0 < len(targets) < len(every)
         bank = AdapterBank(targets, LORA, 2, learner.device)
-        bank.initialise([0, 1])
+        bank.initialize([0, 1])
         before = bank.weights.clone()
         data = [Dataset(dataset([9, 30], 1), config, 0), Dataset(dataset([12], 2), config, 1)]
         finetune(learner, bank, data)

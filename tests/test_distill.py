@@ -13,7 +13,7 @@ from seal_agents.algorithms.ppo_choices import PPOChoices, PPOChoicesOptions
 from seal_agents.base import Agent, AgentContext
 from seal_agents.runner import distill as module
 from seal_agents.runner.configs import TrainConfig
-from seal_agents.runner.distill import DistilConfig, distil
+from seal_agents.runner.distill import DistillConfig, distill
 from seal_agents.runner.train import train
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
@@ -36,13 +36,13 @@ def taught(models, tmp_path_factory):
     out = tmp_path_factory.mktemp("taught") / "run"
     env = EnvConfig(**identity(model=models["llama"]))
     sizes = {"rounds": 2, "problems": 40, "samples": 2, "test_problems": 2}
-    config = TrainConfig(env, "test_distil:Repeats", references=("none",), out=out, **sizes)
+    config = TrainConfig(env, "test_distill:Repeats", references=("none",), out=out, **sizes)
     train(config, False, False, quiet())
     return out
 
 
 def settings(taught, out, **changes):
-    return DistilConfig(taught, imitation=Imitation(3e-3), test_problems=40, out=out, **changes)
+    return DistillConfig(taught, imitation=Imitation(3e-3), test_problems=40, out=out, **changes)
 
 
 def weights(run):
@@ -51,7 +51,7 @@ def weights(run):
 
 def test_the_small_policy_comes_to_do_what_the_teacher_did(taught, tmp_path):
     out = tmp_path / "out"
-    numbers = distil(settings(taught, out), False, False, quiet())
+    numbers = distill(settings(taught, out), False, False, quiet())
     rows, found = numbers["rows"], numbers["distilled"]
     assert set(rows) == {"none", "random choices", "teacher", "distilled"}
     assert 70 <= found["imitated"] <= 80
@@ -70,11 +70,11 @@ def test_the_small_policy_comes_to_do_what_the_teacher_did(taught, tmp_path):
 
 def test_the_new_run_is_one_of_ppo_choices(taught, tmp_path, models, capsys):
     out = tmp_path / "out"
-    distil(settings(taught, out), False, False, quiet())
+    distill(settings(taught, out), False, False, quiet())
     cli.main(["report", str(out)])
     assert "distilled" in capsys.readouterr().out
     config = json.loads((out / "config.json").read_text())
-    assert config["agent"] == "ppo-choices" and config["distil"]["run"] == str(taught)
+    assert config["agent"] == "ppo-choices" and config["distill"]["run"] == str(taught)
     agent = PPOChoices(
         AgentContext(EnvConfig(**identity(model=models["llama"])), options=PPOChoicesOptions())
     )
@@ -87,28 +87,28 @@ def test_the_new_run_is_one_of_ppo_choices(taught, tmp_path, models, capsys):
 
 def test_a_resumed_distillation_equals_one_that_was_never_stopped(taught, tmp_path, monkeypatch):
     whole, halved = tmp_path / "whole", tmp_path / "halved"
-    wanted = distil(settings(taught, whole), False, False, quiet())
-    collect, calls = module.collect, []
+    wanted = distill(settings(taught, whole), False, False, quiet())
+    rollout, calls = module.rollout, []
 
     def stops(*arguments):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return collect(*arguments)
+        return rollout(*arguments)
 
-    monkeypatch.setattr(module, "collect", stops)
+    monkeypatch.setattr(module, "rollout", stops)
     with pytest.raises(KeyboardInterrupt):
-        distil(settings(taught, halved), False, False, quiet())
+        distill(settings(taught, halved), False, False, quiet())
     monkeypatch.undo()
     with pytest.raises(UserError, match="already holds a run"):
-        distil(settings(taught, halved), False, False, quiet())
+        distill(settings(taught, halved), False, False, quiet())
     with pytest.raises(UserError, match="same settings"):
-        distil(settings(taught, halved, keep=2), True, False, quiet())
-    found = distil(settings(taught, halved), True, False, quiet())
+        distill(settings(taught, halved, keep=2), True, False, quiet())
+    found = distill(settings(taught, halved), True, False, quiet())
     assert found["rows"] == wanted["rows"] and weights(halved) == weights(whole)
     assert (halved / "episodes.jsonl").read_bytes() == (whole / "episodes.jsonl").read_bytes()
     before = snapshot(halved)
-    assert distil(settings(taught, halved), True, False, quiet()) == found
+    assert distill(settings(taught, halved), True, False, quiet()) == found
     after = snapshot(halved)
     assert {k: v for k, v in after.items() if k != "clock.json"} == {
         k: v for k, v in before.items() if k != "clock.json"
@@ -170,13 +170,13 @@ def test_shares_are_of_the_teachers_reward_and_gain():
         (["--keep", "0"], "--keep 0: must be at least 1"),
         (["--imitation.held-back", "1"], "held_back at least 2"),
         (["--options.menu", "pasage"], "did you mean 'passage'"),
-        (["--last-rounds", "x"], "seal-env distil --help"),
+        (["--last-rounds", "x"], "seal-env distill --help"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(arguments, message, taught, tmp_path, capsys):
     run = [] if "--run" in arguments else ["--run", str(taught)]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["distil", *run, *arguments, "--out", str(tmp_path / "out")])
+        cli.main(["distill", *run, *arguments, "--out", str(tmp_path / "out")])
     errors = capsys.readouterr().err
     assert ended.value.code == 2 and message in errors and errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -188,5 +188,5 @@ def test_a_run_that_kept_nothing_cannot_be_distilled(models, tmp_path):
     config = TrainConfig(env, "none", references=("none",), out=tmp_path / "run", **sizes)
     train(config, False, False, quiet())
     with pytest.raises(UserError, match="no self-edit was better than none"):
-        distil(DistilConfig(tmp_path / "run", out=tmp_path / "out"), False, False, quiet())
+        distill(DistillConfig(tmp_path / "run", out=tmp_path / "out"), False, False, quiet())
     assert not (tmp_path / "out").exists()
