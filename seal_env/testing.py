@@ -3,7 +3,7 @@
 In the spirit of stable-baselines3's `IdentityEnv`: an algorithm that does not learn here has a
 mistake in it. They run wherever `SelfEdit-v0` does, behind agents and behind wrappers, in
 milliseconds a self-edit: the reward is 1.0 for a self-edit that says the words which the context
-names and 0.0 for any other, whatever the learner makes of it.
+names and 0.0 for any other, whatever the learner makes of it::
 
     env = gym.make("SelfEdit-v0", **identity())                  # say the word
     env = ChoiceActions(gym.make("SelfEdit-v0", **identity()))   # choose it

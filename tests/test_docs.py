@@ -1,10 +1,11 @@
-"""The documentation's code runs, its links lead somewhere, and its tables name what there is.
+"""The documentation's code runs, its links lead somewhere, and it names every module there is.
 
 A block that begins with ```` ```python runnable ```` is executed; the blocks of a page share their
 names, as in a notebook. ```` ```python runnable file=NAME ```` also saves the block as a file, so
 that the blocks after it can import it.
 """
 
+import configparser
 import itertools
 import re
 import sys
@@ -45,6 +46,12 @@ LINK = re.compile(
 )
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 MENTION = re.compile(r"\bdocs/([\w-]+\.md)(?:#([\w-]+))?")
+AUTOMODULE = re.compile(r"^\.\. automodule:: (\S+)$", re.MULTILINE)
+PRIVATE = re.compile(
+    r"seal_env\.(models|pretraining)\b|seal_agents\.(__main__|cli|parsing|run_folder|suited"
+    r"|reporting|runner|trl)\b"
+)
+"""Modules that the API reference leaves out: scripts, and what runs behind the command line."""
 ANCHORED = 3
 """Levels of headings that have an anchor (`myst_heading_anchors` in docs/conf.py)."""
 
@@ -164,3 +171,48 @@ def test_every_page_is_listed():
 def test_every_name_is_documented(page, names):
     text = (DOCS / page).read_text("utf-8")
     assert [name for name in names if not re.search(rf"`{re.escape(name)}[`:]", text)] == []
+
+
+def modules():
+    """Files of the two packages, relative to the root, and the names that they are imported by."""
+    for top, package in (("seal_env", "seal_env"), ("agents", "seal_agents")):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            parts = path.relative_to(ROOT / top).with_suffix("").parts
+            name = ".".join([package, *parts]).removesuffix(".__init__")
+            yield path.relative_to(ROOT), name
+
+
+def test_every_public_module_is_in_the_api_reference_once():
+    pages = [page.read_text("utf-8") for page in (DOCS / "api").glob("*.rst")]
+    listed = [name for page in pages for name in AUTOMODULE.findall(page)]
+    assert sorted(listed) == sorted(name for _, name in modules() if not PRIVATE.match(name))
+
+
+def tree(text):
+    """The files of an indented tree, each as a path."""
+    folders = []
+    for line in text.splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        folders[depth:] = [name.rstrip("/")]
+        if name.endswith(".py"):
+            yield Path(*folders)
+
+
+def test_every_module_is_in_the_tree_of_files_once():
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    drawn = re.search(r"^```text\n(seal_env/.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert drawn is not None
+    files = [path for path, _ in modules() if path.name != "__init__.py"]
+    assert sorted(tree(drawn[1])) == sorted(files)
+
+
+def test_the_layers_are_those_of_the_contract():
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / "setup.cfg")
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`\w+`.*?) \|", page, re.M)]
+    for name in ("environment", "agents"):
+        lines = contracts[f"importlinter:contract:{name}"]["layers"].strip().splitlines()
+        layers = [re.findall(r"\w+", line) for line in lines]
+        start = rows.index(layers[0])
+        assert rows[start : start + len(layers)] == layers

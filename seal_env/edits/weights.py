@@ -1,7 +1,7 @@
 """The self-edit language `weights`: lines that say how to change named weights.
 
 A line that begins with one of the verbs below is an instruction, any other is prose and is not
-looked at. Upper and lower case are alike.
+looked at. Upper and lower case are alike::
 
     line    = [bullet] verb ["."]
     verb    = ("adjust" | "change" | "increase" | "raise") target "by" amount
