@@ -19,6 +19,16 @@ exclude_patterns = ["_build"]
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+napoleon_custom_sections = [
+    "Description",
+    "Action Space",
+    "Observation Space",
+    "Rewards",
+    "Starting State",
+    "Episode End",
+    "Info",
+    "Version History",
+]  # Gymnasium's, in the docstrings of environments
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 default_role = "literal"

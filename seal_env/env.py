@@ -1,4 +1,4 @@
-"""`SelfEdit-v0`: a language model that learns from what it writes, as a Gymnasium environment."""
+"""`SelfEdit-v0`: a language model that learns from text written for it, as an environment."""
 
 from __future__ import annotations
 
@@ -65,39 +65,76 @@ def observation_space(width: int) -> spaces.Dict:
 
 
 class SelfEditEnv(gym.Env[dict[str, Any], str]):
-    """One problem, one policy: write a self-edit, see what the learner learns from it.
+    r"""A language model learns from the text that a policy writes, and answers questions.
 
-    **Action** (`Text`): the self-edit. Any string is legal. One that cannot be carried out is
-    an outcome like any other: the learner stays as it was, ``info["error"]`` says why, and
-    the reward is that of doing nothing less `invalid_penalty`.
+    Description:
+        The environment holds a **learner**, a frozen causal language model with a LoRA adapter. An
+        observation shows a context, for example a passage about a person. The action is a
+        **self-edit**, a text that says how the learner should change; in the default language,
+        ``training-data``, each of its lines is a training sequence. A step carries the self-edit
+        out (the inner loop: a finetuning of the adapter), asks the learner held-out questions
+        about the context without showing it, and rewards correct answers. It is the loop of SEAL
+        (Zweiger et al. 2025, arXiv 2506.10943, section 3).
 
-    **Observation** (`Dict`):
+    Action Space:
+        `Text`, of up to 2^20 characters; `step` also takes longer ones. Any string is legal. One
+        that cannot be carried out leaves the learner unchanged, and ``info["error"]`` says why.
+        A language of vectors has a `Box` instead.
 
-    - ``context``: the text that the policy reads;
-    - ``model_state``: float32 of shape (width + 4,): the mean last hidden state of the context
-      under the learner's current weights, its loss per token on the context (nats), the norm
-      of its adapter, the last reward, and the fraction of the horizon left.
+    Observation Space:
+        `Dict`:
 
-    Nothing in it comes from the held-out questions.
+        - ``context`` (`Text`): the text that the policy reads;
+        - ``model_state`` (`Box`, float32, shape (D + 4,) for a learner of width D): the mean last
+          hidden state of the context under the learner's current weights (D entries), the
+          learner's loss on the context (nats per token), the Euclidean norm of its adapter, the
+          last reward of the episode, and the fraction of the horizon that is left.
 
-    **Reward**: a weighted sum of terms (`seal_env.rewards`), by default the share of held-out
-    questions that the updated learner answers right without seeing the context.
+        Nothing in an observation comes from the held-out questions.
 
-    **Info** of a step: ``problem`` and ``title``; ``accuracy``, ``log_likelihood``, ``answers``
-    and ``verdicts``, each also with ``_before`` for the learner as it was; ``terms``, the
-    reward's terms by name; ``sequences``, the texts that were read out of the self-edit, and
-    ``parsed``, what else was, in a line; ``truncated_edit``, whether a cap cut something off;
-    ``truncated_prompt``, how many tokens a question's prompt lost; ``error`` ("" if none);
-    ``steps``, ``tokens`` and ``train_loss`` of the finetuning.
+    Rewards:
+        A weighted sum of terms, by default ``"accuracy"``: the fraction of the held-out questions
+        that the updated learner answers correctly, from 0 to 1. ``log_likelihood`` is dense (nats
+        per token); ``retention`` is what earlier problems of the episode lost, and is added if
+        `horizon` is above 1. A self-edit that cannot be carried out is rewarded like no update,
+        less `invalid_penalty`.
 
-    **Episode**: `horizon` problems, by default one. After `reset` the learner's weights are
-    those of the base, to the bit, whatever happened before. ``reset(seed=s)`` also fixes the
-    adapter's initial weights and the data order, for this and all later episodes until the
-    next seed, so that rewards can be compared. ``reset(options={"problems": p})`` sets the
-    problem: a `Problem` or an index into the split, or a list of `horizon` of these.
+    Starting State:
+        The learner's base weights, to the bit, whatever happened before. The problem is drawn
+        uniformly from the split, or set by ``reset(options={"problems": p})``: a `Problem` or an
+        index into the split, with `horizon` above 1 a list of these. ``reset(seed=s)`` seeds this
+        draw, and the adapter's initial weights and the data order of this and all later episodes
+        until the next seed. Two self-edits for one problem under one seed are thus compared on
+        common random numbers, and their rewards are reproducible to the bit.
+
+    Episode End:
+        Termination: after `horizon` problems, by default one; the adapter persists within the
+        episode. Truncation: never.
+
+    Info:
+        ``reset`` returns ``problem`` (its id) and ``title``. ``step`` adds ``accuracy``,
+        ``log_likelihood``, ``answers`` and ``verdicts``, each also with the suffix ``_before`` for
+        the learner before the step; ``terms``, the reward's terms by name; ``sequences`` and
+        ``parsed``, what was read out of the self-edit; ``truncated_edit``, whether a limit cut
+        something off; ``truncated_prompt``, tokens that the longest prompt lost; ``error``, ``""``
+        if there was none; ``steps``, ``tokens`` and ``train_loss`` (nats per token) of the
+        finetuning.
 
     Args:
-        **settings: Fields of `EnvConfig`.
+        **settings: Fields of `seal_env.EnvConfig`: names, paths and plain data.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import seal_env
+        >>> env = gym.make("SelfEdit-v0", task="biographies", model="tiny")
+        >>> observation, info = env.reset(seed=0)
+        >>> self_edit = observation["context"].replace(". ", ".\n")  # one sentence per line
+        >>> observation, reward, terminated, truncated, info = env.step(self_edit)
+        >>> reward == info["accuracy"], info["steps"] > 0, terminated, truncated
+        (True, True, True, False)
+
+    Version History:
+        - v0: initial version (seal-env 0.1.0).
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
@@ -113,7 +150,7 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode on the untouched learner; see the class for `options`."""
+        """Starts an episode on the untouched learner; the class describes `options`."""
         seed = check_seed(seed)
         super().reset(seed=seed)
         if seed is not None or self._inner_seed is None:

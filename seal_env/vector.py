@@ -17,29 +17,48 @@ from seal_env.seeding import Source, check_seeds, inner_seed
 
 
 class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
-    """`SelfEditEnv` K times, with one pass of the inner loop a step.
+    """K times `SelfEditEnv`, with one pass of the inner loop per step.
 
-    Spaces, rewards and infos are those of `SelfEditEnv`, batched.
+    Description:
+        Spaces, rewards and infos are those of `SelfEditEnv`, batched. A sub-environment's reward
+        does not depend on the others, to the bit.
 
-    **Seeds**: ``reset(seed=s)`` draws the K problems one after the other from one generator, and
-    gives all K the same inner seed s, so that self-edits are compared on common random numbers
-    (Gymnasium's own vector environments would seed them with s, s + 1, ...).
-    ``reset(seed=[a, b, ...])`` gives each sub-environment, in all its episodes, exactly what
-    ``reset(seed=a)`` gives a `SelfEditEnv`; None in the list keeps what was there.
+    Action Space:
+        A sequence of K self-edits.
 
-    **Options**: ``reset(options={"problems": [...]})`` sets the problem of each, the same one
-    several times if an agent wants a group. With ``"reset_mask"``, a bool for each, only some of
-    them begin anew.
+    Observation Space:
+        `Dict` of ``context``, a tuple of K texts, and ``model_state``, float32 of shape (K, D + 4).
 
-    **Autoreset**, as Gymnasium defines it. In ``SAME_STEP`` an episode that ends starts again in
-    the same step: what the last step said is in ``infos["final_info"]``, and the observation is
-    already the next episode's. In ``NEXT_STEP`` it starts again in the step after, whose action is
-    not looked at and whose reward is 0. In ``DISABLED`` it is over until `reset`.
+    Starting State:
+        ``reset(seed=s)`` draws the K problems one after the other from one generator, and gives
+        all K the same inner seed s, so that self-edits are compared on common random numbers
+        (Gymnasium's own vector environments use s, s + 1, ...). ``reset(seed=[a, b, ...])`` gives
+        each sub-environment, in all its episodes, exactly what ``reset(seed=a)`` gives a
+        `SelfEditEnv`; None in the list keeps the earlier seed. ``options={"problems": [...]}``
+        sets the problem of each; the same one several times makes a group. With
+        ``options={"reset_mask": mask}``, K bools, only some of them begin anew.
+
+    Episode End:
+        After `horizon` problems. `autoreset_mode` is as Gymnasium defines it. In ``SAME_STEP`` an
+        episode that ends starts again in the same step: the last step's info is in
+        ``infos["final_info"]``, and the observation belongs to the next episode. In ``NEXT_STEP``
+        it starts again in the step after, which ignores the action and rewards 0. In ``DISABLED``
+        it is over until `reset`.
 
     Args:
-        num_envs: K.
-        autoreset_mode: One of `gymnasium.vector.AutoresetMode`, its name or its value.
-        **settings: Fields of `EnvConfig`.
+        num_envs: Sub-environments, K.
+        autoreset_mode: A member of `gymnasium.vector.AutoresetMode`, its name or its value.
+        **settings: Fields of `seal_env.EnvConfig`.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import seal_env
+        >>> envs = gym.make_vec("SelfEdit-v0", num_envs=3)
+        >>> observations, infos = envs.reset(seed=0, options={"problems": [7, 7, 8]})
+        >>> texts = ["One line.", "Another line.", ""]  # two candidates for problem 7
+        >>> observations, rewards, terminated, truncated, infos = envs.step(texts)
+        >>> rewards.shape, terminated.tolist(), len(infos["final_info"]["accuracy"])
+        ((3,), [True, True, True], 3)
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
@@ -57,7 +76,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
             raise UserError(f"num_envs {num_envs!r}: a vector environment has at least 1")
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        """What becomes of an episode that ends."""
+        """Handling of an episode that ends."""
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.config = make_config(settings)
         self.num_envs = int(num_envs)
@@ -68,7 +87,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._sources: list[Source | None] = [None] * self.num_envs
         self.progress: Progress | None = None
-        """Set it to be told how a step is getting on."""
+        """Callback for the progress of a step: (stage, done, total)."""
 
     def reset(
         self,
@@ -76,7 +95,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         seed: int | Sequence[int | None] | np.ndarray | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts K episodes on the untouched learner; see the class for `seed` and `options`."""
+        """Starts K episodes on the untouched learner; the class describes `seed` and `options`."""
         seeds = check_seeds(seed, self.num_envs)
         given = read_options(options)
         problems = self._each(given.get("problems"))

@@ -6,6 +6,8 @@ that the blocks after it can import it.
 """
 
 import configparser
+import doctest
+import importlib
 import itertools
 import re
 import sys
@@ -79,6 +81,13 @@ def test_the_code_runs(page, tmp_path, monkeypatch):
             monkeypatch.delitem(sys.modules, file.removesuffix(".py"), raising=False)
         # Blank lines in front, so that a traceback names the page's own line.
         exec(compile("\n" * line + code, str(page), "exec"), names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seal_env.engine", "seal_env.env", "seal_env.vector"])
+def test_the_examples_of_docstrings_run(name):
+    done = doctest.testmod(importlib.import_module(name))
+    assert done.attempted > 0 and done.failed == 0
 
 
 def links(page):

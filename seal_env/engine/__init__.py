@@ -1,25 +1,27 @@
-"""The engine: K LoRA adapters trained and evaluated side by side on one frozen model.
+"""K LoRA adapters trained and evaluated side by side on one frozen model.
 
-Tokens go in; trained adapters and numbers come out. Nothing here knows of environments, tasks or
-self-edits, and nothing but torch, transformers, peft, numpy, safetensors and tokenizers is needed::
+Token ids go in; trained adapters and numbers come out. The engine knows nothing of environments,
+tasks or self-edits, and needs torch, transformers, peft, numpy, safetensors and tokenizers alone.
+docs/engine.md is a page about it. The names below are loaded at their first use, so that the
+settings do not load torch.
 
-    from seal_env.engine import AdapterBank, FinetuneConfig, LoraConfig, Sampling
-    from seal_env.engine import Dataset, Example, find_targets, finetune, generate, load_learner
-
-    learner = load_learner("tiny")
-    lora = LoraConfig(rank=8, alpha=16)
-    bank = AdapterBank(find_targets(learner.model, lora), lora, 2, learner.device)
-    bank.initialize([0, 0])
-    texts = ["Ann was born in Oslo .", "Ann was born in Paris ."]
-    datasets = [
-        Dataset([Example(tuple(learner.renderer.document(text)))], FinetuneConfig(), seed=0)
-        for text in texts
-    ]
-    records = finetune(learner, bank, datasets)
-    prompt = learner.encode_prompt("Ann was born in", chat=None)
-    answers = generate(learner, [prompt, prompt], Sampling(8), owners=[0, 1], bank=bank)
-
-The names below are loaded at their first use, so the settings do not load torch.
+Example:
+    >>> from seal_env.engine import AdapterBank, FinetuneConfig, LoraConfig, Sampling
+    >>> from seal_env.engine import Dataset, Example, find_targets, finetune, generate, load_learner
+    >>> learner = load_learner("tiny")
+    >>> lora = LoraConfig(rank=8, alpha=16)
+    >>> bank = AdapterBank(find_targets(learner.model, lora), lora, 2, learner.device)
+    >>> bank.initialize([0, 0])  # seeds
+    >>> texts = ["Edda Crane was born in Oslo .", "Edda Crane was born in Lima ."]
+    >>> examples = [[Example(tuple(learner.renderer.document(text)))] for text in texts]
+    >>> config = FinetuneConfig(learning_rate=5e-3, epochs=20)
+    >>> stats = finetune(learner, bank, [Dataset(e, config, seed=0) for e in examples])
+    >>> [s.steps for s in stats]
+    [20, 20]
+    >>> prompt = learner.renderer.encode("Edda Crane was born in")
+    >>> answers = generate(learner, [prompt, prompt], Sampling(1), owners=[0, 1], bank=bank)
+    >>> [learner.renderer.decode(ids) for ids in answers]
+    ['Oslo', 'Lima']
 """
 
 from __future__ import annotations
