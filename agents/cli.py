@@ -37,7 +37,7 @@ usage: seal-env COMMAND [OPTIONS]
 
   train      train an agent, and compare it with doing without
   evaluate   compare policies on the same problems
-  distill     put what a trained agent writes into a small policy that chooses
+  distill    put what a trained agent writes into a small policy that chooses
   report     show a run's table and self-edits, and draw its plots again
 
 seal-env COMMAND --help lists a command's options; seal-env --version says which this is.
@@ -145,6 +145,8 @@ def _run(argv: list[str]) -> None:
         print(USAGE, end="")
     elif argv[0] in ("-V", "--version"):
         print(f"seal-env {__version__}")
+    elif argv[0] == "distil":  # its name in earlier versions
+        commands["distill"](argv[1:])
     elif argv[0] not in commands:
         what = "option" if argv[0].startswith("-") else "command"
         hint = did_you_mean(nearest(argv[0], [*commands, "--help", "--version"]))

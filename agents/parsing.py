@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from seal_agents.renamed import RENAMED
 from seal_env.errors import UserError
 
 Chosen = TypeVar("Chosen")
@@ -92,16 +93,22 @@ def did_you_mean(close: Sequence[str]) -> str:
 def nearest(flag: str, known: Sequence[str]) -> list[str]:
     """The flags that were probably meant, at most three.
 
-    A flag inside a group is often given without it: ``--rank`` for ``--inner.lora.rank``.
+    A flag inside a group is often given without it: ``--rank`` for ``--inner.lora.rank``. A flag
+    of an earlier version has a successor in the same group.
     """
     flag = flag.replace("_", "-")
     ends: dict[str, list[str]] = {}
     for name in known:
         ends.setdefault(name.lstrip("-").rpartition(".")[2], []).append(name)
     wanted = flag.lstrip("-").rpartition(".")[2]
+    group = flag.removesuffix(wanted)
+    since = [new.replace("_", "-") for new in RENAMED.get(wanted.replace("-", "_"), ())]
+    successor = [group + new for new in since if group + new in known][:1]
+    elsewhere = [name for new in since for name in ends.get(new, ())]
     near = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
     part = difflib.get_close_matches(wanted, ends, n=1, cutoff=0.7)
-    return (ends.get(wanted) or near or [name for end in part for name in ends[end]])[:3]
+    like = near or [name for end in part for name in ends[end]]
+    return (successor or ends.get(wanted) or elsewhere or like)[:3]
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from seal_agents.renamed import updated
 from seal_env.errors import UserError, reason
 
 try:
@@ -253,7 +254,7 @@ class RunFolder:
                     place.unlink()
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
-        before = _flat(self.read_json("config.json"))
+        before = _flat(updated(self.read_json("config.json"), config))
         now = _flat(json.loads(json.dumps(config, default=str)))
         hashes = {name for name in now if name.startswith(f"{CONTENTS}.")}
         if hashes and not any(name.startswith(f"{CONTENTS}.") for name in before):
@@ -323,7 +324,7 @@ _WHAT = {
     "model": "the model's files (--model)",
     "adapter": "the adapter's files (--adapter)",
 }
-_MAY_CHANGE = {"out", "parallel", "run_time.threads"}
+_MAY_CHANGE = {"out", "num_envs", "run_time.threads"}
 """Settings that are no reason not to go on with a run."""
 
 

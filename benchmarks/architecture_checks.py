@@ -175,7 +175,7 @@ def _train_peft(network: Any, learner: Learner, seed: int) -> Tensor:
         ids = torch.tensor([examples[index].ids])
         logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
         torch.nn.functional.cross_entropy(logits, ids[0, 1:]).backward()
-        torch.nn.utils.clip_grad_norm_(trained, FINETUNE.clip)
+        torch.nn.utils.clip_grad_norm_(trained, FINETUNE.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
     with torch.no_grad():

@@ -137,8 +137,8 @@ VARIANTS: dict[str, tuple[Callable[[Arm], Arm], ...]] = {
             {
                 "ppo": {"clip_range": VAST, "target_kl": None},
                 "ppo-choices": {"clip_range": VAST, "target_kl": None},
-                "grpo": {"clip": VAST, "kl": 0.0},
-                "rloo": {"clip": VAST, "kl": 0.0},
+                "grpo": {"clip_range": VAST, "kl_coef": 0.0},
+                "rloo": {"clip_range": VAST, "kl_coef": 0.0},
             }
         ),
     ),
@@ -147,9 +147,9 @@ VARIANTS: dict[str, tuple[Callable[[Arm], Arm], ...]] = {
             {
                 "ppo": {"max_grad_norm": VAST},
                 "ppo-choices": {"max_grad_norm": VAST},
-                "grpo": {"clip_norm": VAST},
-                "rloo": {"clip_norm": VAST},
-                "rest-em": {"finetune": {"clip": VAST}},
+                "grpo": {"max_grad_norm": VAST},
+                "rloo": {"max_grad_norm": VAST},
+                "rest-em": {"finetune": {"max_grad_norm": VAST}},
             }
         ),
     ),

@@ -73,7 +73,7 @@ class PeftLoop:
                 ids = torch.tensor([data[int(place)].ids], device=self.learner.device)
                 loss = self.model(input_ids=ids, labels=ids, use_cache=False).loss / len(batch)
                 loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
 
@@ -110,7 +110,7 @@ class ReferenceLoop(PeftLoop):
                 num_train_epochs=config.epochs,
                 learning_rate=config.learning_rate,
                 weight_decay=config.weight_decay,
-                max_grad_norm=config.clip,
+                max_grad_norm=config.max_grad_norm,
                 lr_scheduler_type="linear",
                 logging_strategy="no",
                 save_strategy="no",

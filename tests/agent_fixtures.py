@@ -24,7 +24,7 @@ QUICK = (
 ).split()
 TRAIN = [
     *QUICK,
-    *"--problems 2 --samples 3 --rounds 2 --test-problems 3 --parallel 2".split(),
+    *"--problems 2 --samples 3 --rounds 2 --test-problems 3 --num-envs 2".split(),
     *"--options.max-new-tokens 16 --options.finetune.epochs 2".split(),
 ]
 """A run of train that takes a second."""

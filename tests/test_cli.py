@@ -45,11 +45,11 @@ def captured(monkeypatch):
 
 FLAGS = {
     "": ["train", "evaluate", "distill", "report", "--help", "--version"],
-    "train": "--agent --rounds --problems --samples --learner --test-problems --seed --parallel "
+    "train": "--agent --rounds --problems --samples --learner --test-problems --seed --num-envs "
     "--out --resume --overwrite --options.keep --options.finetune.learning-rate",
-    "evaluate": "--policies --problems --samples --seed --parallel --out --resume --overwrite "
+    "evaluate": "--policies --problems --samples --seed --num-envs --out --resume --overwrite "
     "--options.prompt",
-    "distill": "--run --keep --last-rounds --imitation.epochs --options.width --seed --out "
+    "distill": "--run --keep --last-rounds --imitation.n-epochs --options.width --seed --out "
     "--resume --overwrite",
     "report": "PATH --samples",
 }
@@ -157,7 +157,7 @@ PASSAGES = [
         ("train 3", "unexpected argument '3'"),
         ("train --samples 3 4", "unexpected argument '4'"),
         ("evaluate --policy none", "did you mean --policies?"),
-        ("distill --imitation.epoch 3", "did you mean --imitation.epochs?"),
+        ("distill --imitation.epoch 3", "did you mean --imitation.n-epochs?"),
         ("report --sample 3 x", "did you mean --samples?"),
         ("train --samples nan", "--samples must be an integer, not 'nan'"),
         ("train --samples", "--samples needs a value"),
@@ -256,7 +256,10 @@ def test_the_real_command_refuses_in_one_line(tmp_path):
     [
         ("train --rounds 1e9", "--rounds must be an integer, not '1e9'"),
         ("train --learner sideways", "--learner must be one of 'follow', 'fixed', not 'sideways'"),
-        ("evaluate --options.batch 0", "--options: max_new_tokens, batch and rank must be"),
+        (
+            "evaluate --options.generation-batch-size 0",
+            "--options: max_new_tokens, generation_batch_size and rank must be",
+        ),
     ],
 )
 def test_a_wrong_value_is_one_line_on_every_terminal(tmp_path, encoding, arguments, message):

@@ -97,10 +97,10 @@ def test_the_agent_comes_to_write_what_is_rewarded(kind):
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_resumed_agent_does_as_one_that_was_not_stopped(models, kind, tmp_path):
     """Another process: it wrote none of the texts that it learns from."""
-    agent = make(models, kind, kl=0.05)
+    agent = make(models, kind, kl_coef=0.05)
     agent.learn(write(agent))
     agent.save(tmp_path)
-    again = make(models, kind, kl=0.05)
+    again = make(models, kind, kl_coef=0.05)
     again.load(tmp_path)
     second = write(agent, seed=1)
     first_numbers, second_numbers = agent.learn(second), again.learn(second)
@@ -111,7 +111,7 @@ def test_a_resumed_agent_does_as_one_that_was_not_stopped(models, kind, tmp_path
 
 def test_adam_goes_on_where_the_round_before_ended(models):
     """With nothing to learn in the second round, its momentum alone moves the weights."""
-    agent = make(models, iterations=1, minibatches=1, kl=0.0, learning_rate=1e-2)
+    agent = make(models, n_epochs=1, num_mini_batches=1, kl_coef=0.0, learning_rate=1e-2)
     agent.learn(write(agent))
     agent.learn(write(agent, seed=1))
     before, moments = state(agent)
@@ -131,7 +131,7 @@ def test_a_resumed_run_equals_one_that_was_left_alone(models, kind, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     run = [
         *["train", "--agent", {v: k for k, v in KINDS.items()}[kind], "--learner", "fixed", *QUICK],
-        *"--problems 2 --samples 2 --rounds 2 --test-problems 1 --parallel 4".split(),
+        *"--problems 2 --samples 2 --rounds 2 --test-problems 1 --num-envs 4".split(),
         *["--options.max-new-tokens", "8", "--model", models["llama"], "--out", "run"],
     ]
     cli.main(run)
@@ -153,7 +153,13 @@ def test_a_resumed_run_equals_one_that_was_left_alone(models, kind, tmp_path, mo
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 def test_the_gradient_is_that_of_the_formula(models, model):
     """One step without clipping: advantages by hand, log-probabilities by another model."""
-    options = {"iterations": 1, "minibatches": 1, "kl": 0.0, "clip_norm": 1e9, "micro_batch": 2}
+    options = {
+        "n_epochs": 1,
+        "num_mini_batches": 1,
+        "kl_coef": 0.0,
+        "max_grad_norm": 1e9,
+        "per_device_train_batch_size": 2,
+    }
     agent = make(models, model=model, **options)
     agent.policy.adapter.weights += 0.02 * torch.randn(
         agent.policy.adapter.weights.shape, generator=torch.Generator().manual_seed(0)
@@ -188,7 +194,7 @@ def test_the_gradient_is_that_of_the_formula(models, model):
 
 
 def test_how_a_round_is_cut_for_memory_does_not_matter(models):
-    agents = [make(models, micro_batch=size) for size in (1, 32)]
+    agents = [make(models, per_device_train_batch_size=size) for size in (1, 32)]
     for agent in agents:
         agent.learn(write(agent))
     one, other = (agent.policy.adapter.weights for agent in agents)
@@ -197,10 +203,10 @@ def test_how_a_round_is_cut_for_memory_does_not_matter(models):
 
 def test_the_penalty_holds_the_policy_to_the_base():
     """Not to where the round began: with nothing to gain, it goes back."""
-    agent = real(kl=0.0)
+    agent = real(kl_coef=0.0)
     for round_ in range(2):
         agent.learn(write(agent, 2, 8, round_, asks))
-    free = real(kl=1.0, learning_rate=1e-3)
+    free = real(kl_coef=1.0, learning_rate=1e-3)
     free.policy.adapter.weights.copy_(agent.policy.adapter.weights)
     divergences = []
     for round_ in range(2):
@@ -209,7 +215,7 @@ def test_the_penalty_holds_the_policy_to_the_base():
 
 
 def test_where_all_are_equal_nothing_is_learned(models):
-    agent = make(models, kl=0.0)
+    agent = make(models, kl_coef=0.0)
     before = agent.policy.adapter.weights.clone()
     assert agent.learn(write(agent, worth=lambda _: 0.5))["tied_groups"] == 1.0
     assert (agent.policy.adapter.weights == before).all()
@@ -290,12 +296,12 @@ def test_a_group_of_one_is_refused(models, kind):
     [
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
-        {"clip": -0.1},
-        {"clip_norm": 0.0},
-        {"kl": -1.0},
-        {"iterations": 0},
-        {"minibatches": 0},
-        {"micro_batch": 0},
+        {"clip_range": -0.1},
+        {"max_grad_norm": 0.0},
+        {"kl_coef": -1.0},
+        {"n_epochs": 0},
+        {"num_mini_batches": 0},
+        {"per_device_train_batch_size": 0},
         {"temperature": 0.0},
         {"rank": 0},
     ],
@@ -377,6 +383,17 @@ def test_a_checkpoint_is_plain_data(models, tmp_path):
     }
     kept = json.loads((tmp_path / "optimizer.json").read_text())
     assert kept == {"agent": "grpo", "model": models["llama"], "steps": 4}
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(models, tmp_path):
+    agent = make(models)
+    agent.learn(write(agent))
+    agent.save(tmp_path)
+    for kind in ("json", "safetensors"):
+        (tmp_path / f"optimizer.{kind}").rename(tmp_path / f"optimiser.{kind}")
+    again = make(models)
+    again.load(tmp_path)
+    assert same(state(agent), state(again)) and again.training.steps == 4
 
 
 def test_without_trl_one_line_says_what_to_install(models, monkeypatch):

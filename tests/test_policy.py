@@ -28,7 +28,7 @@ def test_what_is_written_depends_on_the_seed_and_the_observation_alone(models):
     alone = [writer.write([o], [s])[0] for o, s in zip(SEEN, [1, 2, 3], strict=True)]
     assert alone == together
     assert writer.write(SEEN[::-1], [3, 2, 1]) == together[::-1]
-    assert policy(models, batch=2).write(SEEN, [1, 2, 3]) == together
+    assert policy(models, generation_batch_size=2).write(SEEN, [1, 2, 3]) == together
     assert writer.write(SEEN, [4, 5, 6]) != together
 
 

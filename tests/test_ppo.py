@@ -82,7 +82,7 @@ def by_hand(twin, prompt, text, temperature):
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_values_log_probabilities_and_gradients_are_those_of_peft(models, tmp_path, architecture):
     model = models[architecture]
-    policy, envs = make_policy(model, ratio="token", temperature=0.7)
+    policy, envs = make_policy(model, importance_sampling_level="token", temperature=0.7)
     obs, actions, texts = batch(envs)
     values, log_probs, entropies = policy.evaluate_actions(obs, actions)
     twin = peft_twin(policy, model, tmp_path)
@@ -113,7 +113,7 @@ def test_values_log_probabilities_and_gradients_are_those_of_peft(models, tmp_pa
 
 
 def test_gradients_of_two_passes_add_up_and_leave_nothing_behind(models):
-    policy, envs = make_policy(models["llama"], ratio="token")
+    policy, envs = make_policy(models["llama"], importance_sampling_level="token")
     obs, actions, _ = batch(envs)
 
     def gradient(*parts):
@@ -129,7 +129,7 @@ def test_gradients_of_two_passes_add_up_and_leave_nothing_behind(models):
 
 def test_weights_that_were_moved_are_the_ones_that_count(models):
     """As `Module.to` does where the device changes: the parameter gets memory of its own."""
-    policy, envs = make_policy(models["llama"], ratio="token")
+    policy, envs = make_policy(models["llama"], importance_sampling_level="token")
     obs, actions, _ = batch(envs)
     with torch.no_grad():
         before = policy.evaluate(obs, actions).log_probs
@@ -141,8 +141,8 @@ def test_weights_that_were_moved_are_the_ones_that_count(models):
 
 
 def test_a_ratio_over_a_sequence_is_the_geometric_mean_over_its_tokens(models):
-    token, envs = make_policy(models["llama"], ratio="token")
-    sequence, _ = make_policy(models["llama"], ratio="sequence")
+    token, envs = make_policy(models["llama"], importance_sampling_level="token")
+    sequence, _ = make_policy(models["llama"], importance_sampling_level="sequence")
     obs, actions, texts = batch(envs)
     each = token.evaluate_actions(obs, actions)[1]
     counts = [len(ids) + ended for ids, ended in texts]
@@ -152,7 +152,7 @@ def test_a_ratio_over_a_sequence_is_the_geometric_mean_over_its_tokens(models):
 
 @pytest.mark.parametrize("ratio", ["token", "sequence"])
 def test_what_was_written_is_evaluated_alike_afterwards(models, ratio):
-    policy, envs = make_policy(models["llama"], ratio=ratio)
+    policy, envs = make_policy(models["llama"], importance_sampling_level=ratio)
     obs = torch.from_numpy(envs.tokens.observe(SEEN * 4))
     with torch.no_grad():
         actions, values, log_probs = policy(obs)
@@ -165,7 +165,7 @@ def test_what_was_written_is_evaluated_alike_afterwards(models, ratio):
 
 def test_samples_follow_the_probabilities(models):
     """The first token of many samples, against the probabilities that are claimed for it."""
-    policy, envs = make_policy(models["llama"], ratio="token", temperature=0.3)
+    policy, envs = make_policy(models["llama"], importance_sampling_level="token", temperature=0.3)
     obs = torch.from_numpy(envs.tokens.observe(SEEN[:1] * 400))
     with torch.no_grad():
         actions, _, log_probs = policy(obs)
@@ -177,7 +177,9 @@ def test_samples_follow_the_probabilities(models):
 
 
 def test_divergence_from_the_base_is_that_of_the_distributions(models, tmp_path):
-    policy, envs = make_policy(models["llama"], ratio="token", kl=1.0, entropy=0.0)
+    policy, envs = make_policy(
+        models["llama"], importance_sampling_level="token", kl_coef=1.0, ent_coef=0.0
+    )
     obs, actions, texts = batch(envs)
     found = policy.evaluate(obs, actions).divergences
     twin = peft_twin(policy, models["llama"], tmp_path)
@@ -194,7 +196,9 @@ def test_divergence_from_the_base_is_that_of_the_distributions(models, tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("ratio", ["token", "sequence"])
 def test_the_librarys_own_ppo_trains_saves_and_loads(models, tmp_path, ratio):
-    config = LanguageModelConfig(model=models["llama"], device="cpu", rank=4, ratio=ratio)
+    config = LanguageModelConfig(
+        model=models["llama"], device="cpu", rank=4, importance_sampling_level=ratio
+    )
     more = {"rollout_buffer_class": TokenRolloutBuffer} if ratio == "token" else {}
     kept = random.getstate(), torch.get_rng_state()
     made = PPO(
@@ -243,7 +247,7 @@ def test_a_policy_for_another_model_is_refused(models):
 
 
 def make_agent(model, seed=0, **settings):
-    given = {"max_new_tokens": LENGTH, "rank": 4, "minibatch": 8, "learning_rate": 1e-2}
+    given = {"max_new_tokens": LENGTH, "rank": 4, "batch_size": 8, "learning_rate": 1e-2}
     options = PPOOptions(**{**given, **settings})
     return ProximalPolicy(context(model, options=options, seed=seed))
 
@@ -304,14 +308,19 @@ SHARP = {
     "temperature": 0.5,
     "learning_rate": 2e-2,
     "target_kl": None,
-    "minibatch": 16,
+    "batch_size": 16,
 }
 """A random model's samples are too random to learn much from in a few seconds; so sharper ones."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings", [{"ratio": "token"}, {"ratio": "sequence"}, {"baseline": "group"}]
+    "settings",
+    [
+        {"importance_sampling_level": "token"},
+        {"importance_sampling_level": "sequence"},
+        {"baseline": "group"},
+    ],
 )
 def test_the_agent_comes_to_write_what_is_rewarded(models, settings):
     history = play(make_agent(models["llama"], **SHARP, **settings), 10, 48)
@@ -405,7 +414,7 @@ def test_texts_of_all_kinds_can_be_learned_from(models):
 
 def test_the_update_stops_where_the_policy_has_moved_too_far(models):
     def moved(**settings):
-        agent = make_agent(models["llama"], epochs=8, clip_range=10.0, **settings)
+        agent = make_agent(models["llama"], n_epochs=8, clip_range=10.0, **settings)
         ((_, numbers),) = play(agent, 1)
         return numbers["approx_kl"], agent.ppo._n_updates
 
@@ -429,9 +438,9 @@ def test_clipping_and_small_steps_keep_the_policy_near(models):
 @pytest.mark.slow
 def test_the_penalty_keeps_the_policy_near_the_base(models):
     def divergence(kl):
-        agent = make_agent(models["llama"], kl=kl)
+        agent = make_agent(models["llama"], kl_coef=kl)
         play(agent, 5)
-        config = LanguageModelConfig(models["llama"], rank=4, kl=1.0)
+        config = LanguageModelConfig(models["llama"], rank=4, kl_coef=1.0)
         judge, envs = agent.actor, agent.envs
         judge.config = config
         obs, actions, _ = batch(envs)
@@ -473,15 +482,15 @@ def test_a_groups_baseline_leaves_each_one_out():
     [
         ({"learning_rate": 0.0}, "learning_rate 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
-        ({"epochs": 0}, "epochs 0"),
-        ({"minibatch": 1}, "minibatch at least 2"),
+        ({"n_epochs": 0}, "n_epochs 0"),
+        ({"batch_size": 1}, "batch_size at least 2"),
         ({"clip_range": -0.2}, "clip_range -0.2"),
         ({"target_kl": 0.0}, "target_kl 0.0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm 0.0"),
         ({"ent_coef": -1.0}, "ent_coef -1.0"),
         ({"vf_coef": float("inf")}, "vf_coef inf"),
-        ({"kl": -0.1}, "kl -0.1"),
-        ({"ratio": "word"}, "ratio 'word'"),
+        ({"kl_coef": -0.1}, "kl_coef -0.1"),
+        ({"importance_sampling_level": "word"}, "importance_sampling_level 'word'"),
         ({"baseline": "none"}, "baseline 'none'"),
         ({"temperature": 0.0}, "temperature 0.0"),
         ({"rank": 0}, "at least 1"),
@@ -500,7 +509,7 @@ def test_a_run_is_resumed_after_any_round(models, tmp_path):
         "train --agent ppo --task helpers:Parity --inner.finetune.epochs 1 "
         "--inner.finetune.batch-size 4 --inner.lora.rank 4 --inner.finetune.learning-rate 0.02 "
         "--problems 2 --samples 3 --rounds 2 --test-problems 3 --options.max-new-tokens 8 "
-        f"--options.minibatch 4 --model {models['llama']} --out run"
+        f"--options.batch-size 4 --model {models['llama']} --out run"
     ).split()
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):

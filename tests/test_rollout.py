@@ -57,13 +57,13 @@ def open_run(path):
     return RunFolder.open(path, config, resume=(path / "config.json").exists(), overwrite=False)
 
 
-def gather(path, model, agent=None, parallel=4, **settings):
+def gather(path, model, agent=None, num_envs=4, **settings):
     agent = agent or Echo(context(model))
     asked, told = stage(**settings), []
     known = open_run(path).records(asked.phase, asked.policy, asked.round)
     before = len(known)
     progress = lambda *args: told.append(args)  # noqa: E731
-    found = rollout(open_run(path), agent, asked, env(model), 0, parallel, progress)
+    found = rollout(open_run(path), agent, asked, env(model), 0, num_envs, progress)
     assert [t for t in told if t[0] == "self-edits"][-1:] == (
         [("self-edits", len(found), len(found))] if before < len(found) else []
     )

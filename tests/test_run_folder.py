@@ -14,7 +14,7 @@ CONFIG = {
     "command": "train",
     "env": {"model": "m", "inner": {"lora": {"rank": 8}}},
     "out": "a",
-    "parallel": 4,
+    "num_envs": 4,
     "test_problems": 3,
     "run_time": {"device": "cpu", "threads": 2},
 }
@@ -107,7 +107,7 @@ def test_other_settings_are_refused_by_name(tmp_path, change, named):
 def test_settings_that_change_no_result_may_change(tmp_path):
     begin(tmp_path)
     run_time = {"device": "cpu", "threads": 1}
-    resume(tmp_path, CONFIG | {"out": "b", "parallel": 9, "run_time": run_time})
+    resume(tmp_path, CONFIG | {"out": "b", "num_envs": 9, "run_time": run_time})
 
 
 @pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True)])

@@ -209,8 +209,8 @@ def test_a_group_of_one_is_refused(models):
     [
         {"learning_rate": 0.0},
         {"beta": 0.0},
-        {"clip_norm": -1.0},
-        {"epochs": 0},
+        {"max_grad_norm": -1.0},
+        {"n_epochs": 0},
         {"batch_size": 0},
         {"temperature": 0.0},
     ],

@@ -73,14 +73,14 @@ def test_together_equals_alone_for_other_shapes(llama, lora):
 
 
 def test_together_equals_alone_in_batches_with_weight_decay(llama):
-    config = FinetuneConfig(5e-3, epochs=3, batch_size=2, weight_decay=0.1, clip=0.5)
+    config = FinetuneConfig(5e-3, epochs=3, batch_size=2, weight_decay=0.1, max_grad_norm=0.5)
     assert_each_equals_alone(llama, config=config)
 
 
 MIXED = [
     Dataset(DATA[0], FinetuneConfig(5e-3, epochs=2), 1),
     Dataset(DATA[1], FinetuneConfig(1e-3, epochs=7), 2),
-    Dataset(DATA[2], FinetuneConfig(2e-2, epochs=1, batch_size=3, clip=0.1), 3),
+    Dataset(DATA[2], FinetuneConfig(2e-2, epochs=1, batch_size=3, max_grad_norm=0.1), 3),
     Dataset(DATA[3], FinetuneConfig(5e-3, epochs=3, weight_decay=0.2), 4, layers=(1,)),
     Dataset(DATA[5], FinetuneConfig(5e-3, epochs=2), 5, layers=()),
     Dataset((), FinetuneConfig(), 6),
@@ -183,7 +183,7 @@ def peft_loop(learner, data, bank, place, config, order, targets=None):
             labels[:, : data[i].unscored] = -100
             count = ids.shape[1] - max(1, data[i].unscored)
             (model(input_ids=ids, labels=labels).loss * count / total).backward()
-        torch.nn.utils.clip_grad_norm_(trained, config.clip)
+        torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
         optimizer.step()
         decay.step()
     return pairs
@@ -216,7 +216,7 @@ def test_equals_a_plain_peft_loop(learner, batch_size):
 def test_mixed_rates_and_lengths_equal_plain_peft_loops(learner):
     configs = [
         FinetuneConfig(5e-4, epochs=2),
-        FinetuneConfig(1e-4, epochs=5, clip=0.3),
+        FinetuneConfig(1e-4, epochs=5, max_grad_norm=0.3),
         FinetuneConfig(3e-4, epochs=3, batch_size=3, weight_decay=0.1),
     ]
     data = [Dataset(DATA[i], config, 40 + i) for i, config in enumerate(configs)]
@@ -304,7 +304,7 @@ def test_data_order_is_a_fresh_permutation_every_epoch():
     "wrong",
     [
         {"learning_rate": -1.0},
-        {"clip": 0.0},
+        {"max_grad_norm": 0.0},
         {"epochs": 0},
         {"batch_size": 0},
         {"learning_rate": float("nan")},

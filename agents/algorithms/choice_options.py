@@ -68,14 +68,14 @@ class Imitation:
 
     learning_rate: float = 1e-3
     """Of Adam."""
-    epochs: int = 200
+    n_epochs: int = 200
     """Passes, each one step over all; the policy of the best one is kept."""
     held_back: int = 5
     """One in so many problems is not learned from, and says which pass was the best."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < float("inf") or self.epochs < 1 or self.held_back < 2:
+        if not 0 < self.learning_rate < float("inf") or self.n_epochs < 1 or self.held_back < 2:
             raise UserError(
-                "imitation: learning_rate must be finite and above 0, epochs at least 1, held_back "
-                "at least 2"
+                "imitation: learning_rate must be finite and above 0, n_epochs at least 1, "
+                "held_back at least 2"
             )

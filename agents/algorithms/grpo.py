@@ -33,17 +33,18 @@ class GroupOptions(PolicyOptions):
 
     learning_rate: float = 1e-3
     """AdamW's learning rate, constant over the run."""
-    iterations: int = 2
+    n_epochs: int = 2
     """Passes over a round's self-edits."""
-    minibatches: int = 2
+    num_mini_batches: int = 2
     """Optimizer steps in a pass; at most as many as divide the round evenly."""
-    clip: float = 0.2
-    """Trust region: how far a probability ratio counts, from 1 - clip to 1 + clip."""
-    kl: float = 0.02
+    clip_range: float = 0.2
+    """Trust region: how far a probability ratio counts, from 1 - clip_range to
+    1 + clip_range."""
+    kl_coef: float = 0.02
     """Weight of the KL divergence from the base model."""
-    clip_norm: float = 1.0
+    max_grad_norm: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
-    micro_batch: int = 32
+    per_device_train_batch_size: int = 32
     """Self-edits that are in memory at once, at most; does not change what is learned."""
 
     def __post_init__(self) -> None:
@@ -53,14 +54,16 @@ class GroupOptions(PolicyOptions):
                 "constrained: what is written must be as likely as the policy's own numbers say, "
                 "by which this agent learns; leave it out"
             )
-        positive = {n: getattr(self, n) for n in ("learning_rate", "clip", "clip_norm")}
+        positive = {n: getattr(self, n) for n in ("learning_rate", "clip_range", "max_grad_norm")}
         for name, value in positive.items():
             if not 0 < value < math.inf:
                 raise UserError(f"{name} {value}: must be positive and finite")
-        if not 0 <= self.kl < math.inf:
-            raise UserError(f"kl {self.kl}: must be finite and not < 0")
-        if min(self.iterations, self.minibatches, self.micro_batch) < 1:
-            raise UserError("iterations, minibatches and micro_batch must be at least 1")
+        if not 0 <= self.kl_coef < math.inf:
+            raise UserError(f"kl_coef {self.kl_coef}: must be finite and not < 0")
+        if min(self.n_epochs, self.num_mini_batches, self.per_device_train_batch_size) < 1:
+            raise UserError(
+                "n_epochs, num_mini_batches and per_device_train_batch_size must be at least 1"
+            )
         if self.temperature == 0:
             raise UserError("temperature 0: a group of equal self-edits teaches nothing; give 1.0")
 
@@ -69,10 +72,10 @@ class GroupOptions(PolicyOptions):
 class GRPOOptions(GroupOptions):
     """Settings of GRPO."""
 
-    scale: Literal["group", "batch", "none"] = "group"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by: the standard deviation of the rewards of the group (GRPO), of
     the round, or nothing (Dr. GRPO, arXiv 2503.20783)."""
-    ratio: Literal["token", "sequence"] = "token"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
     """Whether probability ratios are of tokens (GRPO), or of whole self-edits, normalized by their
     length (GSPO, arXiv 2507.18071)."""
 
@@ -81,9 +84,9 @@ class GRPOOptions(GroupOptions):
 class RLOOOptions(GroupOptions):
     """Settings of RLOO."""
 
-    kl: float = 0.0
+    kl_coef: float = 0.0
     """Weight of the KL divergence from the base model, summed over tokens; off the reward."""
-    normalize: bool = True
+    normalize_advantage: bool = True
     """Whether advantages are normalized over the round."""
 
 
@@ -128,12 +131,14 @@ class GroupRelative(Prompted):
             self.policy,
             folder,
             seed,
-            **given.batches(options.minibatches, options.iterations, options.micro_batch),
+            **given.batches(
+                options.num_mini_batches, options.n_epochs, options.per_device_train_batch_size
+            ),
             shuffle_dataset=False,  # a round's self-edits are handed over in their own order
             learning_rate=options.learning_rate,
-            epsilon=options.clip,
-            beta=options.kl,
-            max_grad_norm=options.clip_norm,
+            epsilon=options.clip_range,
+            beta=options.kl_coef,
+            max_grad_norm=options.max_grad_norm,
             temperature=options.temperature,
             disable_dropout=True,  # the policy writes without, and so are its probabilities
         )
@@ -167,9 +172,9 @@ class GRPO(GroupRelative):
         assert isinstance(options, GRPOOptions)
         args = GRPOConfig(
             **self.arguments(folder, given, seed),
-            scale_rewards=options.scale,
-            importance_sampling_level=options.ratio,
-            loss_type="grpo" if options.ratio == "sequence" else "dapo",
+            scale_rewards=options.scale_rewards,
+            importance_sampling_level=options.importance_sampling_level,
+            loss_type="grpo" if options.importance_sampling_level == "sequence" else "dapo",
         )
         return RoundGRPO(
             model=model,
@@ -199,7 +204,7 @@ class RLOO(GroupRelative):
         options = self.context.options
         assert isinstance(options, RLOOOptions)
         args = RLOOConfig(
-            **self.arguments(folder, given, seed), normalize_advantages=options.normalize
+            **self.arguments(folder, given, seed), normalize_advantages=options.normalize_advantage
         )
         trainer = RoundRLOO(
             model=model,

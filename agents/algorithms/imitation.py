@@ -50,7 +50,7 @@ def imitate(
 
     optimizer = torch.optim.Adam(policy.parameters(), lr=how.learning_rate)
     kept, lowest = {k: v.clone() for k, v in policy.state_dict().items()}, float("inf")
-    for _ in range(how.epochs):
+    for _ in range(how.n_epochs):
         optimizer.zero_grad()
         loss_on(learned).backward()
         optimizer.step()

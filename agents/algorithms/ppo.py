@@ -52,11 +52,11 @@ class PPOOptions(PolicyOptions):
 
     learning_rate: float = 1e-3
     """Of Adam, for the adapter and the value head; constant."""
-    epochs: int = 4
+    n_epochs: int = 4
     """Passes over a round's self-edits."""
-    minibatch: int = 32
+    batch_size: int = 32
     """Self-edits in an optimizer step."""
-    ratio: Ratio = "token"
+    importance_sampling_level: Ratio = "token"
     """Whether the probability ratio is one a token, or one a self-edit, the geometric mean of
     its tokens' (GSPO, arXiv 2507.18071)."""
     clip_range: float = 0.2
@@ -70,7 +70,7 @@ class PPOOptions(PolicyOptions):
     """Weight of the entropy bonus: the mean entropy of the distributions tokens are drawn from."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
-    kl: float = 0.0
+    kl_coef: float = 0.0
     """Weight of the penalty on the divergence from the base model: KL(policy, base) of the
     distributions that tokens are drawn from, mean over tokens."""
     baseline: Literal["value", "group"] = "value"
@@ -86,16 +86,16 @@ class PPOOptions(PolicyOptions):
                 "constrained: what is written must be as likely as the policy's own numbers say, "
                 "by which this agent learns; leave it out"
             )
-        if self.epochs < 1 or self.minibatch < 2:
+        if self.n_epochs < 1 or self.batch_size < 2:
             raise UserError(
-                f"epochs {self.epochs}, minibatch {self.minibatch}: epochs must be at least 1, "
-                f"minibatch at least 2"
+                f"n_epochs {self.n_epochs}, batch_size {self.batch_size}: n_epochs must be "
+                f"at least 1, batch_size at least 2"
             )
         for name in ("learning_rate", "clip_range", "max_grad_norm", "target_kl"):
             value = getattr(self, name)
             if not (name == "target_kl" and value is None) and not 0 < value < math.inf:
                 raise UserError(f"{name} {value}: must be finite and more than 0")
-        for name in ("ent_coef", "vf_coef", "kl"):
+        for name in ("ent_coef", "vf_coef", "kl_coef"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} {getattr(self, name)}: must be finite and not < 0")
         if self.baseline not in ("value", "group"):
@@ -110,10 +110,10 @@ class PPOOptions(PolicyOptions):
             device=env.device,
             rank=self.rank,
             temperature=self.temperature,
-            batch=self.batch,
-            ratio=self.ratio,
-            entropy=self.ent_coef,
-            kl=self.kl,
+            generation_batch_size=self.generation_batch_size,
+            importance_sampling_level=self.importance_sampling_level,
+            ent_coef=self.ent_coef,
+            kl_coef=self.kl_coef,
             seed=seed,
         )
 
@@ -134,8 +134,8 @@ class ProximalPolicy(Prompted):
             self.envs,
             learning_rate=options.learning_rate,
             n_steps=1,
-            batch_size=options.minibatch,
-            n_epochs=options.epochs,
+            batch_size=options.batch_size,
+            n_epochs=options.n_epochs,
             clip_range=options.clip_range,
             normalize_advantage=options.normalize_advantage,
             ent_coef=1.0,  # the policy weighs entropy and divergence itself
@@ -179,7 +179,7 @@ class ProximalPolicy(Prompted):
         }
         numbers["entropy"] = float(before.entropies.mean())
         numbers["length"] = float(before.counts.float().mean())
-        if self.options.kl > 0:
+        if self.options.kl_coef > 0:
             numbers["kl_to_base"] = float(before.divergences.mean())
         return numbers
 
@@ -237,8 +237,8 @@ class ProximalPolicy(Prompted):
     def _evaluate(self, observations: np.ndarray, actions: np.ndarray) -> Evaluation:
         """What the policy makes of a round's self-edits before it learns from them."""
         parts = []
-        for i in range(0, len(actions), self.options.minibatch):
-            part = slice(i, i + self.options.minibatch)
+        for i in range(0, len(actions), self.options.batch_size):
+            part = slice(i, i + self.options.batch_size)
             obs, chosen = torch.from_numpy(observations[part]), torch.from_numpy(actions[part])
             parts.append(self.actor.evaluate(obs, chosen))
         return Evaluation(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -251,7 +251,7 @@ class ProximalPolicy(Prompted):
         before: Evaluation,
     ) -> RolloutBuffer:
         """A round in the form in which stable-baselines3 learns from it."""
-        token = self.options.ratio == "token"
+        token = self.options.importance_sampling_level == "token"
         count = len(experiences)
         buffer = (TokenRolloutBuffer if token else RolloutBuffer)(
             1,
@@ -300,7 +300,7 @@ def leave_one_out(rewards: np.ndarray, groups: Sequence[str]) -> np.ndarray:
 def _envs(env: EnvConfig, prompt: str, options: PPOOptions) -> TokenVecEnv:
     """The environment as stable-baselines3 sees it: its spaces, and what it turns into tokens."""
     settings = {name: getattr(env, name) for name in EnvConfig.__dataclass_fields__}
-    vector = gym.make_vec("SelfEdit-v0", num_envs=options.minibatch, **settings)
+    vector = gym.make_vec("SelfEdit-v0", num_envs=options.batch_size, **settings)
     return TokenVecEnv(vector, prompt=prompt, max_new_tokens=options.max_new_tokens)
 
 

@@ -66,22 +66,22 @@ class SelfRewardingOptions(PolicyOptions):
     model has a chat template, else open-book if the task makes such questions, else likelihood."""
     learning_rate: float = 5e-4
     """AdamW's learning rate, constant over the run."""
-    epochs: int = 2
+    n_epochs: int = 2
     """Passes over a round's pairs."""
     batch_size: int = 4
     """Pairs in an optimizer step."""
     beta: float = 0.1
     """DPO's temperature: higher holds the policy closer to where the round began."""
-    clip_norm: float = 1.0
+    max_grad_norm: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("learning_rate", "beta", "clip_norm"):
+        for name in ("learning_rate", "beta", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} {getattr(self, name)}: must be positive and finite")
-        if min(self.epochs, self.batch_size) < 1:
-            raise UserError("epochs and batch_size must be at least 1")
+        if min(self.n_epochs, self.batch_size) < 1:
+            raise UserError("n_epochs and batch_size must be at least 1")
         if self.temperature == 0:
             raise UserError("temperature 0: equal self-edits make no pair; give 1.0")
 
@@ -165,10 +165,10 @@ class SelfRewarding(Prompted):
                 args=DPOConfig(
                     **arguments(self.policy, folder, seed),
                     learning_rate=options.learning_rate,
-                    num_train_epochs=options.epochs,
+                    num_train_epochs=options.n_epochs,
                     per_device_train_batch_size=options.batch_size,
                     beta=options.beta,
-                    max_grad_norm=options.clip_norm,
+                    max_grad_norm=options.max_grad_norm,
                     max_length=None,
                 ),
                 train_dataset=dataset(rows),

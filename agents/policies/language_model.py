@@ -106,10 +106,10 @@ class Policy:
         options = self.options
         sampling = Sampling(options.max_new_tokens, options.temperature)
         texts: list[str] = []
-        for start in range(part.start, part.stop, options.batch):
+        for start in range(part.start, part.stop, options.generation_batch_size):
             if stop.is_set():
                 break
-            some = slice(start, min(start + options.batch, part.stop))
+            some = slice(start, min(start + options.generation_batch_size, part.stop))
             lengths = [len(prompt) for prompt in prompts[some]]
             ids = generate(
                 model,

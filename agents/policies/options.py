@@ -21,7 +21,7 @@ class PolicyOptions(AgentOptions):
     """Sampling temperature (SEAL: 1.0); 0 writes the likeliest text."""
     max_new_tokens: int = 256
     """Longest self-edit, in tokens."""
-    batch: int = 256
+    generation_batch_size: int = 256
     """Self-edits written side by side; bounds the memory of the key-value cache."""
     rank: int = 16
     """Rank of the policy's LoRA adapter, on all linear layers."""
@@ -33,5 +33,5 @@ class PolicyOptions(AgentOptions):
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise UserError(f"temperature {self.temperature}: must be finite and not < 0")
-        if min(self.max_new_tokens, self.batch, self.rank) < 1:
-            raise UserError("max_new_tokens, batch and rank must be at least 1")
+        if min(self.max_new_tokens, self.generation_batch_size, self.rank) < 1:
+            raise UserError("max_new_tokens, generation_batch_size and rank must be at least 1")

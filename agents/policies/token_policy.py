@@ -51,15 +51,15 @@ class LanguageModelConfig:
     """Rank of the LoRA adapter, on all linear layers; its scale, alpha, is twice that."""
     temperature: float = 1.0
     """Sampling temperature; log-probabilities are those of the tempered distribution."""
-    batch: int = 256
-    """Self-edits written side by side."""
-    ratio: Ratio = "sequence"
+    generation_batch_size: int = 256
+    """Self-edits sampled per batch; bounds the memory of the key-value cache."""
+    importance_sampling_level: Ratio = "sequence"
     """"token": one ratio a token (needs `TokenRolloutBuffer`); "sequence": one a self-edit, the
     geometric mean of its tokens' (GSPO, Zheng et al. 2025, arXiv 2507.18071, eq. 7)."""
-    entropy: float = 1.0
-    """Weight of the entropy in what `evaluate_actions` returns as entropy."""
-    kl: float = 0.0
-    """Weight of the divergence from the base model, which is taken off the same."""
+    ent_coef: float = 1.0
+    """Weight of the entropy (nats) in what `evaluate_actions` returns as entropy."""
+    kl_coef: float = 0.0
+    """Weight of the KL divergence from the base model (nats), which is subtracted there."""
     seed: int = 0
     """Fixes the adapter's initial weights and what is sampled."""
 
@@ -69,12 +69,20 @@ class LanguageModelConfig:
                 f"temperature {self.temperature}: must be finite and more than 0; a policy that "
                 f"always writes the same has nothing to compare"
             )
-        if min(self.rank, self.batch) < 1:
-            raise UserError(f"rank {self.rank}, batch {self.batch}: must be at least 1")
-        if self.ratio not in ("token", "sequence"):
-            raise UserError(f"ratio {self.ratio!r}: must be 'token' or 'sequence'")
-        if not (math.isfinite(self.entropy) and 0 <= self.kl < math.inf):
-            raise UserError(f"entropy {self.entropy}, kl {self.kl}: must be finite, kl not < 0")
+        if min(self.rank, self.generation_batch_size) < 1:
+            raise UserError(
+                f"rank {self.rank}, generation_batch_size {self.generation_batch_size}: must be at "
+                f"least 1"
+            )
+        if self.importance_sampling_level not in ("token", "sequence"):
+            raise UserError(
+                f"importance_sampling_level {self.importance_sampling_level!r}: must be 'token' or "
+                f"'sequence'"
+            )
+        if not (math.isfinite(self.ent_coef) and 0 <= self.kl_coef < math.inf):
+            raise UserError(
+                f"ent_coef {self.ent_coef}, kl_coef {self.kl_coef}: must be finite, kl_coef not < 0"
+            )
 
 
 class Evaluation(NamedTuple):
@@ -185,7 +193,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
         """
         actions = self._predict(obs, deterministic)
         result = self.evaluate(obs, actions)
-        if self.config.ratio == "sequence":
+        if self.config.importance_sampling_level == "sequence":
             log_probs = _means(result.log_probs, result.counts)
         else:
             log_probs = spread(result.log_probs, result.counts, self.length)
@@ -201,8 +209,8 @@ class LanguageModelPolicy(ActorCriticPolicy):
         sampling = Sampling(self.length, 0.0 if deterministic else config.temperature)
         self._share()
         texts: list[list[int]] = []
-        for i in range(0, len(read), config.batch):
-            part = slice(i, i + config.batch)
+        for i in range(0, len(read), config.generation_batch_size):
+            part = slice(i, i + config.generation_batch_size)
             texts += generate(self.learner, read[part], sampling, bank=self.bank, seeds=seeds[part])
         stop = self.learner.stop_ids
         rows = [action(Written(ids, True), self.length, stop) for ids in texts]
@@ -219,9 +227,9 @@ class LanguageModelPolicy(ActorCriticPolicy):
         assert isinstance(obs, Tensor)
         result = self.evaluate(obs, actions)
         log_probs = result.log_probs
-        if self.config.ratio == "sequence":
+        if self.config.importance_sampling_level == "sequence":
             log_probs = _means(log_probs, result.counts)
-        bonus = self.config.entropy * result.entropies - self.config.kl * result.divergences
+        bonus = self.config.ent_coef * result.entropies - self.config.kl_coef * result.divergences
         return result.values[:, None], log_probs, bonus
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
@@ -262,7 +270,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
         rows = np.concatenate([np.arange(i, i + n) for i, n in zip(last, counts, strict=True)])
         hidden = self._hidden(layout)
         base = None
-        if self.config.kl > 0:
+        if self.config.kl_coef > 0:
             with torch.no_grad():
                 base = self.learner.hidden(layout.row, FullPass(layout), None)
         every = torch.tensor([i for label in labels for i in label], device=device)
@@ -284,7 +292,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
                 stop = torch.from_numpy(self.learner.stop_ids).to(logs.device)
                 found = torch.where(wanted == _END, logs[:, stop].logsumexp(-1), found)
             # The gradient of what has no weight is not worth its memory.
-            shares = logs if self.config.entropy else logs.detach()
+            shares = logs if self.config.ent_coef else logs.detach()
             entropies = -(shares.exp() * shares).sum(-1)
             divergences = torch.zeros_like(found)
             if base is not None:

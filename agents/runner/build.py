@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from seal_agents import AGENTS
 from seal_agents.base import Agent, AgentContext, AgentOptions, Progress
 from seal_agents.policies.options import ADAPTER, PolicyOptions
+from seal_agents.renamed import updated
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.configs import TrainConfig
 from seal_env.config import EnvConfig, InnerLoopConfig
@@ -118,14 +119,14 @@ def load(agent: Agent, checkpoint: Path) -> None:
 
 
 def restored(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """A dataclass instance from what `asdict` made of it, as read from a JSON file.
+    """A dataclass instance from what `asdict` made of it in this or an earlier version.
 
     Raises:
         UserError: The values do not fit.
     """
     default = kind()
     known = {}
-    for name, value in values.items():
+    for name, value in updated(values, asdict(default)).items():
         inner = getattr(default, name, None)
         known[name] = (
             restored(type(inner), value)
@@ -151,6 +152,7 @@ def trained_with(run: RunFolder) -> TrainConfig:
     known = run.read_json("config.json") or {"command": None}
     if known["command"] != "train" or not run.rounds_done():
         raise UserError(f"--run {run.path}: trained nothing; give the run of a trained agent")
+    known = updated(known, asdict(TrainConfig()))
     env = dict(known["env"])
     env["inner"] = restored(InnerLoopConfig, env["inner"])
     names = {f.name for f in fields(TrainConfig)} - {"env", "options", "out", "references"}

@@ -63,13 +63,13 @@ class TrainConfig:
     all policies; if not, all have those on which the policy was trained."""
     seed: int = 0
     """Fixes everything random."""
-    parallel: int = 256
+    num_envs: int = 256
     """Self-edits that are carried out in one pass."""
     out: Path | None = None
     """The run's folder; runs/TASK-AGENT-seedN if left out."""
 
     def __post_init__(self) -> None:
-        _within(1, self, "rounds", "problems", "samples", "test_problems", "parallel")
+        _within(1, self, "rounds", "problems", "samples", "test_problems", "num_envs")
         _within(0, self, "reset_to_best", "checks")
         _check_seed(self.seed)
         if self.env.horizon != 1:
@@ -110,13 +110,13 @@ class EvaluateConfig:
     policies; if not, all have those of the run."""
     seed: int = 0
     """Fixes everything random."""
-    parallel: int = 256
+    num_envs: int = 256
     """Self-edits that are carried out in one pass."""
     out: Path | None = None
     """The run's folder; runs/evaluate-TASK if left out."""
 
     def __post_init__(self) -> None:
-        _within(1, self, "problems", "samples", "parallel")
+        _within(1, self, "problems", "samples", "num_envs")
         _check_seed(self.seed)
         if self.policies == ():
             raise UserError("--policies: name at least one")
@@ -142,13 +142,13 @@ class DistillConfig:
     """Held-out problems on which the two are compared."""
     seed: int = 0
     """Fixes everything random."""
-    parallel: int = 64
+    num_envs: int = 64
     """Self-edits that are carried out in one pass."""
     out: Path | None = None
     """The new run's folder; RUN-distilled if left out."""
 
     def __post_init__(self) -> None:
-        _within(1, self, "keep", "test_problems", "parallel")
+        _within(1, self, "keep", "test_problems", "num_envs")
         _within(0, self, "last_rounds")
         _check_seed(self.seed)
 

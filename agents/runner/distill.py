@@ -89,7 +89,7 @@ def _described(config: DistillConfig, taught: TrainConfig) -> dict[str, Any]:
         seed=config.seed,
     )
     source = asdict(config) | {"run": str(config.run)}
-    left_out = ("options", "test_problems", "seed", "parallel", "out")
+    left_out = ("options", "test_problems", "seed", "num_envs", "out")
     distilled = {name: value for name, value in source.items() if name not in left_out}
     return {"command": "train"} | asdict(told) | {"distill": distilled}
 
@@ -129,8 +129,8 @@ def observe(
     """What a policy reads of problems, on the untouched learner."""
     settings = {f.name: getattr(env, f.name) for f in fields(env)} | {"adapter": None}
     found: list[Observation] = []
-    for start in range(0, len(problems), config.parallel):
-        some = list(problems[start : start + config.parallel])
+    for start in range(0, len(problems), config.num_envs):
+        some = list(problems[start : start + config.num_envs])
         batch, _ = SelfEditVectorEnv(len(some), **settings).reset(
             seed=config.seed, options={"problems": some}
         )
@@ -177,7 +177,7 @@ def _compare(
         for name, agent in writers.items():
             bars.advance(f"held out: {name}")
             stage = Stage("evaluate", name, 0, problems, 1)
-            rollout(run, agent, stage, env, config.seed, config.parallel, bars.stage)
+            rollout(run, agent, stage, env, config.seed, config.num_envs, bars.stage)
             known = run.records("evaluate", name, 0)
             records[name] = [known[i] for i in range(len(problems))]
     return records

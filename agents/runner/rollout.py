@@ -46,7 +46,7 @@ def rollout(
     stage: Stage,
     env: EnvConfig,
     seed: int,
-    parallel: int,
+    num_envs: int,
     progress: Progress,
 ) -> list[Experience]:
     """Lets an agent write self-edits for a stage's problems and carries them out.
@@ -59,15 +59,15 @@ def rollout(
         stage: On what.
         env: The environment's settings.
         seed: The run's seed: fixes what is sampled and the inner loop.
-        parallel: Self-edits carried out in one pass.
+        num_envs: Self-edits carried out in one pass.
         progress: Told how it is getting on.
 
     Returns:
         The experiences, problem by problem.
     """
     observations: list[Observation] = []
-    for start in range(0, len(stage.problems), parallel):
-        observations += _observations(stage.problems[start : start + parallel], env, seed)
+    for start in range(0, len(stage.problems), num_envs):
+        observations += _observations(stage.problems[start : start + num_envs], env, seed)
     slots = [(p, s) for p in range(len(stage.problems)) for s in range(stage.samples)]
     known = run.records(stage.phase, stage.policy, stage.round)
     missing = [i for i in range(len(slots)) if i not in known]
@@ -84,9 +84,9 @@ def rollout(
         own = (own_evaluations(agent) - before) / len(missing)
         unread = {p: agent.truncated(observations[p]) for p in {slots[i][0] for i in missing}}
         done = len(slots) - len(missing)
-        for start in range(0, len(missing), parallel):
-            chunk = missing[start : start + parallel]
-            part = slice(start, start + parallel)
+        for start in range(0, len(missing), num_envs):
+            chunk = missing[start : start + num_envs]
+            part = slice(start, start + num_envs)
             problems = [stage.problems[slots[i][0]] for i in chunk]
             progress("self-edits", done, len(slots))
             carried = _carry_out(problems, texts[part], inner[part], env, stage, progress)

@@ -47,7 +47,7 @@ def play_round(
         progress=(round_ - 1) / config.rounds,
     )
     env = learner_after(run, config, config.env, round_ - 1)
-    experiences = rollout(run, agent, stage, env, config.seed, config.parallel, progress)
+    experiences = rollout(run, agent, stage, env, config.seed, config.num_envs, progress)
     check_not_all(run, config.agent, config.env.edit, round_, config.rounds)
     before = own_evaluations(agent)
     numbers = _learn_or_go_back(run, agent, config, round_, experiences)

@@ -77,7 +77,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
                 stage = _held_out(check_name(round_), test, 1, config)
                 bars.advance(f"held out: {stage.policy}")
                 learner = learner_after(run, config, env, round_)
-                rollout(run, agent, stage, learner, config.seed, config.parallel, bars.stage)
+                rollout(run, agent, stage, learner, config.seed, config.num_envs, bars.stage)
             bars.advance(f"round {round_ + 1} of {config.rounds}")
             play_round(run, agent, task, config, round_ + 1, bars.stage)
             tried = counted(run.records("train", config.agent, round_ + 1).values())
@@ -217,7 +217,7 @@ def _compare(
     for name, (agent, env) in policies.items():
         bars.advance(f"held out: {name}")
         stage = _held_out(name, problems, samples, config)
-        rollout(run, agent, stage, env, config.seed, config.parallel, bars.stage)
+        rollout(run, agent, stage, env, config.seed, config.num_envs, bars.stage)
         known = run.records("evaluate", name, 0)
         records[name] = [known[i] for i in range(len(problems) * samples)]
     return records

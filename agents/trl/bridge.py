@@ -34,6 +34,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from seal_agents.base import Experience
 from seal_agents.policies.language_model import Policy
+from seal_agents.renamed import existing_file
 from seal_env.engine.learner import Learner
 from seal_env.engine.lora import AdapterBank
 from seal_env.errors import UserError
@@ -140,9 +141,9 @@ class AdapterTraining:
             UserError: It is not there, not whole, or of another agent or model.
         """
         try:
-            state = json.loads((folder / STATE).read_text())
+            state = json.loads(existing_file(folder / STATE).read_text())
             agent, model, steps = str(state["agent"]), str(state["model"]), int(state["steps"])
-            moments = load_file(folder / MOMENTS)
+            moments = load_file(existing_file(folder / MOMENTS))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UserError(
                 f"{folder}: holds no checkpoint of agent {self.agent} ({error}); give one that it "

@@ -137,17 +137,17 @@ class Round:
         """One row a problem; the trainer repeats it for each self-edit of the group."""
         return dataset([{"prompt": str(g[0].observation["context"])} for g in self.groups])
 
-    def batches(self, minibatches: int, iterations: int, micro_batch: int) -> dict[str, int]:
+    def batches(self, num_mini_batches: int, n_epochs: int, most_in_memory: int) -> dict[str, int]:
         """Arguments that make the trainer go through exactly this round, some times."""
-        steps = largest_divisor(self.count, minibatches)
-        micro = largest_divisor(self.count // steps, micro_batch)
+        steps = largest_divisor(self.count, num_mini_batches)
+        micro = largest_divisor(self.count // steps, most_in_memory)
         return {
             "num_generations": self.size,
             "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": self.count // steps // micro,
             "generation_batch_size": self.count,
-            "num_iterations": iterations,
-            "max_steps": steps * iterations,
+            "num_iterations": n_epochs,
+            "max_steps": steps * n_epochs,
             "max_completion_length": self.policy.options.max_new_tokens,
         }
 

@@ -48,14 +48,16 @@ class FinetuneConfig:
     """Sequences in an optimizer step (SEAL: 1)."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     """Largest norm of an adapter's gradient; longer ones are scaled down to it."""
 
     def __post_init__(self) -> None:
         set_checked(self)
-        numbers = (self.learning_rate, self.weight_decay, self.clip)
-        if not all(math.isfinite(x) and x >= 0 for x in numbers) or self.clip == 0:
-            raise UserError(f"learning rate, weight decay, clip {numbers}: must be finite, not < 0")
+        numbers = (self.learning_rate, self.weight_decay, self.max_grad_norm)
+        if not all(math.isfinite(x) and x >= 0 for x in numbers) or self.max_grad_norm == 0:
+            raise UserError(
+                f"learning rate, weight decay, max_grad_norm {numbers}: must be finite, not < 0"
+            )
         if not 1 <= self.epochs <= MOST_EPOCHS or self.batch_size < 1:
             raise UserError(
                 f"epochs {self.epochs}, batch size {self.batch_size}: epochs must be from 1 to "

@@ -307,7 +307,7 @@ class _AdamW:
         assert bank.grads is not None
         place = slice(members.start, members.stop)
         self.grads, self.steps = bank.grads[place], totals
-        clips = torch.tensor([data.config.clip for data in datasets], dtype=torch.float32)
+        clips = torch.tensor([data.config.max_grad_norm for data in datasets], dtype=torch.float32)
         self.clips = clips.to(self.grads.device)
         self.masks = {
             k: bank.mask(data.layers) for k, data in enumerate(datasets) if data.layers is not None
