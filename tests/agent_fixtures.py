@@ -31,7 +31,16 @@ TRAIN = [
 
 # Processes are forked from one that has imported everything already.
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["seal_agents.cli", "agent_fixtures"])
+_forks.set_forkserver_preload(
+    [
+        "agent_fixtures",
+        "helpers",
+        "seal_agents.algorithms.rest_em",
+        "seal_agents.policies.language_model",
+        "seal_agents.reporting.events",
+        "seal_agents.runner.train",
+    ]
+)
 
 
 def env(model: str, **settings) -> EnvConfig:
