@@ -28,7 +28,8 @@ napoleon_custom_sections = [
     "Episode End",
     "Info",
     "Version History",
-]  # Gymnasium's, in the docstrings of environments
+    "Dimensions",
+]  # Gymnasium's, in the docstrings of environments; the engine's dimension letters
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 default_role = "literal"

@@ -1,4 +1,12 @@
-"""Attention over blocks of padded sequences, by the kernel that suits device and precision."""
+"""Attention over blocks of padded sequences, with the fastest kernel for device and precision.
+
+Dimensions:
+    - B: sequences in a block.
+    - Hq, Hk: heads of the queries, and of the keys and values; Hq is a multiple of Hk.
+    - L: queries of a sequence, padded.
+    - C: keys of a sequence, padded; C = L unless earlier keys are cached.
+    - E: width of a head.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +21,27 @@ from torch import Tensor
 from seal_env.engine.rounding import evenly
 
 SHORT = 64
-"""Keys up to which batched products are quicker on a CPU than torch's attention in float32; in
-bfloat16 they always are, by 2 to 6 times."""
+"""Largest C at which batched products are faster on a CPU than torch's attention in float32; in
+bfloat16 they are at any C, by a factor of 2 to 6."""
 CACHED = 256
-"""Keys up to which a mask is kept for the next time."""
+"""Largest C whose masks are cached."""
 
 
 class Scoring(NamedTuple):
-    """How a layer scores keys."""
+    """The way in which a layer scores keys."""
 
     scale: float | None = None
-    """Factor on the products of queries and keys; None for the usual one."""
+    """Factor on the products of queries and keys; None for E ** -0.5."""
     window: int | None = None
-    """Latest keys that a query sees, its own included (sliding-window attention); None for all."""
+    """Number of latest keys that a query sees, its own included (sliding window); None for all."""
     softcap: float | None = None
-    """Bound c on the scores, s becoming c tanh(s / c) (Gemma 2); None for none."""
+    """Bound c on the scores, which become c * tanh(score / c) (Gemma 2); None for no bound."""
     sinks: Tensor | None = None
-    """A score a head that takes a share and adds nothing (gpt-oss), shape (heads,)."""
+    """Scores that take part in the softmax and add no value (gpt-oss), shape (Hq,)."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether a softmax over the scaled scores is all there is to it."""
+        """Whether the weights are the softmax of the scaled scores, without cap or sinks."""
         return self.softcap is None and self.sinks is None
 
 
@@ -41,9 +49,9 @@ class Backward(NamedTuple):
     """The backward pass of attention."""
 
     kept: tuple[Tensor, ...]
-    """What it needs; for autograd to save, so that this memory is counted and freed like any."""
+    """Tensors that it needs, for autograd to save: this memory is counted and freed like any."""
     run: Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Tensor, Tensor]]
-    """The gradients of queries, keys and values from that of what came out, and from `kept`."""
+    """Gradients of queries, keys and values, from the gradient of the output and `kept`."""
 
 
 def attend(
@@ -54,20 +62,20 @@ def attend(
     causal: bool,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Attention, grouped-query or not.
+    """Attention, with Hq = Hk or grouped queries.
 
-    In causal attention to more keys than there are queries, the last ones belong together.
+    In causal attention with C > L the queries are those of the last L keys.
 
     Args:
-        q: Shape (count, heads, length, width).
-        k: Shape (count, kv heads, keys, width).
-        v: As k.
-        scoring: How keys are scored.
-        causal: Whether what comes later is hidden, and what the window hides.
-        mask: Added to the scores, shape (count, 1, 1, keys), if it is not causal.
+        q: Queries, shape (B, Hq, L, E).
+        k: Keys, shape (B, Hk, C, E).
+        v: Values, shape (B, Hk, C, E).
+        scoring: The layer's way of scoring keys.
+        causal: Whether later keys and those outside of the window are hidden.
+        mask: Addend of the scores, shape (B, 1, 1, C), for attention that is not causal.
 
     Returns:
-        As q.
+        Shape (B, Hq, L, E).
     """
     if not scoring.is_plain:
         return _formula(q, k, v, scoring, causal, mask)
@@ -77,14 +85,14 @@ def attend(
 
 
 def attend_and_learn(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> tuple[Tensor, Backward]:
-    """Causal attention within sequences, and its backward pass; arguments as for `attend`."""
+    """Causal attention with C = L, and its backward pass; arguments as for `attend`."""
     if scoring.is_plain and _by_products(q, k):
         return _products(q, k, v, scoring, True, None)
     inputs = q.detach(), k.detach(), v.detach()
     for x in inputs:
         x.requires_grad_()
     way = _kernel if scoring.is_plain else _formula
-    with torch.enable_grad():  # a graph of its own: any kernel will do
+    with torch.enable_grad():  # a separate graph, since any kernel may be used
         out = way(*inputs, scoring, True, None)
 
     def backward(grad: Tensor, _: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,7 +109,7 @@ def _by_products(q: Tensor, k: Tensor) -> bool:
 def _kernel(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, causal: bool, mask: Tensor | None
 ) -> Tensor:
-    """Torch's own attention."""
+    """Torch's fused attention."""
     length, context = q.shape[2], k.shape[2]
     whole = length == context and not _is_cut(scoring.window, context)
     if causal and not whole:
@@ -115,10 +123,10 @@ def _kernel(
 def _products(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, causal: bool, mask: Tensor | None
 ) -> tuple[Tensor, Backward]:
-    """The same as batched products.
+    """Attention as batched products of shape (B * Hk, Hq / Hk * L, C).
 
-    Heads that share keys stand below each other as rows of one product. As in transformers'
-    eager attention, scores are rounded to the model's precision.
+    Heads that share keys are stacked as rows of one product. As in transformers' eager attention,
+    scores are rounded to the model's precision.
     """
     count, heads, length, width = q.shape
     shared, context = k.shape[1:3]
@@ -158,9 +166,9 @@ def _products(
 def _formula(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, causal: bool, mask: Tensor | None
 ) -> Tensor:
-    """Step by step, for scores that are capped or share with sinks, which no kernel knows.
+    """Attention step by step, for capped scores and sinks, which the other kernels lack.
 
-    As in transformers' eager attention, the softmax is taken in float32.
+    As in transformers' eager attention, the softmax is computed in float32.
     """
     length, width = q.shape[2:]
     k, v = _for_each_query_head(q, k, v)
@@ -180,7 +188,7 @@ def _formula(
 
 
 def _for_each_query_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values, repeated for the query heads that share them."""
+    """Keys and values repeated for the query heads that share them, shape (B, Hq, C, E)."""
     groups = q.shape[1] // k.shape[1]
     if groups == 1:
         return k, v
@@ -188,12 +196,12 @@ def _for_each_query_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tenso
 
 
 def _is_cut(window: int | None, context: int) -> bool:
-    """Whether a window hides any of so many keys."""
+    """Whether a window hides any of C keys."""
     return window is not None and window < context
 
 
 def _is_hidden(length: int, context: int, window: int | None, device: torch.device) -> Tensor:
-    """Which keys causal attention hides from which queries, bool, shape (length, context)."""
+    """Whether causal attention hides a key from a query, bool, shape (L, C)."""
     more = context - length
     hidden = torch.ones((length, context), dtype=torch.bool, device=device)
     later = hidden.triu(1 + more)
@@ -208,7 +216,7 @@ def _bias(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """What hides keys when it is added to scores, shape (1, groups * length, context)."""
+    """Addend of the scores that hides keys, shape (1, Hq / Hk * L, C)."""
     bias = torch.zeros((length, context), dtype=dtype, device=device)
     bias.masked_fill_(_is_hidden(length, context, window, device), -torch.inf)
     return bias.repeat(groups, 1)[None]

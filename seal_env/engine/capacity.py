@@ -1,8 +1,7 @@
-"""How many tokens and how many adapters go through the model at once.
+"""Capacity: tokens per pass and adapters per batch that fit into the free memory.
 
-Found before anything is allocated, from the model's own figures and the memory that is free,
-so that no size has to be found by a crash. What comes of a self-edit does not depend on it:
-only what runs beside it does.
+It is computed before anything is allocated, from measurements of the model and the free memory.
+The result of a self-edit does not depend on it, only the number of self-edits per pass.
 """
 
 from __future__ import annotations
@@ -24,33 +23,34 @@ from seal_env.engine.passes import FullPass
 from seal_env.errors import UserError
 
 QUICK = {"cpu": 1024}
-"""Tokens beyond which a pass gets no quicker per token, by kind of device: on a CPU, once the
-matrix products are large enough, smaller passes stay in its caches."""
+"""Tokens per pass at which throughput saturates, by device type: on a CPU smaller passes stay in
+its caches once the matrix products are large enough."""
 QUICK_ELSEWHERE = 32768
+"""Tokens per pass at which throughput saturates on other devices."""
 SHARE = 0.5
-"""Share of the free memory that may be used."""
+"""Fraction of the free memory that may be used."""
 STATES = 5
-"""Numbers kept for each weight of an adapter: itself, its gradient, Adam's two moments, and the
-copy that a pass takes."""
+"""Numbers in memory per weight of an adapter: the weight, its gradient, Adam's two moments, and
+the copy of a pass."""
 _PROBES = (96, 192)
-"""Tokens of the texts on which memory is measured: whole blocks, to which nothing is padded."""
+"""Tokens of the texts on which memory is measured: lengths without padding."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Memory that sequences take from their forward to their backward pass, in bytes."""
+    """Memory of sequences between their forward and backward pass, in bytes."""
 
     token: float
-    """Of each row of tokens, spare ones included."""
+    """Bytes per row of tokens, spare ones included."""
     pair: float
-    """Of each pair of tokens of a sequence, where attention keeps its scores."""
+    """Bytes per pair of tokens of a sequence, where attention saves its scores."""
 
     def of(self, length: int) -> float:
-        """That of one sequence of so many tokens."""
+        """Bytes for one sequence of `length` tokens."""
         return self.token * padded_rows(length) + self.pair * bucket(length) ** 2
 
     def fitting(self, room: float, longest: int) -> int:
-        """Tokens that fit into so many bytes, in sequences of at most `longest` tokens."""
+        """Tokens that fit into `room` bytes, in sequences of at most `longest` tokens."""
         if self.of(longest) <= room:
             return int(room * longest / self.of(longest))
         fits, too_many = 0, longest
@@ -67,17 +67,17 @@ def token_budget(
     longest: int,
     asked: int | None,
 ) -> int:
-    """Tokens that may go through the model at once in training.
+    """Bound on the tokens of one training pass.
 
     Args:
         learner: The model.
         targets: The adapted modules.
-        lora: The adapters' shape.
-        longest: Tokens of the longest sequence that may come.
-        asked: What the user asked for; None to find it.
+        lora: Shape of the adapters.
+        longest: Tokens of the longest possible sequence.
+        asked: The user's setting; None to compute it.
 
     Raises:
-        UserError: What was asked for is too small for the longest sequence.
+        UserError: The setting is too small for the longest sequence.
     """
     if asked is not None:
         if asked < longest:
@@ -94,13 +94,13 @@ def token_budget(
 def tokens_that_fit(
     learner: Learner, targets: Sequence[Target], lora: LoraConfig, longest: int
 ) -> int | None:
-    """Tokens whose activations fit into the memory that is free; None where that is unknown.
+    """Tokens whose activations fit into the free memory; None where that is unknown.
 
     Args:
         learner: The model.
         targets: The adapted modules.
-        lora: The adapters' shape.
-        longest: Most tokens of a sequence.
+        lora: Shape of the adapters.
+        longest: Tokens of the longest sequence.
     """
     free = available_memory(learner.device)
     if free is None:
@@ -111,10 +111,10 @@ def tokens_that_fit(
 def check_fits(
     learner: Learner, targets: Sequence[Target], lora: LoraConfig, budget: int, longest: int
 ) -> None:
-    """Makes sure that a sequence beyond the budget, which goes through the model alone, fits.
+    """Checks that a sequence above the budget, which is a pass by itself, fits into memory.
 
     Raises:
-        UserError: It does not.
+        UserError: It does not fit.
     """
     if longest <= budget:
         return
@@ -127,17 +127,17 @@ def check_fits(
 
 
 def max_adapters_per_batch(device: torch.device, numbers: int) -> int:
-    """Learners that may be held side by side, each of which takes so many float32 numbers."""
+    """Number of learners side by side that fit into memory, at `numbers` float32 values each."""
     free = available_memory(device)
     return 4096 if free is None else max(1, min(4096, int(free * SHARE / (4 * numbers))))
 
 
 def memory_cost(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -> Cost:
-    """What sequences take, measured once for each learner on two short ones.
+    """Memory cost of sequences, measured once per learner on two short ones.
 
-    All that autograd keeps is counted, and as much again for what lives for a moment.
+    Twice the tensors that autograd saves are counted, to allow for temporary ones.
     """
-    known: dict[Any, Cost] = learner.kept.setdefault("memory", {})  # goes when the learner does
+    known: dict[Any, Cost] = learner.kept.setdefault("memory", {})  # freed with the learner
     key = tuple(targets), lora
     if key not in known:
         kept = [2.0 * _bytes_kept(learner, targets, lora, n) for n in _PROBES]
@@ -148,7 +148,7 @@ def memory_cost(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -
 
 
 def _bytes_kept(learner: Learner, targets: Sequence[Target], lora: LoraConfig, length: int) -> int:
-    """What autograd keeps of one sequence for the backward pass."""
+    """Bytes that autograd saves of one sequence for the backward pass."""
     bank = AdapterBank(targets, lora, 1, learner.device)
     bank.require_grads()
     vocabulary = int(learner.model.get_input_embeddings().weight.shape[0])

@@ -9,19 +9,19 @@ from seal_env.engine.fields import set_checked
 from seal_env.errors import UserError
 
 LARGEST_RANK = 1 << 14
-"""Beyond the width of any model's matrices, above which a rank adds nothing."""
+"""Bound on the rank, above the width of any model's matrices."""
 MOST_EPOCHS = 100_000
-"""The order of the data of all epochs is held in memory."""
+"""Bound on the epochs, since the order of the data of all epochs is held in memory."""
 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """The shape of an adapter."""
+    """Shape of an adapter."""
 
     rank: int = 32
     """Rank of the update (SEAL: 32)."""
     alpha: float = 64.0
-    """The update is scaled by alpha / rank (SEAL: 64)."""
+    """Numerator of the update's factor, alpha / rank (SEAL: 64)."""
     targets: tuple[str, ...] = ()
     """Last parts of the names of the adapted modules; empty for PEFT's default for the
     architecture, or every linear layer where it has none; ``("all-linear",)`` for every linear
@@ -41,13 +41,13 @@ class FinetuneConfig:
     """Settings of AdamW (Loshchilov & Hutter 2019) with linear decay to zero."""
 
     learning_rate: float = 1e-3
-    """Highest learning rate (SEAL: 1e-3)."""
+    """Learning rate of the first step (SEAL: 1e-3)."""
     epochs: int = 10
     """Passes over the data (SEAL: 10)."""
     batch_size: int = 1
-    """Sequences in an optimizer step (SEAL: 1)."""
+    """Sequences per optimizer step (SEAL: 1)."""
     weight_decay: float = 0.0
-    """Decoupled weight decay."""
+    """Coefficient of the decoupled weight decay."""
     max_grad_norm: float = 1.0
     """Largest norm of an adapter's gradient; longer ones are scaled down to it."""
 
@@ -65,5 +65,5 @@ class FinetuneConfig:
             )
 
     def steps(self, count: int) -> int:
-        """Optimizer steps for so many sequences."""
+        """Optimizer steps for a number of sequences."""
         return self.epochs * -(-count // self.batch_size)

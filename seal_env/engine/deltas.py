@@ -1,14 +1,20 @@
 """Direct changes of a model's weights: dense differences of the touched matrices, K side by side.
 
-`Deltas` is what a self-edit in the language `weights` makes of a learner: for each matrix that it
-touches, what is added to it. A `DeltaBank` holds the deltas of K learners and adds, to the output
-of each touched module, the product of the delta that a token's learner has there. The base's own
-weights are never written, so there is nothing to restore, and K learners share one base. As with
-adapters (`seal_env.engine.lora`), each learner's products run in blocks that hold its own tokens
-alone, so what it answers is the same to the bit whoever its neighbors are.
+`Deltas` is the result of a self-edit in the language `weights`: an addend for each matrix that it
+touches. A `DeltaBank` holds the deltas of K learners. It adds, to the output of each touched
+module, the product of the delta that a token's learner has there. The base's own weights are never
+written, so that nothing has to be restored and K learners share one base. As with adapters
+(`seal_env.engine.lora`), each learner's products run in blocks that hold its own tokens alone, and
+its results are the same to the bit beside any other learners.
 
-Matrices are read as outputs × inputs: row i makes output i, column j takes input j. GPT-2 stores
-its own the other way round, which makes no difference here.
+Matrices are read as outputs × inputs: row i computes output i, column j reads input j. GPT-2's are
+stored transposed, and are transposed here.
+
+Dimensions:
+    - K: learners of the bank; M: those that touch one module.
+    - I, O: inputs and outputs of a module.
+    - T: rows of tokens in a pass, spare ones included.
+    - G: learners in one group of equal padded length L.
 """
 
 from __future__ import annotations
@@ -33,24 +39,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deltas:
-    """What is added to the matrices of one learner. Never changed once made."""
+    """Addends of the matrices of one learner. Immutable."""
 
     matrices: Mapping[str, Tensor] = field(default_factory=dict)
-    """Module name to the change of its matrix: float32, shape (outputs, inputs), on the CPU."""
+    """Addend by module name: float32, shape (O, I), on the CPU."""
 
     @staticmethod
     @torch.no_grad()
     def of(model: nn.Module, changes: Sequence[Change], former: Deltas | None = None) -> Deltas:
-        """Carries out changes, one after the other.
+        """Deltas that carry out changes, one after the other.
 
-        Each acts on the matrix as it is by then: the model's own weights, plus `former`, plus the
-        changes before it. So does the factor of "scale".
+        Each change, the factor of "scale" included, acts on the current matrix: the model's own
+        weights, plus `former`, plus the changes before it.
 
         Args:
-            model: The frozen model; it is only read.
-            changes: What to do; modules and places have to exist.
-            former: Where to go on from (a stream); None for the untouched model. It is not
-                changed, and matrices that `changes` leave alone are shared with it.
+            model: The frozen model, which is only read.
+            changes: The changes; modules, rows and columns must exist.
+            former: Earlier deltas (in a stream); None for the untouched model. They are not
+                changed, and matrices that `changes` do not name are shared with them.
         """
         kept = dict(former.matrices) if former is not None else {}
         weights = {c.name: matrix_of(model, c.name) for c in changes}
@@ -80,14 +86,14 @@ class Deltas:
 
 
 def matrix_of(model: nn.Module, name: str) -> Tensor:
-    """A module's matrix as float32 of shape (outputs, inputs) on the CPU; not to be written to."""
+    """A module's matrix, float32, shape (O, I), on the CPU; read-only."""
     module = model.get_submodule(name)
     weight: Tensor = module.weight.detach()  # type: ignore[operator]
     return (weight.t() if isinstance(module, Conv1D) else weight).cpu().float().contiguous()
 
 
 def norm_of(learner: Learner, name: str) -> float:
-    """Frobenius norm of a module's own matrix; measured once a learner."""
+    """Frobenius norm of a module's own matrix; computed once per learner."""
     norms = learner.kept.setdefault("norms of matrices", {})
     if name not in norms:
         norms[name] = float(torch.linalg.vector_norm(matrix_of(learner.model, name).double()))
@@ -97,12 +103,12 @@ def norm_of(learner: Learner, name: str) -> float:
 class DeltaBank:
     """The deltas of K learners.
 
-    In asking it takes the place of an `AdapterBank`; it has no gradients. A learner that does not
-    touch a matrix has no product there, and a matrix that nobody touches costs nothing.
+    In evaluation it takes the place of an `AdapterBank`; it has no gradients. A learner that does
+    not touch a matrix has no product there, and a matrix that no learner touches costs nothing.
 
     Args:
-        deltas: One a learner, None (or an empty one) for the untouched model.
-        device: Where the model is.
+        deltas: One per learner; None or an empty one for the untouched model.
+        device: Device of the model.
     """
 
     def __init__(self, deltas: Sequence[Deltas | None], device: torch.device) -> None:
@@ -122,7 +128,7 @@ class DeltaBank:
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:
-        """While this lasts, the touched modules of a model add this bank's products."""
+        """Context in which the touched modules of a model add this bank's products."""
         modules = [model.get_submodule(name) for name in self._adapters]
         try:
             for module, adapter in zip(modules, self._adapters.values(), strict=True):
@@ -133,17 +139,17 @@ class DeltaBank:
                 module.__dict__.pop("forward", None)
 
     def adapter(self, name: str, run: Pass) -> DenseAdapter | None:
-        """What is added to the output of one module; None if nobody touches it."""
+        """Products added to the output of one module; None if no learner touches it."""
         return self._adapters.get(name)
 
 
 class DenseAdapter(NamedTuple):
-    """The products of one module: D_k x for each row x of a learner k that touches it."""
+    """Products of one module: D_k x for each row x of a learner k that touches it."""
 
     deltas: Tensor
-    """The deltas of those learners, shape (learners, outputs, inputs)."""
+    """Deltas of those learners, shape (M, O, I)."""
     place: Mapping[int, int]
-    """Which of them is whose."""
+    """Index into `deltas` by learner."""
 
     @property
     def trigger(self) -> Tensor:
@@ -154,12 +160,12 @@ class DenseAdapter(NamedTuple):
         """Adds the products to a module's output.
 
         Args:
-            out: Shape (rows, outputs); changed.
-            blocks: The module's input as `Pass.split` returns it.
+            out: The output, shape (T, O), changed in place.
+            blocks: The module's input as `Pass.split` returns it, shape (G, L, I) per group.
             run: The pass.
 
         Returns:
-            Nothing: there are no gradients.
+            An empty list: there are no gradients.
         """
         parts, some = [], False
         for owners, rows in zip(run.groups, blocks, strict=True):
@@ -180,7 +186,7 @@ class DenseAdapter(NamedTuple):
         return []
 
     def _products(self, rows: Tensor, places: list[int]) -> Tensor:
-        """Blocks times deltas, which are not copied: not neighbors, they are taken one by one."""
+        """Blocks times deltas, without a copy: those that are no neighbors are taken one by one."""
         turned = self.deltas.transpose(1, 2)
         first, last = places[0], places[-1]
         if last - first + 1 == len(places):
@@ -194,7 +200,7 @@ class DenseAdapter(NamedTuple):
 
 
 def _forward(module: nn.Module, adapter: DenseAdapter) -> Callable[[Tensor], Tensor]:
-    """What a touched module does while a bank is attached."""
+    """Forward function of a touched module while a bank is attached."""
     base = module.forward
 
     def forward(x: Tensor) -> Tensor:
@@ -209,7 +215,7 @@ def _forward(module: nn.Module, adapter: DenseAdapter) -> Callable[[Tensor], Ten
 
 
 def _stack(matrices: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Matrices one after the other, each at an aligned place (see `seal_env.engine.lora`)."""
+    """Matrices stacked in memory, shape (M, O, I), each aligned (see `seal_env.engine.lora`)."""
     outputs, inputs = matrices[0].shape
     flat = torch.zeros(len(matrices), _aligned(outputs * inputs), device=device)
     stacked = flat[:, : outputs * inputs].view(-1, outputs, inputs)
@@ -219,5 +225,5 @@ def _stack(matrices: Sequence[Tensor], device: torch.device) -> Tensor:
 
 
 def _listed(owners: slice | Tensor) -> list[int]:
-    """The learners that an index of `Pass.groups` names."""
+    """Learners that an index of `Pass.groups` selects."""
     return list(range(owners.start, owners.stop)) if isinstance(owners, slice) else owners.tolist()

@@ -1,7 +1,15 @@
-"""Continuing prompts, each under its adapter, with keys and values kept.
+"""Generation: continuations of many prompts, each under its adapter, with a key-value cache.
 
-Prompts of one bucket of lengths share a cache; a step is a pass over one row that holds the next
-token of every prompt that is still going (`seal_env.engine.packing`).
+Prompts of one bucket of lengths share a cache. A step is a pass over one row that holds the next
+token of every unfinished prompt (`seal_env.engine.packing`).
+
+Dimensions:
+    - N: prompts.
+    - A: prompts that are not finished yet.
+    - B: sequences in one cache.
+    - Hk: heads of the keys and values; E: width of a head.
+    - C: tokens that a cache has room for.
+    - D: width of the hidden states; V: size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -24,11 +32,11 @@ from seal_env.engine.passes import FullPass, Pass
 from seal_env.engine.sampling import Constraint, Guide, Sampling
 
 CACHE_STEP = 32
-"""The key-value cache grows by this many tokens at a time."""
+"""Tokens by which the room of a key-value cache grows."""
 
 
 class _DecodePass(Pass):
-    """One new token of every running sequence, attending to its sequence's cache."""
+    """Pass over one new token of every unfinished sequence, which attends to its cache."""
 
     def __init__(self, decoder: BatchGenerator) -> None:
         owners, counts = owner_segments(
@@ -57,17 +65,18 @@ class _DecodePass(Pass):
 
 
 class _Cache:
-    """Keys and values of the running sequences whose prompts have the same bucket."""
+    """Keys and values of the unfinished sequences whose prompts have the same bucket."""
 
     def __init__(self, members: np.ndarray, lengths: np.ndarray, room: int) -> None:
         self.members, self.lengths, self.room = members, lengths, room
         self.keys: list[Tensor] = []
-        """Of each call of attention in a pass, in their order."""
+        """Keys of each call of attention in a pass, shape (B, Hk, C, E)."""
         self.values: list[Tensor] = []
+        """Values, as the keys."""
         self._masks: dict[int | None, Tensor] = {}
 
     def prepare(self, active: np.ndarray, step: int, capacity: int) -> None:
-        """Gets ready for the token at position `lengths + step` of each sequence."""
+        """Makes room and indices for the token at position `lengths + step` of each sequence."""
         device = self.keys[0].device
         if self.keys[0].shape[2] < capacity:
             self.keys = [_longer(tensor) for tensor in self.keys]
@@ -78,7 +87,7 @@ class _Cache:
         self._masks = {}
 
     def mask(self, window: int | None) -> Tensor:
-        """What hides the keys that are empty or behind a window, shape (count, 1, 1, keys)."""
+        """Addend of the scores that hides empty keys and those before a window, (B, 1, 1, C)."""
         if window not in self._masks:
             like = self.keys[0]
             places = torch.arange(like.shape[2], device=like.device)[None]
@@ -90,7 +99,7 @@ class _Cache:
         return self._masks[window]
 
     def keep(self, stay: np.ndarray) -> None:
-        """Drops the sequences that are done."""
+        """Removes the finished sequences."""
         chosen = torch.from_numpy(np.flatnonzero(stay))
         self.members, self.lengths = self.members[stay], self.lengths[stay]
         self.keys = [tensor[chosen.to(tensor.device)] for tensor in self.keys]
@@ -98,26 +107,26 @@ class _Cache:
 
 
 def _longer(cached: Tensor) -> Tensor:
-    """Keys or values with room for `CACHE_STEP` tokens more."""
+    """Keys or values with room for `CACHE_STEP` more tokens."""
     return F.pad(cached, (0, 0, 0, CACHE_STEP))
 
 
 class _Texts(NamedTuple):
-    """Texts that are read in one pass, some of which go on from others."""
+    """Texts that are read in one pass, some of which continue others."""
 
     texts: list[Sequence[int]]
     """Token ids of each."""
     owners: list[int]
     """The adapter of each."""
     before: list[int]
-    """Which other text each goes on from; -1 for none."""
+    """Index of the text that each continues; -1 for none."""
     places: list[int]
-    """For each prompt, which text ends it."""
+    """Index of the text that holds the end of each prompt."""
     cuts: list[int]
-    """For each prompt, how many of its tokens stand in the text before that one."""
+    """Tokens of each prompt that are in the text before that one."""
 
     def add(self, text: Sequence[int], owner: int, before: int) -> int:
-        """Adds a text; returns its place."""
+        """Adds a text; returns its index."""
         self.texts.append(text)
         self.owners.append(owner)
         self.before.append(before)
@@ -125,17 +134,17 @@ class _Texts(NamedTuple):
 
 
 class BatchGenerator:
-    """Prompts on their way to their ends; the arguments are those of `generate`.
+    """State of one batch of prompts while they are continued; see `generate`.
 
     Args:
-        learner: Who writes.
-        prompts: Token ids, none empty.
-        owners: The adapter of each.
-        bank: The adapters.
-        sampling: How.
-        seeds: One a prompt; fix what is drawn.
-        scored: What is scored after each prompt; nothing if left out.
-        shared: Leading tokens that may be read once.
+        learner: The model.
+        prompts: Token ids of N prompts, none empty.
+        owners: Index of the adapter of each prompt.
+        bank: The adapters; None for the untouched model.
+        sampling: Length, temperature and ends of the continuations.
+        seeds: One seed per prompt, for temperatures above 0.
+        scored: Token ids to score after each prompt; None for none.
+        shared: Number of leading tokens of each prompt that may be read once for several.
     """
 
     def __init__(
@@ -164,7 +173,7 @@ class BatchGenerator:
         self.guides: list[Guide] = []
 
     def run(self, progress: Callable[[int], None] | None) -> tuple[list[float], list[list[int]]]:
-        """Mean log-probabilities of what is scored, if anything is, and the continuations."""
+        """Mean log-probabilities of the scored texts (nats per token), and the continuations."""
         hidden = self._prefill()
         for step in range(self.sampling.max_new_tokens):
             tokens = self._choose(hidden, step)
@@ -181,13 +190,13 @@ class BatchGenerator:
         ]
 
     def follow(self, written: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Writes given tokens instead of chosen ones.
+        """Continues with given tokens instead of generated ones.
 
         Args:
-            written: As many tokens after each prompt as `sampling` allows.
+            written: As many tokens per prompt as `sampling` allows.
 
         Returns:
-            The prompts' last hidden states, and those of each token, shape (prompts, width).
+            The prompts' last hidden states, then those of each step, shape (N, D) each.
         """
         places = torch.from_numpy(np.argsort(self.order)).to(self.learner.device)
         states = [self._prefill()]
@@ -196,10 +205,9 @@ class BatchGenerator:
         return [state[places] for state in states]
 
     def _prefill(self) -> Tensor:
-        """Reads the prompts, and what is scored behind them; returns their last hidden states.
+        """Reads the prompts and scored texts; returns the prompts' last hidden states, (N, D).
 
-        Keys and values of what is scored are never looked at by a continuation, which writes its
-        own over them.
+        A continuation never sees the keys and values of a scored text: it overwrites them.
         """
         read = self._beginnings()
         layout = Layout(read.texts, read.owners, self.learner.device, np.array(read.before))
@@ -218,7 +226,7 @@ class BatchGenerator:
         def keep(keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
             for cache, k, v in zip(caches, keys, values, strict=True):
                 if cache is not None:
-                    # With room for the first tokens; a view would hold on to the queries as well.
+                    # With room for the first tokens; a view would keep the queries in memory.
                     cache.keys.append(_longer(k))
                     cache.values.append(_longer(v))
 
@@ -231,7 +239,7 @@ class BatchGenerator:
         return hidden[torch.from_numpy(starts + left - 1).to(self.learner.device)]
 
     def _beginnings(self) -> _Texts:
-        """What is read: each beginning that prompts share once, and the rest of every prompt."""
+        """Texts to read: each shared beginning once, and the rest of every prompt."""
         scored = self.scored or [[] for _ in self.prompts]
         read = _Texts([], [], [], [], [])
         known: dict[tuple[int, tuple[int, ...]], int] = {}
@@ -270,7 +278,7 @@ class BatchGenerator:
         return torch.searchsorted(scaled, drawn, right=True)[:, 0].cpu().numpy()
 
     def _append(self, tokens: np.ndarray) -> np.ndarray:
-        """Writes the new tokens down; returns which of the active sequences go on."""
+        """Appends the new tokens; returns whether each sequence goes on, shape (A,)."""
         going = ~np.isin(tokens, self.learner.stop_ids)
         if self.sampling.stop_at_newline:
             breaks = self.learner.ends_line(torch.from_numpy(tokens).to(self.learner.device))
@@ -312,20 +320,20 @@ def generate(
     """Continues prompts, each under its adapter, until an end token or the limit.
 
     Args:
-        learner: The model that writes.
-        prompts: Token ids, none empty.
-        sampling: How.
-        owners: The adapter of each prompt; all 0 if left out.
+        learner: The model.
+        prompts: Token ids of N prompts, none empty.
+        sampling: Length, temperature and ends of the continuations.
+        owners: Index of the adapter of each prompt; None for adapter 0.
         bank: The adapters; None for the untouched model.
-        seeds: One a prompt; fix what is drawn at a temperature above 0.
-        progress: Called with the number of prompts done.
-        constraint: What may be written; anything if left out.
-        shared: About how many leading tokens of each prompt are read once for all prompts of
-            its adapter that begin with them; none if left out.
+        seeds: One seed per prompt, for temperatures above 0.
+        progress: Callback with the number of finished prompts.
+        constraint: Bound on the tokens that may be generated; None for none.
+        shared: Number of leading tokens of each prompt that are read once, about, for all prompts
+            of its adapter that begin with them; None for 0.
 
     Returns:
-        The new token ids of each prompt, without the end token. They end where the model's
-        longest input does, too.
+        The new token ids of each prompt, without the end token. A continuation also ends at the
+        model's longest input.
     """
     if not prompts:
         return []
@@ -346,16 +354,19 @@ def score_and_generate(
     bank: Bank | None,
     shared: Sequence[int] | None = None,
 ) -> tuple[list[float], list[list[int]]]:
-    """What `Learner.score` and `generate` return, with every prompt read once.
+    """Results of `Learner.score` and greedy `generate`, with every prompt read once.
 
     Args:
-        learner: The model that writes.
-        prompts: Token ids, none empty.
-        completions: What is scored after each.
-        sampling: How the prompts are continued; greedily.
-        owners: The adapter each belongs to.
+        learner: The model.
+        prompts: Token ids of N prompts, none empty.
+        completions: Token ids to score after each prompt.
+        sampling: Length and ends of the continuations.
+        owners: Index of the adapter of each prompt.
         bank: The adapters; None for the untouched model.
         shared: See `generate`.
+
+    Returns:
+        Mean log-probability of each completion (nats per token), and the new token ids.
     """
     if not prompts:
         return [], []
@@ -364,9 +375,9 @@ def score_and_generate(
 
 
 def _uniforms(seeds: Sequence[int] | None, order: np.ndarray, sampling: Sampling) -> Tensor:
-    """The numbers in [0, 1) that decide what is drawn, shape (prompts, max_new_tokens)."""
+    """Uniform numbers in [0, 1) that decide the samples, shape (N, max_new_tokens)."""
     if seeds is None:
-        raise ValueError("sampling at a temperature above 0 needs one seed a prompt")
+        raise ValueError("sampling at a temperature above 0 needs one seed per prompt")
     rows = []
     for i in order:
         generator = torch.Generator().manual_seed(int(seeds[i]))

@@ -1,4 +1,11 @@
-"""The heads of a row's tokens as padded blocks, as attention takes them, and back."""
+"""Conversion between rows of tokens and the padded blocks per head that attention takes.
+
+Dimensions:
+    - T: rows of tokens in a pass, spare ones included.
+    - B: sequences in one group of equal padded length L.
+    - Hq, Hk: heads of the queries, and of the keys and values; H = Hq + 2 Hk.
+    - E: width of a head.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +20,32 @@ from seal_env.engine.packing import Blocks
 
 
 class Heads(NamedTuple):
-    """How many heads a layer has."""
+    """Numbers of heads of a layer."""
 
     queries: int
-    """Heads of the queries."""
+    """Hq, heads of the queries."""
     keys: int
-    """Heads of the keys, and of the values; a divisor of `queries`."""
+    """Hk, heads of the keys and of the values; a divisor of `queries`."""
 
     @property
     def all(self) -> int:
-        """Queries, keys and values."""
+        """H, heads of queries, keys and values together."""
         return self.queries + 2 * self.keys
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values of rows, shape (rows, all, width)."""
+        """Queries (T, Hq, E), keys (T, Hk, E) and values (T, Hk, E) of rows (T, H, E)."""
         return x.split((self.queries, self.keys, self.keys), dim=1)
 
 
 class HeadBlocks:
-    """Takes a row's queries, keys and values apart into blocks of one sequence and one head.
+    """A row's queries, keys and values as blocks of one sequence and one head, and back.
 
-    One gather does it for all of them. Each head's tokens lie next to each other then, which is
-    what batched products want.
+    One gather converts all of them. Each head's tokens are contiguous afterwards, as batched
+    products need them.
 
     Args:
         blocks: The row's sequences.
-        heads: Heads of each token.
+        heads: Numbers of heads of each token.
     """
 
     def __init__(self, blocks: Blocks, heads: Heads) -> None:
@@ -48,7 +55,7 @@ class HeadBlocks:
         taken: list[Tensor] = []
         mixed: list[Tensor] = []
         self.shapes: list[tuple[int, int, int]] = []
-        """(sequences, heads, padded length) of each part of `apart`."""
+        """(B, heads, L) of each tensor that `apart` returns, heads being Hq or Hk."""
         for part, (count, length) in zip(
             blocks.gather.split(blocks.sizes), blocks.shapes, strict=True
         ):
@@ -64,11 +71,14 @@ class HeadBlocks:
         self._mixed = _Index(torch.cat(mixed), rows * heads.queries)
 
     def apart(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Rows, shape (rows, heads.all, width), as queries, keys and values of each group.
+        """Queries, keys and values of each group.
+
+        Args:
+            x: Rows, shape (T, H, E).
 
         Returns:
-            Tensors of shape (sequences, heads, padded length, width); padding holds the last spare
-            row, which must be finite.
+            Per group tensors of shape (B, Hq, L, E), (B, Hk, L, E) and (B, Hk, L, E); padding
+            holds the last spare row, which must be finite.
         """
         width = x.shape[-1]
         parts = x.view(-1, width).index_select(0, self._apart.there).split(self.sizes)
@@ -76,18 +86,18 @@ class HeadBlocks:
         return list(zip(views[::3], views[1::3], views[2::3], strict=True))
 
     def apart_backward(self, grads: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        """The gradient of `apart`'s input."""
+        """Gradient of `apart`'s input, shape (T, H, E), from the gradients of its output."""
         flat = [part.reshape(-1, part.shape[-1]) for group in grads for part in group]
         return self._back(torch.cat(flat), self._apart, self.heads.all)
 
     def together(self, parts: Sequence[Tensor]) -> Tensor:
-        """Blocks of the queries' shapes as rows, shape (rows, heads.queries, width)."""
+        """Rows, shape (T, Hq, E), of blocks of shape (B, Hq, L, E), one per group."""
         flat = [part.reshape(-1, part.shape[-1]) for part in parts]
         joined = flat[0] if len(flat) == 1 else torch.cat(flat)
         return self._back(joined, self._mixed, self.heads.queries)
 
     def together_backward(self, grad: Tensor) -> list[Tensor]:
-        """The gradients of `together`'s input."""
+        """Gradients of `together`'s input from the gradient of its output, shape (T, Hq, E)."""
         width = grad.shape[-1]
         parts = grad.reshape(-1, width).index_select(0, self._mixed.there).split(self.sizes[::3])
         return [
@@ -101,10 +111,10 @@ class HeadBlocks:
 
 
 class _Index:
-    """Which rows slots take, and for each row a slot that took it."""
+    """Row that each slot takes, and one slot that took each row."""
 
     def __init__(self, there: Tensor, rows: int) -> None:
         self.there = there
         self.back = torch.zeros(rows, dtype=there.dtype, device=there.device)
-        # Only the last spare row is in several slots, and whatever it gets is set to zero.
+        # Only the last spare row is in several slots; its result is set to zero afterwards.
         self.back[there] = torch.arange(len(there), device=there.device)

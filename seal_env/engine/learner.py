@@ -1,8 +1,14 @@
 """The learner: a frozen causal language model, loaded once and shared by all environments.
 
-`Learner` scores and continues many texts in one pass, each under the adapter it belongs to.
-Everything goes through rows of packed tokens (`seal_env.engine.packing`), so what one text gets
-does not depend on the texts beside it.
+`Learner` computes hidden states, scores and losses of many texts in one pass, each under its own
+adapter. All of them are packed into one row of tokens (`seal_env.engine.packing`), and the results
+of one text do not depend on the texts beside it.
+
+Dimensions:
+    - T: rows of tokens in a pass, spare ones included.
+    - D: width of the hidden states.
+    - V: size of the vocabulary, as rows of the output head.
+    - M: labels, the rows at which a loss is computed.
 """
 
 from __future__ import annotations
@@ -30,16 +36,20 @@ from seal_env.engine.rotary import longest_unchanged
 from seal_env.engine.threads import Turns
 
 LOGITS = 1 << 23
-"""Logits that are computed at a time, which bounds their memory."""
+"""Bound on the number of logits in memory at a time."""
 
 
 class Learner:
     """A frozen model with its tokenizer.
 
+    The model is put into eval mode and its parameters are frozen. Where `seal_env.engine.llama`
+    supports it, the matrices of queries, keys and values are moved next to each other in memory;
+    each stays the module's own weight.
+
     Args:
         model: A causal language model whose attention is `passes.IMPLEMENTATION`.
-        tokenizer: Its tokenizer.
-        name: What it was loaded as.
+        tokenizer: The model's tokenizer.
+        name: The name or path that it was loaded by.
     """
 
     def __init__(
@@ -49,45 +59,45 @@ class Learner:
         self.tokenizer = tokenizer
         self.name = name
         self.decoder = Decoder(model) if is_supported(model) else None
-        """The model's layers as `seal_env.engine.llama` writes them out; None if it cannot."""
+        """The model's layers with a written-out backward pass; None for other architectures."""
         self._logits = Logits(model)
         self.bits = True
-        """Whether a text gets the same bits alone and beside others, in the check at load."""
+        """Whether the check at load found equal bits for a text alone and beside others."""
         self.device = model.device
         self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
         self.max_length = _max_length(model, tokenizer)
         embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
         rows = min(int(module.weight.shape[0]) for module in embeddings)  # type: ignore[index]
         self.renderer = Renderer(tokenizer, name, rows, self.max_length, _configured_ends(model))
-        """Writes texts as this model's tokens."""
+        """Conversion of texts to this model's tokens."""
         self.stop_ids, self.end_ids = self.renderer.stop_ids, self.renderer.end_ids
         self.kept: dict[Any, dict[Any, Any]] = {}
-        """What was measured of the untouched model and need not be measured again, by kind."""
+        """Measurements of the untouched model, by kind; caches of the modules that use it."""
         vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
-        """Rows that the output head takes at a time."""
+        """Rows of hidden states per call of the output head."""
         self.turns = Turns()
-        """Held while transformers' own layers run: adapters are attached to the layers themselves,
-        and a layer may keep something of the row that goes through it."""
+        """Lock that is held while transformers' own layers run: adapters are attached to the layers
+        themselves, and a layer may store data of the row that goes through it."""
         self._newlines: Tensor | None = None
 
     def copy_model(self) -> PreTrainedModel:
-        """A copy of the model, without whatever is attached to it in another thread."""
+        """Copy of the model, without adapters that another thread has attached."""
         with self.turns:
             return copy.deepcopy(self.model)
 
     def workers(self, parts: int) -> int:
-        """How many independent parts of a job are best run at the same time."""
+        """Number of threads for a job of so many independent parts."""
         if self.device.type != "cpu" or self.decoder is None:
             return 1
         return max(1, min(parts, torch.get_num_threads()))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; any string is legal. See `seal_env.engine.rendering`."""
+        """Token ids of a text, which may be any string. See `seal_env.engine.rendering`."""
         return self.renderer.encode(text)
 
     def encode_prompt(self, text: str, chat: bool | None) -> list[int]:
-        """Token ids of a prompt, all of it frame."""
+        """Token ids of a prompt that is not to be cut."""
         return self.renderer.prompt((text,), chat=chat).ids
 
     def encode_answer(self, text: str) -> list[int]:
@@ -95,11 +105,11 @@ class Learner:
         return self.renderer.answer(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """Text of token ids, without special tokens."""
         return self.renderer.decode(ids)
 
     def hidden(self, row: Row, run: Pass, bank: Bank | None) -> Tensor:
-        """Last hidden states of a row, shape (rows, width)."""
+        """Last hidden states of a row, shape (T, D)."""
         if self.decoder is not None:
             return self.decoder.hidden(row, run, bank)
         attached: AbstractContextManager[None] = (
@@ -112,7 +122,7 @@ class Learner:
         return output.last_hidden_state[0]
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Float32 logits of hidden states, shape (rows, vocabulary)."""
+        """Float32 logits, shape (T, V), of hidden states, shape (T, D)."""
         return self._logits(hidden).float()
 
     @torch.no_grad()
@@ -126,13 +136,13 @@ class Learner:
         """Mean log-probability per token of each completion after its prompt.
 
         Args:
-            prompts: Token ids; an empty prompt leaves the completion's first token unscored.
+            prompts: Token ids; after an empty prompt the completion's first token is not scored.
             completions: Token ids, none empty.
-            owners: The adapter each belongs to.
+            owners: Index of the adapter of each.
             bank: The adapters; None for the untouched model.
 
         Returns:
-            Natural logarithms, at most 0; NaN where nothing was scored.
+            Nats per token, at most 0; NaN where no token was scored.
         """
         whole = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
         if not whole:
@@ -148,13 +158,16 @@ class Learner:
         texts: Sequence[Sequence[int]],
         unscored: Sequence[int],
     ) -> list[float]:
-        """Mean log-probability per token of each text after so many of its tokens.
+        """Mean log-probability of each text, without its leading tokens.
 
         Args:
-            hidden: Last hidden states of a row, shape (rows, width).
-            starts: The row of each text's first token.
+            hidden: Last hidden states of a row, shape (T, D).
+            starts: Row of each text's first token.
             texts: Token ids.
-            unscored: Leading tokens that do not count, of each.
+            unscored: Number of leading tokens of each text that are not scored.
+
+        Returns:
+            Nats per token, at most 0; NaN where no token was scored.
         """
         rows: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
         labels: list[int] = []
@@ -175,7 +188,16 @@ class Learner:
         return means
 
     def losses(self, hidden: Tensor, rows: np.ndarray, labels: Sequence[int]) -> Tensor:
-        """Cross-entropy at some rows, shape (len(rows),), without keeping all logits at once."""
+        """Cross-entropy at some rows, with a bounded number of logits in memory.
+
+        Args:
+            hidden: Last hidden states of a row, shape (T, D).
+            rows: Indices of rows, shape (M,).
+            labels: Token ids that follow them, M of them.
+
+        Returns:
+            Nats, shape (M,).
+        """
         count = len(rows)
         padded = np.resize(rows, padded_rows(count))
         targets = torch.tensor(
@@ -188,10 +210,11 @@ class Learner:
     def describe(
         self, texts: Sequence[Sequence[int]], owners: Sequence[int], bank: Bank | None
     ) -> tuple[np.ndarray, list[float]]:
-        """What a model makes of texts: mean last hidden state, and loss per token.
+        """Mean last hidden state and loss of each text.
 
         Returns:
-            Float32 array of shape (texts, width), and one loss a text (0 for a single token).
+            Float32 array of shape (texts, D), and one loss per text in nats per token (0 for a text
+            of one token).
         """
         layout = Layout(texts, owners, self.device)
         hidden = self.hidden(layout.row, FullPass(layout), bank)
@@ -204,7 +227,7 @@ class Learner:
         return means, losses
 
     def ends_line(self, tokens: Tensor) -> Tensor:
-        """Which tokens contain a line break; same shape, bool."""
+        """Whether each token contains a line break, bool, same shape."""
         if self._newlines is None:
             size = int(self.model.get_input_embeddings().weight.shape[0])
             with TOKENIZING:
@@ -215,9 +238,9 @@ class Learner:
 
 
 class _Losses(torch.autograd.Function):
-    """Cross-entropy of each row; the gradient is found along with it, a few rows at a time.
+    """Cross-entropy of each row, with the gradient computed in the same loop over chunks of rows.
 
-    So the logits of a few rows are all that is ever in memory, and they are computed once.
+    Only one chunk's logits are in memory at a time, and they are computed once.
     """
 
     @staticmethod
@@ -244,7 +267,7 @@ class _Losses(torch.autograd.Function):
 
 
 def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Longest input in tokens, by the model's config and the tokenizer."""
+    """Length of the longest input in tokens, by the model's config and the tokenizer."""
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     limits = (1 << 20, tokenizer.model_max_length, positions, longest_unchanged(config))
@@ -252,7 +275,7 @@ def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> i
 
 
 def _configured_ends(model: PreTrainedModel) -> list[int]:
-    """Tokens that end a text by the model's generation settings."""
+    """Ids of the tokens that end a text, by the model's generation settings."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
     return [int(i) for i in listed if i is not None]

@@ -1,7 +1,7 @@
-"""From last hidden states to logits, in the way that a model itself takes.
+"""Logits from last hidden states, computed as by the model itself.
 
-Between its layers and its logits a model may scale (Granite, Cohere), cap (Gemma 2) or norm. Its
-own `forward` is run for that, with the layers replaced by something that hands hidden states on.
+Between its layers and its logits a model may scale (Granite, Cohere), cap (Gemma 2) or normalize.
+Its own `forward` is run, with the layers replaced by a module that returns given hidden states.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 _SIZES = (1.0, 10.0, 100.0)
-"""Sizes of the hidden states that are tried: a bound on the logits shows on large ones alone."""
+"""Scales of the hidden states that are compared: a cap shows on large logits only."""
 
 
 class Logits:
-    """Makes logits, shape (rows, vocabulary), of hidden states, shape (rows, width).
+    """Logits, shape (rows, vocabulary), of hidden states, shape (rows, width).
 
-    The output head alone does where it gives the same bits, as in most models.
+    The output head alone is used where it gives the same bits, as in most models.
 
     Args:
         model: A causal language model.
@@ -30,12 +30,12 @@ class Logits:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._tail = copy.copy(model)  # it shares all modules, the layers left out
+        self._tail = copy.copy(model)  # shares all modules but the layers
         self._tail._modules = {**model._modules, model.base_model_prefix: _HandOn()}
         self._is_plain = self._head_is_all()
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """The logits, in the precision of the model."""
+        """Logits in the precision of the model."""
         return self._head(hidden) if self._is_plain else self._own(hidden)
 
     def _head(self, hidden: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Logits:
         own, plain = (
             [_tried(way, states * size) for size in _SIZES] for way in (self._own, self._head)
         )
-        # Where the model's own forward cannot be run so, the check at load decides.
+        # Where the model's own forward fails on this, the check at load decides.
         return all(
             x is None or (y is not None and torch.equal(x, y))
             for x, y in zip(own, plain, strict=True)
@@ -60,7 +60,7 @@ class Logits:
 
 @torch.no_grad()
 def _tried(way: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor | None:
-    """What comes of it; None if it fails."""
+    """Result of a function; None if it fails."""
     try:
         return way(hidden)
     except Exception:  # models raise whatever they raise
@@ -68,15 +68,15 @@ def _tried(way: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor | None:
 
 
 class _HandOn(nn.Module):
-    """Stands in for a model's layers: its last hidden states are what it is given."""
+    """Stand-in for a model's layers, whose last hidden states are its input."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPast:
-        """Shape in, same shape out."""
+        """Returns its input as last hidden states."""
         return _Output(last_hidden_state=inputs_embeds)
 
 
 class _Output(BaseModelOutputWithPast):
-    """An output that has whatever a model's `forward` takes from its layers, as None."""
+    """Output of layers whose other attributes, whatever they are called, are None."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):

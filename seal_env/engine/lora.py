@@ -4,7 +4,16 @@ An `AdapterBank` holds the low-rank matrices of K adapters as stacked tensors. W
 attached to a model, every target module adds to its output the low-rank product of the
 adapter that a token belongs to. Each adapter's product runs in blocks that hold its own
 tokens alone (see `seal_env.engine.packing`), so an adapter's outputs, gradients and weights are the
-same to the bit whoever its neighbors are.
+same to the bit beside any other adapters.
+
+Dimensions:
+    - K: adapters of the bank.
+    - P: weights of one adapter, the zeros between its matrices included.
+    - R: rank.
+    - I, O: inputs and outputs of a target module.
+    - T: rows of tokens in a pass, spare ones included.
+    - G: adapters in one group of equal padded length L; the sum of G over a pass's groups is the
+      number of adapters that have tokens in it.
 """
 
 from __future__ import annotations
@@ -29,10 +38,10 @@ from seal_env.engine.passes import Pass, current_pass
 from seal_env.errors import UserError
 
 ALL_LINEAR = "all-linear"
-"""The target that means every linear layer but the output head."""
+"""Target name for every linear layer but the output head."""
 _ALIGNED = 16
-"""Every matrix starts at a multiple of so many weights (64 bytes): where a matrix lies in memory
-can change how a product is rounded, and it must not depend on an adapter's place in the bank."""
+"""Alignment of matrices, in weights (64 bytes): the address of a matrix can change how a product
+is rounded, and must not depend on an adapter's index in the bank."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +49,17 @@ class Target:
     """An adapted module."""
 
     name: str
-    """Its name in the model."""
+    """Name in the model."""
     inputs: int
-    """Width of its input."""
+    """I, width of the input."""
     outputs: int
-    """Width of its output."""
+    """O, width of the output."""
 
 
 def find_targets(model: nn.Module, config: LoraConfig) -> tuple[Target, ...]:
-    """The modules of a model that an adapter config means, in the model's order.
+    """Modules of a model that an adapter config names, in the model's order.
 
-    Without names in the config: PEFT's default for the architecture, and every linear layer where
+    A config without names selects PEFT's default for the architecture, or every linear layer where
     PEFT has none or the model has no such module.
 
     Raises:
@@ -69,14 +78,14 @@ def find_targets(model: nn.Module, config: LoraConfig) -> tuple[Target, ...]:
 
 
 def _default_names(model: Any) -> tuple[str, ...]:
-    """PEFT's default targets for a model's architecture; none if it has none."""
+    """PEFT's default targets for a model's architecture; empty if it has none."""
     table = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     kinds = (model.config.model_type, model.config.get_text_config().model_type)
     return next((tuple(table[kind]) for kind in kinds if kind in table), ())
 
 
 def _modules_named(model: Any, wanted: Sequence[str]) -> tuple[Target, ...]:
-    """The linear modules with one of some last names, of the layers that read text."""
+    """Linear modules with one of the names as last part, in the layers that read text."""
     inside = {id(module) for module in model.base_model.modules()}
     text = {id(module) for module in model.get_decoder().modules()}
     if text <= inside:  # a part of the layers: others see images
@@ -93,7 +102,7 @@ def _modules_named(model: Any, wanted: Sequence[str]) -> tuple[Target, ...]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module multiplies by its weights and does nothing else; a subclass may do more."""
+    """Whether a module only multiplies by its weights; a subclass may do more."""
     if isinstance(module, Conv1D) or type(module).forward is nn.Linear.forward:
         return True
     if not isinstance(module, nn.Linear):
@@ -105,11 +114,11 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 class Products(Protocol):
-    """What the learners of a bank add to the output of one module."""
+    """Products that the learners of a bank add to the output of one module."""
 
     @property
     def trigger(self) -> Tensor:
-        """Some of the weights; gradients are wanted if its are."""
+        """Tensor of the weights; gradients are computed if it requires them."""
 
     def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
         """See `Adapter.add`."""
@@ -129,14 +138,14 @@ class Bank(Protocol):
     """Changes of K learners side by side on one frozen base: adapters, or dense differences."""
 
     def attached(self, model: nn.Module) -> AbstractContextManager[None]:
-        """While this lasts, the model's modules add what the bank holds."""
+        """Context in which the model's modules add the bank's products to their outputs."""
 
     def adapter(self, name: str, run: Pass) -> Products | None:
-        """What is added to the output of one module in a pass; None if nothing is."""
+        """Products added to the output of one module in a pass; None if there are none."""
 
 
 def layer_of(name: str) -> int | None:
-    """The layer that a module belongs to, counted from 0, by its name; None if to none."""
+    """Index of the layer that a module's name says, from 0; None outside of layers."""
     found = re.search(r"\.(\d+)\.", name)
     return int(found[1]) if found else None
 
@@ -151,8 +160,8 @@ class AdapterBank:
     Args:
         targets: The adapted modules.
         config: Rank and scale.
-        count: K.
-        device: Where the weights live; they are always float32.
+        count: Number of adapters, K.
+        device: Device of the weights, which are always float32.
     """
 
     def __init__(
@@ -163,15 +172,15 @@ class AdapterBank:
         self.count = count
         size = sum(_aligned(config.rank * n) for t in targets for n in (t.inputs, t.outputs))
         self.weights = torch.zeros(count, size, device=device)
-        """All weights, shape (count, size): the matrices below are views of it."""
+        """All weights, float32, shape (K, P); the matrices below are views of it."""
         self.grads: Tensor | None = None
         self._grad_views: dict[str, tuple[Tensor, Tensor]] = {}
         self.matrices = self._views(self.weights)
-        """For each target its A, shape (count, rank, inputs), and B, (count, outputs, rank)."""
+        """A, shape (K, R, I), and B, shape (K, O, R), by target name."""
 
     @property
     def size(self) -> int:
-        """Weights in one adapter, with the zeros that keep its matrices aligned."""
+        """P, weights of one adapter, with the zeros that keep its matrices aligned."""
         return self.weights.shape[1]
 
     def _views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
@@ -187,7 +196,11 @@ class AdapterBank:
         return views
 
     def initialize(self, seeds: Sequence[int]) -> None:
-        """PEFT's initial weights (A uniform, B zero), each adapter's from its own seed alone."""
+        """Sets PEFT's initial weights (A uniform, B zero).
+
+        Args:
+            seeds: One seed per adapter, which alone decides its weights.
+        """
         self.weights.zero_()
         drawn: dict[int, int] = {}
         for index, seed in enumerate(seeds):
@@ -203,10 +216,10 @@ class AdapterBank:
             drawn[seed] = index
 
     def reorder(self, order: np.ndarray) -> None:
-        """Puts adapters into another order, without a copy of them all; gradients stay.
+        """Permutes the adapters' weights in place, with room for one copy; gradients stay.
 
         Args:
-            order: Which adapter comes first, second and so on.
+            order: Index of the adapter that becomes first, second and so on, shape (K,).
         """
         after = dict(enumerate(order.tolist()))
         while after:
@@ -218,7 +231,7 @@ class AdapterBank:
             self.weights[place] = kept
 
     def require_grads(self) -> None:
-        """Allocates gradients: backward passes add to `grads`, shape (count, size)."""
+        """Allocates `grads`, shape (K, P), to which backward passes add."""
         self.grads = torch.zeros_like(self.weights)
         self._grad_views = self._views(self.grads)
         for views in self.matrices.values():
@@ -234,13 +247,13 @@ class AdapterBank:
                 matrix.requires_grad_(False)
 
     def mask(self, layers: Sequence[int]) -> Tensor:
-        """Which weights of an adapter belong to some of the model's layers.
+        """Mask of the weights that belong to some of the model's layers.
 
         Args:
-            layers: Counted from 0.
+            layers: Indices of layers, from 0.
 
         Returns:
-            1 for those, 0 for all others, shape (size,).
+            1.0 for weights of these layers, 0.0 for all others, shape (P,).
         """
         mask = torch.zeros(1, self.size, device=self.weights.device)
         for name, views in self._views(mask).items():
@@ -251,7 +264,7 @@ class AdapterBank:
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:
-        """While this lasts, the model's target modules add this bank's products."""
+        """Context in which the model's target modules add this bank's products."""
         modules = [model.get_submodule(target.name) for target in self.targets]
         try:
             for target, module in zip(self.targets, modules, strict=True):
@@ -262,10 +275,10 @@ class AdapterBank:
                 module.__dict__.pop("forward", None)
 
     def adapter(self, name: str, run: Pass) -> Adapter | None:
-        """The adapters of one module in a pass; None if it has none."""
+        """Adapters of one module in a pass; None for a module that is no target."""
         if name not in self.matrices:
             return None
-        # What a pass needs is taken once, not anew for each module.
+        # The weights of a pass are gathered once, not once per module.
         if self not in run.kept:
             run.kept[self] = [self._views(_take(self.weights, owners)) for owners in run.groups]
         matrices = [views[name] for views in run.kept[self]]
@@ -273,7 +286,7 @@ class AdapterBank:
         return Adapter(self.matrices[name][0], matrices, self._grad_views.get(name), scale)
 
     def _forward(self, name: str, module: nn.Module) -> Callable[[Tensor], Tensor]:
-        """What a target module does while the bank is attached."""
+        """Forward function of a target module while the bank is attached."""
         weight: Tensor = module.weight  # type: ignore[assignment]
         turned = weight.t() if isinstance(module, Conv1D) else weight
 
@@ -290,11 +303,11 @@ class AdapterBank:
         return forward
 
     def copy_of(self, index: int) -> Tensor:
-        """One adapter's weights, shape (size,), on the CPU."""
+        """Copy of one adapter's weights, shape (P,), on the CPU."""
         return self.weights[index].detach().cpu().clone()
 
     def merge_into(self, model: nn.Module) -> None:
-        """Adds the (single) adapter's update to the model's own weights."""
+        """Adds the update of a bank of one to the model's own weights."""
         scale = self.config.alpha / self.config.rank
         for target in self.targets:
             a, b = (matrix[0] for matrix in self.matrices[target.name])
@@ -305,32 +318,32 @@ class AdapterBank:
 
 
 class Adapter(NamedTuple):
-    """The low-rank products of one module: for each row x of adapter k, scale * B_k A_k x.
+    """Low-rank products of one module: scale * B_k A_k x for each row x of adapter k.
 
     Each adapter's product runs in a block of its own rows. The gradients of the matrices are
-    added to the bank's own buffers, not returned: autograd would first write each as a tensor of
-    all K adapters.
+    added to the bank's own buffers and not returned, since autograd would first write each as a
+    tensor of all K adapters.
     """
 
     trigger: Tensor
-    """Weights of the bank, by which autograd knows whether gradients are wanted."""
+    """Tensor of the bank's weights that tells autograd whether gradients are needed."""
     matrices: Sequence[tuple[Tensor, Tensor]]
-    """A, shape (adapters, rank, inputs), and B, (adapters, outputs, rank), of each group of the
-    pass."""
+    """A, shape (G, R, I), and B, shape (G, O, R), of each group of the pass."""
     grads: tuple[Tensor, Tensor] | None
-    """Where gradients are added up; None while nothing is trained."""
+    """Gradients of A and B, shapes (K, R, I) and (K, O, R); None without training."""
     scale: float
+    """Factor on the products, alpha / R."""
 
     def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
         """Adds the products to a module's output.
 
         Args:
-            out: Shape (rows, outputs); changed.
-            blocks: The module's input as `Pass.split` returns it.
+            out: The output, shape (T, O), changed in place.
+            blocks: The module's input as `Pass.split` returns it, shape (G, L, I) per group.
             run: The pass.
 
         Returns:
-            What `backward` needs.
+            A x of each group for `backward`, shape (G, L, R).
         """
         hidden, parts = [], []
         for (a, b), rows in zip(self.matrices, blocks, strict=True):
@@ -350,12 +363,12 @@ class Adapter(NamedTuple):
         """Adds the gradients of the matrices to the bank's.
 
         Args:
-            outer: The output's gradient as `Pass.split` returns it.
+            outer: The output's gradient as `Pass.split` returns it, shape (G, L, O) per group.
             blocks: As in `add`.
-            hidden: What `add` returned.
+            hidden: Result of `add`.
             run: The pass.
-            inner: The input's gradient in blocks, which is added to (empty: nothing yet); None if
-                nobody needs it.
+            inner: The input's gradient, shape (G, L, I) per group, which is added to, or an empty
+                list to fill; None if it is not needed.
         """
         assert self.grads is not None
         grad_a, grad_b = self.grads
@@ -407,12 +420,12 @@ class _Adapted(torch.autograd.Function):
 
 
 def _take(weights: Tensor, owners: slice | Tensor) -> Tensor:
-    """The weights of some adapters."""
+    """Weights of some adapters, shape (G, P)."""
     return weights[owners] if isinstance(owners, slice) else weights.index_select(0, owners)
 
 
 def _add_at(total: Tensor, owners: slice | Tensor, products: Tensor, scale: float) -> None:
-    """Adds to the matrices of some adapters, each of which is named once."""
+    """Adds products to the matrices of some adapters, each of which is named once."""
     if isinstance(owners, slice):
         total[owners].add_(products, alpha=scale)
     else:
@@ -420,8 +433,8 @@ def _add_at(total: Tensor, owners: slice | Tensor, products: Tensor, scale: floa
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
-    """Matrix products of many pairs, each rounded alike however many there are."""
+    """Batched matrix product whose rounding does not depend on the size of the batch."""
     if x.shape[0] == 1 and (x.shape[1] % 2 or x.shape[2] % 2 or y.shape[2] % 2):
-        # A single product of an odd shape takes another path through the CPU's library.
+        # A single product of an odd shape takes another path in the CPU's matrix library.
         return torch.bmm(x.expand(2, -1, -1), y.expand(2, -1, -1))[:1]
     return torch.bmm(x, y)

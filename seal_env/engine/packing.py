@@ -10,6 +10,13 @@ product has the same bits whatever the other rows are, once there are at least 8
 a row of tokens is filled up to a multiple of `ROW_MULTIPLE` with *spare* tokens; everything
 that mixes tokens runs in blocks whose shape depends on the sequence alone (its `bucket`).
 Spare tokens carry zeros through every gather, so that not even a NaN can spread.
+
+Dimensions:
+    - T: rows of tokens in a pass, spare ones included.
+    - S: sequences in the row.
+    - B: blocks in one group of equal padded length.
+    - L: padded length of a group's blocks, a `bucket`, in tokens.
+    - N: slots of all blocks together, the sum of B * L over the groups.
 """
 
 from __future__ import annotations
@@ -23,23 +30,23 @@ import torch
 from torch import Tensor
 
 ROW_MULTIPLE = 16
-"""Rows of tokens are filled up to a multiple of this."""
+"""Divisor of T: rows of tokens are filled up to a multiple of it."""
 SHORTEST_SHARED = 16
-"""Fewest tokens that are worth being read once for several sequences that begin with them."""
+"""Shortest common beginning of several sequences that is read once for all, in tokens."""
 
 
 def bucket(length: int) -> int:
-    """The padded length of a block that holds `length` tokens.
+    """Padded length of a block that holds `length` tokens.
 
-    At most a quarter is padding beyond 64 tokens, and there are few distinct values: every one
-    costs operations of its own.
+    Beyond 64 tokens at most a quarter is padding. There are few distinct values, since each costs
+    operations of its own.
     """
     step = 8 if length <= 8 else max(16, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
 
 
 def whole_blocks(length: int) -> int:
-    """The longest beginning of a text of so many tokens that fills its block; 0 if it is short."""
+    """Tokens of the longest beginning that fills its block exactly; 0 if it would be short."""
     fitting = (n for n in range(length, SHORTEST_SHARED - 1, -1) if bucket(n) == n)
     return next(fitting, 0)
 
@@ -49,19 +56,19 @@ class Blocks:
     """Segments of a row as padded blocks, grouped by padded length."""
 
     gather: Tensor
-    """For each slot of all blocks, one after the other, the row it takes; shape (slots,)."""
+    """Row that each slot of all blocks takes, shape (N,)."""
     scatter: Tensor
-    """For each row, the slot that holds it; shape (rows,)."""
+    """Slot that holds each row, shape (T,)."""
     shapes: tuple[tuple[int, int], ...]
-    """(number of blocks, padded length) of each group."""
+    """(B, L) of each group."""
     members: tuple[np.ndarray, ...]
-    """For each group, which segments its blocks hold."""
+    """Indices of the segments in each group's blocks, each of shape (B,)."""
     real_rows: int
-    """Rows in front of the spare ones."""
+    """Rows before the spare ones."""
 
     @property
     def sizes(self) -> list[int]:
-        """Slots in each group."""
+        """Slots in each group, B * L."""
         return [count * length for count, length in self.shapes]
 
     @staticmethod
@@ -73,8 +80,8 @@ class Blocks:
         Args:
             lengths: Tokens in each segment, all at least 1.
             rows: Rows of tokens, spare ones included (at least one).
-            device: Where the index tensors live.
-            kinds: A number a segment; those with different ones are in different groups.
+            device: Device of the index tensors.
+            kinds: One number per segment; segments with different numbers are in different groups.
         """
         ends = np.cumsum(lengths)
         starts, real_rows = ends - lengths, int(ends[-1])
@@ -102,12 +109,15 @@ class Blocks:
 
 
 def take_rows(x: Tensor, index: Tensor, blocks: Blocks) -> Tensor:
-    """Rows into slots or slots into rows; spare rows come out as zeros.
+    """Rows gathered into slots, or slots scattered into rows; spare rows become zeros.
 
     Args:
-        x: Rows or slots.
+        x: Rows, shape (T, ...), or slots, shape (N, ...).
         index: `blocks.gather` or `blocks.scatter`, the tensor itself.
-        blocks: How.
+        blocks: The blocks that `index` belongs to.
+
+    Returns:
+        Shape (N, ...) or (T, ...).
     """
     taken = x.index_select(0, index)
     if index is blocks.scatter:
@@ -116,18 +126,18 @@ def take_rows(x: Tensor, index: Tensor, blocks: Blocks) -> Tensor:
 
 
 class Row(NamedTuple):
-    """The tokens that a model is called with."""
+    """The tokens of one call of the model."""
 
     ids: Tensor
-    """Token ids, shape (rows,)."""
+    """Token ids, shape (T,)."""
     positions: Tensor
-    """Each token's position in its own sequence, shape (rows,)."""
+    """Position of each token in its own sequence, shape (T,)."""
 
     @staticmethod
     def build(ids: np.ndarray, positions: np.ndarray, device: torch.device) -> Row:
-        """A row of the given tokens, filled up with spare ones (its first token at position 0).
+        """A row of the given tokens, filled up with spare ones: its first token at position 0.
 
-        A token that stands in some text: what a model makes of padding need not be finite.
+        A real token is taken, since a model's output for a padding token need not be finite.
         """
         both = np.zeros((2, padded_rows(len(ids))), dtype=np.int64)
         both[0], both[0, : len(ids)], both[1, : len(ids)] = ids[0], ids, positions
@@ -139,11 +149,12 @@ class Layout:
     """One row of tokens that holds many sequences, those of one adapter next to each other.
 
     Args:
-        sequences: Token ids of each sequence, none of them empty.
-        owners: The adapter each sequence belongs to.
-        device: Where the tensors live.
-        before: For each sequence which other one it goes on from, -1 for none; `owners` ascend
-            then. What is gone on from fills its block (`whole_blocks`), and begins by itself.
+        sequences: Token ids of each of the S sequences, none of them empty.
+        owners: Index of the adapter of each sequence.
+        device: Device of the tensors.
+        before: Index of the sequence that each sequence continues, -1 for none, shape (S,);
+            `owners` ascend in this case. A continued sequence fills its block (`whole_blocks`)
+            and continues no other.
     """
 
     def __init__(
@@ -159,7 +170,7 @@ class Layout:
         passed = np.where(before < 0, 0, lengths[before])
         ends = np.cumsum(lengths)
         self.starts = np.empty(len(lengths), dtype=np.int64)
-        """For each sequence, in the order given, the row of its first token."""
+        """Row of the first token of each sequence, in the order given, shape (S,)."""
         self.starts[self.order] = ends - lengths
         self.row = Row.build(
             np.concatenate([np.asarray(sequences[i]) for i in self.order]),
@@ -171,8 +182,8 @@ class Layout:
         kinds[before[before >= 0]] = -1  # groups of their own, so that they can be looked up
         self.blocks = Blocks.build(lengths, rows, device, kinds)
         self.before = [self._found(before[members], device) for members in self.blocks.members]
-        """For each group of blocks the group of the sequences that they go on from, and which of
-        its blocks; None if from none."""
+        """For each group of blocks, the group of the sequences that they continue and the indices
+        of those blocks in it, shape (B,); None for a group that continues none."""
         self.owners, tokens = owner_segments(np.asarray(owners)[self.order], lengths)
         self.owner_blocks = (
             self.blocks if len(self.owners) == len(lengths) else Blocks.build(tokens, rows, device)
@@ -187,11 +198,11 @@ class Layout:
 
 
 def padded_rows(real: int) -> int:
-    """Rows of tokens for so many real ones: a multiple of `ROW_MULTIPLE`, at least one spare."""
+    """T for a number of real tokens: a multiple of `ROW_MULTIPLE`, with at least one spare row."""
     return -(-(real + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 def owner_segments(owners: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joins neighboring sequences of one owner: the distinct owners, and tokens of each."""
+    """Distinct owners of neighboring sequences, and the number of tokens of each."""
     distinct, first = np.unique(owners, return_index=True)
     return distinct, np.add.reduceat(lengths, first)

@@ -1,9 +1,18 @@
-"""Passes: what attention and adapters need to know while a row goes through the model.
+"""Passes: the state that attention and adapters need while a row goes through the model.
 
 `packed_attention` and `packed_mask` are registered with transformers as an attention
-implementation, for the architectures that run through transformers' own layers: the pass under
-way takes the row apart into sequences of similar length, attends within each, and puts the row
-together again, so that attention costs what the separate sequences cost.
+implementation, for the architectures that run through transformers' own layers. The current pass
+splits the row into sequences of similar length, attends within each, and joins the row again, so
+that attention costs as much as for the separate sequences.
+
+Dimensions:
+    - T: rows of tokens in a pass, spare ones included.
+    - D: width of a module's input or output.
+    - G: adapters in one group of equal padded length L.
+    - B: sequences in one group of equal padded length L.
+    - Hq, Hk: heads of the queries, and of the keys and values; H = Hq + 2 Hk.
+    - E: width of a head.
+    - C: keys of a sequence, those of the sequence that it continues included.
 """
 
 from __future__ import annotations
@@ -27,38 +36,38 @@ from seal_env.engine.packing import Blocks, Layout, take_rows
 from seal_env.errors import UserError
 
 IMPLEMENTATION = "seal_env_packed"
-"""The name under which `packed_attention` is registered with transformers."""
+"""Name under which `packed_attention` is registered with transformers."""
 
 
 class RowsBackward(NamedTuple):
     """The backward pass of attention over rows."""
 
     kept: tuple[Tensor, ...]
-    """What it needs, for autograd to save."""
+    """Tensors that it needs, for autograd to save."""
     run: Callable[[Tensor, Sequence[Tensor]], Tensor]
-    """The gradient of queries, keys and values from that of the result, and from `kept`."""
+    """Gradient of queries, keys and values, from the gradient of the output and `kept`."""
 
 
 class Pass:
-    """What attention and adapters need to know during one forward pass.
+    """State of one forward pass over a row, for attention and adapters.
 
     Args:
-        owners: The adapters that have tokens in the row, ascending.
-        owner_blocks: The row's segments by adapter.
+        owners: Indices of the adapters that have tokens in the row, ascending.
+        owner_blocks: The row's segments, one per adapter.
     """
 
     def __init__(self, owners: np.ndarray, owner_blocks: Blocks) -> None:
         self.owner_blocks = owner_blocks
         self.groups = [_index(owners[chosen], owner_blocks) for chosen in owner_blocks.members]
-        """For each group of `owner_blocks`, which adapters its blocks belong to."""
+        """Adapters of each group of `owner_blocks`, as an index of G of them."""
         self.kept: dict[Any, Any] = {}
-        """What a bank needs for this pass alone."""
+        """Data of a bank for this pass alone."""
         self.calls = 0
-        """Calls of `attend` so far: a layer may make more than one, or none."""
+        """Calls of `attend` so far; a layer may make more than one, or none."""
         self._last: tuple[Tensor, list[Tensor]] | None = None
 
     def split(self, rows: Tensor) -> list[Tensor]:
-        """Rows (rows, width) as one float32 tensor of blocks a group, (adapters, length, width)."""
+        """Rows, shape (T, D), as one float32 tensor of blocks per group, shape (G, L, D)."""
         blocks = self.owner_blocks
         parts = take_rows(rows, blocks.gather, blocks).float().split(blocks.sizes)
         return [part.view(*shape, -1) for part, shape in zip(parts, blocks.shapes, strict=True)]
@@ -71,11 +80,11 @@ class Pass:
 
     @torch.no_grad()
     def blocks_of(self, x: Tensor, rows: Tensor) -> list[Tensor]:
-        """`split` of a module's input, done once for modules that take the same input.
+        """`split` of a module's input, computed once for modules that share an input.
 
         Args:
-            x: The input itself, by which it is known again.
-            rows: Its rows.
+            x: The input tensor, compared by identity.
+            rows: Its rows, shape (T, D).
         """
         if self._last is None or self._last[0] is not x:
             self._last = (x, self.split(rows))
@@ -87,19 +96,19 @@ class Pass:
         """Attention over rows.
 
         Args:
-            x: Queries, keys and values side by side, shape (rows, heads.all, width).
-            heads: How many of each.
-            scoring: How keys are scored.
-            learning: Whether there will be a backward pass.
+            x: Queries, keys and values side by side, shape (T, H, E).
+            heads: Numbers of heads.
+            scoring: The layer's way of scoring keys.
+            learning: Whether a backward pass follows.
 
         Returns:
-            Shape (rows, heads.queries, width), and the backward pass, if there will be one.
+            Shape (T, Hq, E), and the backward pass, None without `learning`.
         """
         raise NotImplementedError
 
 
 def _index(owners: np.ndarray, blocks: Blocks) -> slice | Tensor:
-    """An index of adapters; a slice, which copies nothing, where they are consecutive."""
+    """Index of adapters: a slice, which copies nothing, where they are consecutive."""
     first, last = int(owners[0]), int(owners[-1])
     if last - first + 1 == len(owners):
         return slice(first, last + 1)
@@ -111,9 +120,8 @@ class FullPass(Pass):
 
     Args:
         layout: The row.
-        keep: Called with (keys, values) at every call of attention where a decoder wants them;
-            each a list with one tensor a group, shape (count, kv heads, length, width), where the
-            length is that of what a sequence goes on from as well.
+        keep: Callback with (keys, values) at every call of attention, for a key-value cache; each
+            is a list of one tensor per group, shape (B, Hk, C, E).
     """
 
     def __init__(self, layout: Layout, keep: Any = None) -> None:
@@ -157,7 +165,7 @@ class FullPass(Pass):
         return blocks.together(outs), RowsBackward(tuple(kept), backward)
 
     def _with_before(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Keys or values of each group, behind those of what its sequences go on from."""
+        """Keys or values of each group after those of continued sequences, shape (B, Hk, C, E)."""
         whole = []
         for own, before in zip(parts, self.layout.before, strict=True):
             if before is None:
@@ -173,7 +181,7 @@ _current: ContextVar[Pass] = ContextVar("seal_env_pass")
 
 @contextmanager
 def running(run: Pass) -> Iterator[None]:
-    """Makes a pass the current one while the model is called."""
+    """Context in which a pass is the current one."""
     token = _current.set(run)
     try:
         yield
@@ -182,12 +190,12 @@ def running(run: Pass) -> Iterator[None]:
 
 
 def current_pass() -> Pass | None:
-    """The pass that is under way, if the model was called through this package."""
+    """The current pass; None if the model was not called through this package."""
     return _current.get(None)
 
 
 class _Attention(torch.autograd.Function):
-    """`Pass.attend` for autograd."""
+    """`Pass.attend` as a function of autograd."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, run: Pass, heads: Heads, scoring: Scoring) -> Tensor:
@@ -207,25 +215,25 @@ class _Attention(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Window:
-    """Stands where a layer's mask does in transformers, if the layer has a sliding window."""
+    """Placeholder of a layer's mask in transformers, for a layer with a sliding window."""
 
     size: int
     """See `Scoring.window`."""
 
     def __getattr__(self, name: str) -> Any:
-        """For layers that take their mask for a tensor."""
+        """Refuses layers that use their mask as a tensor."""
         raise AttributeError("its attention needs a mask of its own")
 
 
 def packed_mask(*, config: Any, local_size: int | None = None, **_: Any) -> Window | None:
-    """What transformers calls to make masks, in its signature: here they are made by passes.
+    """Mask function with transformers' signature; passes make the masks themselves.
 
     Args:
-        config: The model's.
-        local_size: The size of a sliding window or of a chunk.
+        config: The model's config.
+        local_size: Size of a sliding window or of a chunk, in tokens.
 
     Raises:
-        UserError: It is the size of a chunk.
+        UserError: `local_size` is the size of a chunk.
     """
     if local_size is None:
         return None
@@ -245,24 +253,24 @@ def packed_attention(
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """The attention implementation that transformers calls, in its signature.
+    """Attention function with transformers' signature.
 
     Args:
         module: The attention layer.
-        query: Shape (1, heads, rows, width).
-        key: Shape (1, kv heads, rows, width).
-        value: As key; its width may differ.
-        attention_mask: What `packed_mask` made; the current pass knows the rest.
+        query: Shape (1, Hq, T, E).
+        key: Shape (1, Hk, T, E).
+        value: Shape (1, Hk, T, E'), where E' may differ from E.
+        attention_mask: Result of `packed_mask`; the current pass has the rest.
         scaling: Factor on the scores.
         softcap: See `Scoring.softcap`.
         s_aux: See `Scoring.sinks`.
-        **others: What the model says besides; what would change the result is refused.
+        **others: Further arguments; those that would change the result are refused.
 
     Returns:
-        Shape (1, rows, heads, width), and None in place of attention weights.
+        Shape (1, T, Hq, E'), and None in place of attention weights.
 
     Raises:
-        UserError: The layer asks for something that is not done here.
+        UserError: The layer needs attention that is not implemented here.
     """
     asked = [name for name in _REFUSED if others.get(name) is not None]
     if isinstance(attention_mask, Tensor) or asked:
@@ -284,7 +292,7 @@ def packed_attention(
 
 
 _REFUSED = ("position_bias", "indices", "block_indices")
-"""Arguments of attention layers that add to scores or choose keys in a way of their own."""
+"""Arguments of attention layers that change scores or select keys, and are not implemented."""
 
 AttentionInterface.register(IMPLEMENTATION, packed_attention)
 AttentionMaskInterface.register(IMPLEMENTATION, packed_mask)

@@ -1,4 +1,4 @@
-"""Element-wise operations whose rounding does not depend on where in a row a token stands."""
+"""Element-wise operations whose rounding does not depend on a token's position in the row."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 def evenly(operation: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """An element-wise operation that rounds alike wherever in a row a token stands.
+    """Result of an element-wise operation, rounded independently of an element's position.
 
-    On a CPU torch deals the elements out to threads in equal shares, and computes what is left
-    over at the end of a share, less than a vector, by scalar code that rounds differently. So
-    the shares are made whole vectors here.
+    On a CPU torch divides the elements among threads in equal shares, and computes the remainder
+    of a share, less than a vector, with scalar code that rounds differently. Here the shares
+    consist of whole vectors.
 
     Args:
         operation: The operation.
-        *tensors: What it takes, all of one shape.
+        *tensors: Its arguments, all of one shape.
     """
     size = tensors[0].numel()
     even = _even_share(size) if tensors[0].device.type == "cpu" else size
@@ -29,7 +29,7 @@ def evenly(operation: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
 
 class EvenActivation(nn.Module):
-    """An activation that is applied by `evenly`.
+    """Activation that is applied by `evenly`.
 
     Args:
         inner: The activation.
@@ -44,12 +44,12 @@ class EvenActivation(nn.Module):
         return evenly(self.inner, x)
 
 
-_GRAIN = 32768  # at::internal::GRAIN_SIZE: fewest elements that torch gives a thread
+_GRAIN = 32768  # at::internal::GRAIN_SIZE: fewest elements per thread in torch
 _VECTORS = 64  # elements: two of the longest vectors, of two bytes each
 
 
 def _even_share(size: int) -> int:
-    """How many of so many elements can be dealt out to threads in whole vectors."""
+    """Number of leading elements that divide among threads in whole vectors."""
     while True:
         threads = min(torch.get_num_threads(), -(-size // _GRAIN))
         if threads <= 1 or size % (threads * _VECTORS) == 0:

@@ -1,4 +1,4 @@
-"""How a text is continued, and what may be written."""
+"""Settings of generation, and protocols of constrained decoding."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a text is continued."""
+    """Settings of the continuation of a prompt."""
 
     max_new_tokens: int
-    """Longest continuation, in tokens."""
+    """Length of the longest continuation, in tokens."""
     temperature: float = 0.0
-    """0 takes the likeliest token; otherwise tokens are drawn at this temperature."""
+    """Temperature of sampling; 0 for the most likely token (greedy decoding)."""
     stop_at_newline: bool = False
-    """Whether a line break ends the continuation (once something was written)."""
+    """Whether a line break ends the continuation, if at least one token precedes it."""
 
 
 class Guide(Protocol):
-    """Follows one text while it is written."""
+    """State of a constraint on one text while it is generated."""
 
     def allowed(self) -> np.ndarray:
-        """Which tokens may come next, shape (vocabulary,), bool; at least one."""
+        """Whether each token may come next, bool, shape (vocabulary,); at least one may."""
         ...
 
     def take(self, token: int) -> None:
-        """Goes on by a token that `allowed` allows."""
+        """Advances by a token that `allowed` permits."""
         ...
 
 
 class Constraint(Protocol):
-    """What may be written, such as `seal_env.constrained.PatternConstraint`."""
+    """Set of texts that may be generated, e.g. `seal_env.constrained.PatternConstraint`."""
 
     def start(self) -> Guide:
-        """A guide for a text of its own."""
+        """Guide of one new text."""
         ...

@@ -2,7 +2,13 @@
 
 One optimizer step of all adapters is one pass over one row that holds the next batch of each.
 Losses are means per adapter, gradients are clipped per adapter, learning rates follow each
-adapter's own schedule, and an adapter that has had all its steps leaves the row.
+adapter's own schedule, and an adapter that has taken all its steps leaves the row.
+
+Dimensions:
+    - K: adapters of the bank.
+    - A: adapters that have a batch in the current step.
+    - M: labels, the tokens at which a loss is computed.
+    - P: weights of one adapter.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ from seal_env.engine.passes import FullPass
 from seal_env.engine.threads import run_parts
 
 STEP = 80
-"""What a step costs on a CPU whatever is in it, in tokens (docs/performance.md)."""
+"""Fixed cost of an optimizer step on a CPU, in tokens (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +41,25 @@ class Example:
     ids: tuple[int, ...]
     """Token ids, at least two."""
     unscored: int = 0
-    """Leading tokens (a prompt) that are read but not learned."""
+    """Number of leading tokens (a prompt) without a loss."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What one adapter is trained on, and how."""
+    """Training data and settings of one adapter."""
 
     examples: Sequence[Example]
-    """The sequences; none of them leaves the adapter as it is."""
+    """Training sequences; an empty list leaves the adapter unchanged."""
     config: FinetuneConfig
-    """The optimizer's settings."""
+    """Settings of the optimizer."""
     seed: int
-    """Fixes the order of the sequences."""
+    """Seed of the order of the sequences."""
     layers: tuple[int, ...] | None = None
-    """Layers whose matrices are trained, counted from 0; None for all."""
+    """Indices of the layers whose matrices are trained, from 0; None for all."""
 
     @property
     def tokens(self) -> int:
-        """Tokens that are trained on, over all epochs."""
+        """Training tokens over all epochs."""
         return self.config.epochs * sum(len(example.ids) for example in self.examples)
 
     @property
@@ -64,20 +70,20 @@ class Dataset:
 
 @dataclass(frozen=True)
 class TrainStats:
-    """What finetuning one adapter took."""
+    """Statistics of the finetuning of one adapter."""
 
     steps: int
     """Optimizer steps."""
     tokens: int
-    """Tokens trained on, over all epochs."""
+    """Training tokens over all epochs."""
     loss: float
-    """Mean loss per token of the last step (NaN without steps)."""
+    """Mean loss of the last step, in nats per token (NaN without steps)."""
     failed: bool
     """Whether the loss or the weights stopped being finite."""
 
 
 def data_order(seed: int, count: int, config: FinetuneConfig) -> list[np.ndarray]:
-    """Which sequences each optimizer step takes: a fresh order every epoch, from the seed alone."""
+    """Indices of the sequences of each optimizer step: one permutation per epoch, by the seed."""
     generator = np.random.default_rng(seed)
     batches: list[np.ndarray] = []
     for _ in range(config.epochs):
@@ -97,16 +103,16 @@ def finetune(
 
     Args:
         learner: The frozen base.
-        bank: K adapters. Weights are changed, nothing else is.
-        datasets: One an adapter.
-        progress: Called with (steps done, steps in all) of the longest adapter.
-        tokens_per_pass: Bound on the tokens that go through the model at once; no bound if left
-            out. A sequence that is longer goes alone.
+        bank: K adapters, whose weights are changed in place.
+        datasets: One data set per adapter.
+        progress: Callback with (steps done, steps in total) of the adapter with most steps.
+        tokens_per_pass: Bound on the tokens of one pass; None for no bound. A longer sequence is a
+            pass by itself.
 
     Returns:
-        One record an adapter.
+        Statistics of each adapter.
     """
-    # Those with many steps stand together: a thread takes as many steps as its longest adapter.
+    # Sorted by steps: a thread takes as many steps as its longest adapter.
     order = np.argsort([-data.steps for data in datasets], kind="stable")
     ordered = [datasets[k] for k in order]
 
@@ -128,13 +134,13 @@ def finetune(
 
 
 def split(datasets: Sequence[Dataset], parts: int) -> list[range]:
-    """Cuts datasets into at most so many runs of about equal cost, each for a thread of its own.
+    """Ranges of neighboring data sets of about equal cost, one range per thread.
 
-    A thread's cost is that of its tokens, and of as many steps as its longest adapter takes.
+    The cost of a thread is its training tokens plus `STEP` times the steps of its longest adapter.
 
     Args:
-        datasets: Those with most steps first.
-        parts: Threads.
+        datasets: Data sets by descending number of steps.
+        parts: Number of threads, a bound on the ranges.
     """
     low, high = 0.0, float(sum(data.tokens for data in datasets) + STEP * datasets[0].steps)
     best = [range(len(datasets))]
@@ -149,7 +155,7 @@ def split(datasets: Sequence[Dataset], parts: int) -> list[range]:
 
 
 def _runs(datasets: Sequence[Dataset], limit: float) -> list[range]:
-    """Runs whose costs are within a limit, or that are single."""
+    """Ranges whose cost is within a limit, or that hold one data set."""
     start, tokens = 0, 0
     found = []
     for index, data in enumerate(datasets):
@@ -169,7 +175,7 @@ def _train_some(
     progress: Callable[[int, int], None] | None,
     stop: Event,
 ) -> list[TrainStats]:
-    """Trains some neighboring adapters of a bank, see `finetune`."""
+    """Trains neighboring adapters of a bank; see `finetune`."""
     orders = [data_order(data.seed, len(data.examples), data.config) for data in datasets]
     totals = np.array([len(order) for order in orders])
     tokens = np.zeros(len(members), dtype=np.int64)
@@ -188,7 +194,7 @@ def _train_some(
         if progress is not None:
             progress(step + 1, longest)
     weights = bank.weights[members.start : members.stop]
-    # The largest weight of each: isfinite would make a copy of all weights on the way.
+    # The largest weight of each: isfinite would copy all weights.
     largest = torch.linalg.vector_norm(weights, ord=math.inf, dim=1)
     finite = torch.isfinite(largest).cpu().numpy()
     failed = ~finite | ((totals > 0) & ~np.isfinite(last))
@@ -205,7 +211,7 @@ def _accumulate(
     batches: Sequence[Sequence[Example]],
     tokens_per_pass: int | None,
 ) -> np.ndarray:
-    """Adds the gradient of each adapter's mean loss to the bank; returns the losses."""
+    """Adds the gradients of the adapters' mean losses to the bank; returns the losses, (A,)."""
     pieces = [
         _Piece(int(owner), some, sum(len(e.ids) for e in some))
         for owner, batch in zip(active, batches, strict=True)
@@ -221,7 +227,7 @@ def _accumulate(
 
 
 class _Piece(NamedTuple):
-    """Sequences of one adapter that go through the model together."""
+    """Sequences of one adapter in one pass."""
 
     owner: int
     examples: Sequence[Example]
@@ -233,7 +239,7 @@ class _Piece(NamedTuple):
 
 
 def _cut(batch: Sequence[Example], limit: int | None) -> list[Sequence[Example]]:
-    """Cuts an adapter's batch so that no piece exceeds a limit; by the batch alone."""
+    """Pieces of one adapter's batch within a limit of tokens, which depend on the batch alone."""
     if limit is None:
         return [batch]
     pieces: list[list[Example]] = [[]]
@@ -248,14 +254,14 @@ def _cut(batch: Sequence[Example], limit: int | None) -> list[Sequence[Example]]
 
 
 def _passes(pieces: Sequence[_Piece], limit: int | None) -> list[list[_Piece]]:
-    """Deals pieces out to passes of about equal size, those of similar length together."""
+    """Passes of about equal size, with pieces of similar length together."""
     if limit is None:
         return [list(pieces)]
     total = sum(piece.tokens for piece in pieces)
     share = total / -(-total // limit)
     passes: list[list[_Piece]] = [[]]
     used = 0
-    # A stable sort: pieces of one adapter keep their order, in which gradients are added up.
+    # A stable sort: pieces of one adapter keep the order in which gradients are summed.
     for piece in sorted(pieces, key=lambda p: bucket(p.tokens)):
         if passes[-1] and (used + piece.tokens / 2 > share or used + piece.tokens > limit):
             passes.append([])
@@ -268,10 +274,10 @@ def _passes(pieces: Sequence[_Piece], limit: int | None) -> list[list[_Piece]]:
 def _one_pass(
     learner: Learner, bank: AdapterBank, pieces: Sequence[_Piece], labels_of: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One forward and backward pass; returns each label's adapter and its part of the loss."""
+    """One forward and backward pass; returns adapter and share of the loss per label, (M,)."""
     examples = [example for piece in pieces for example in piece.examples]
     owners = np.repeat([p.owner for p in pieces], [len(p.examples) for p in pieces])
-    # The last token is learned and never read: nothing follows it.
+    # The last token is a label only: nothing follows it.
     layout = Layout([e.ids[:-1] for e in examples], owners.tolist(), learner.device)
     rows: list[np.ndarray] = []
     labels: list[int] = []
@@ -291,7 +297,7 @@ def _one_pass(
 
 
 class _Group(NamedTuple):
-    """Adapters that are trained with the same schedule."""
+    """Schedule that several adapters share."""
 
     steps: int
     """Optimizer steps of each."""
@@ -299,7 +305,7 @@ class _Group(NamedTuple):
 
 
 class _AdamW:
-    """torch's fused AdamW, an adapter a parameter; a group of it is a `_Group`."""
+    """Torch's fused AdamW with one parameter per adapter and one parameter group per `_Group`."""
 
     def __init__(
         self, bank: AdapterBank, members: range, datasets: Sequence[Dataset], totals: np.ndarray
@@ -323,7 +329,7 @@ class _AdamW:
             for group, some in members_of.items()
         ]
         self.inner = torch.optim.AdamW(groups, lr=0.0, fused=True) if groups else None
-        # All moments as two tensors: thousands of small ones would leave gaps in memory.
+        # All moments in two tensors, shape (K, P): thousands of small ones would fragment memory.
         first, second = torch.zeros_like(self.grads), torch.zeros_like(self.grads)
         for k, parameter in enumerate(parameters):
             parameter.grad = self.grads[k]
@@ -334,7 +340,7 @@ class _AdamW:
 
     @torch.no_grad()
     def step(self, step: int) -> None:
-        """One step of the adapters that are not done; clears the gradients."""
+        """Takes one step of the unfinished adapters, and clears the gradients."""
         assert self.inner is not None
         for settings, group in zip(self.inner.param_groups, self.groups, strict=True):
             settings["lr"] = group.config.learning_rate * (1 - step / group.steps)
