@@ -48,7 +48,7 @@ class PeftLoop:
 
     def start(self, seed: int) -> None:
         """Puts fresh initial weights in, those that the inner loop starts from."""
-        bank = self.work.loop.new_bank(1)
+        bank = self.work.loop.context.new_bank(1)
         bank.initialize([seed])
         with torch.no_grad():
             for target in bank.targets:

@@ -62,7 +62,7 @@ def sweep(config: ThroughputConfig, console: Console) -> dict[str, Any]:
             status.update(f"memory: K = {k}")
             memory[k] = _memory_of(config, k)
     found = {k: statistics.median(values) for k, values in seconds.items()}
-    bank = work.loop.new_bank(1)
+    bank = work.loop.context.new_bank(1)
     state = STATES * 4 * bank.size / (1 << 20)
     figures = _figures(found, memory, state, config, _full(work))
     _show(figures, console)
@@ -79,7 +79,7 @@ def _some(work: Workload, start: int, count: int) -> Workload:
 def _full(work: Workload) -> float:
     """From how many adapters on a step fills the pass of every thread."""
     steps = sum(data.steps for data in work.datasets)
-    learner, limit = work.loop.learner, work.loop.tokens_per_pass
+    learner, limit = work.loop.learner, work.loop.context.tokens_per_pass
     return learner.workers(len(work.datasets)) * limit * steps / sum(work.tokens)
 
 

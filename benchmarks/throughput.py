@@ -58,7 +58,8 @@ def training_flops(work: Workload) -> float:
         for m in model.modules()
         if isinstance(m, nn.Linear | Conv1D) and m is not head
     )
-    adapter = sum((t.inputs + t.outputs) * work.loop.config.lora.rank for t in work.loop.targets)
+    context = work.loop.context
+    adapter = sum((t.inputs + t.outputs) * context.lora.rank for t in context.targets)
     shape = model.config
     heads = int(shape.num_attention_heads)
     width = heads * int(getattr(shape, "head_dim", None) or shape.hidden_size // heads)

@@ -92,7 +92,8 @@ def make_workload(config: ThroughputConfig, learner: Learner) -> Workload:
         Request(problem, language.parse(text, problem), seed=index)
         for index, (problem, text) in enumerate(pairs)
     )
-    datasets = tuple(loop.prepare(request).data for request in requests)
+    prepared = [loop.prepare(request).update for request in requests]
+    datasets = tuple(p.data for p in prepared if p is not None and p.data is not None)
     return Workload(loop, requests, datasets)
 
 
@@ -116,9 +117,9 @@ def _passages(config: ThroughputConfig) -> tuple[Task, list[tuple[Problem, str]]
 
 def train_ours(work: Workload) -> None:
     """Trains all adapters side by side."""
-    bank = work.loop.new_bank(len(work.datasets))
+    bank = work.loop.context.new_bank(len(work.datasets))
     bank.initialize([request.seed for request in work.requests])
-    limit = work.loop.tokens_per_pass
+    limit = work.loop.context.tokens_per_pass
     finetune(work.loop.learner, bank, work.datasets, tokens_per_pass=limit)
 
 

@@ -17,16 +17,17 @@ from gymnasium.spaces import Text
 
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
 from seal_env.content_keys import Same, frozen
-from seal_env.edits import SelfEdit
+from seal_env.engine.banks import LearnerState
 from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError, one_line
 from seal_env.evaluation import Progress
 from seal_env.hashing import stable_hash
-from seal_env.inner_loop import EditResult, InnerLoop, Request, Weights, norm_of
+from seal_env.inner_loop import EditResult, InnerLoop, Request
 from seal_env.presets import recipe
 from seal_env.rewards import RewardInputs, parse_reward
 from seal_env.score import Score
 from seal_env.tasks import Problem
+from seal_env.updates.base import Update
 
 STATE_EXTRAS = 4
 """Numbers in `model_state` after the hidden state: context loss, adapter norm, last reward,
@@ -45,8 +46,8 @@ class Episode:
     """Fixes adapters and data order."""
     step: int = 0
     """Problems done."""
-    weights: Weights | None = None
-    """What the learner has beyond the base; None for the untouched learner."""
+    state: LearnerState | None = None
+    """The learner by now; None for the untouched base."""
     last_reward: float = 0.0
     """What the last step was worth."""
 
@@ -146,10 +147,10 @@ class Episodes:
         """What the policy reads in some slots; see `SelfEditEnv`."""
         episodes = [self._episode(slot) for slot in slots]
         current = [e.problems[min(e.step, len(e.problems) - 1)] for e in episodes]
-        described = self._describe(current, [e.weights for e in episodes])
+        described = self._describe(current, [e.state for e in episodes])
         observations = []
         for episode, problem, (hidden, loss) in zip(episodes, current, described, strict=True):
-            norm = 0.0 if episode.weights is None else norm_of(episode.weights)
+            norm = 0.0 if episode.state is None else episode.state.norm()
             left = 1 - episode.step / len(episode.problems)
             state = np.concatenate([hidden, [loss, norm, episode.last_reward, left]])
             finite = np.nan_to_num(state.astype(np.float32))
@@ -188,14 +189,14 @@ class Episodes:
                     problem=problem,
                     edit=self.language.parse(text, problem),
                     seed=seed if episode.step == 0 else stable_hash(seed, episode.step),
-                    start=episode.weights,
+                    start=episode.state,
                     earlier=episode.problems[: episode.step],
                 )
             )
-        outcomes = self.loop.run(requests, progress) if requests else []
+        results = self.loop.run(requests, progress) if requests else []
         return [
-            self._finish(self._episode(slot), request, outcome)
-            for slot, request, outcome in zip(slots, requests, outcomes, strict=True)
+            self._finish(self._episode(slot), request, result)
+            for slot, request, result in zip(slots, requests, results, strict=True)
         ]
 
     def idle(self, problems: Sequence[Problem], progress: Progress | None = None) -> list[Step]:
@@ -203,9 +204,9 @@ class Episodes:
         steps = []
         for problem, score in zip(problems, self.loop.baselines(problems, progress), strict=True):
             reading = self.loop.evaluator.tokenize(problem)
-            outcome = EditResult(score, score, (), None, None, False, reading.error, reading.cut)
+            result = EditResult(score, score, (), None, None, False, reading.error, reading.cut)
             reward, terms = self.reward(RewardInputs(score, score))
-            info = _info(Request(problem, SelfEdit(), 0), outcome) | {"terms": terms}
+            info = _info(problem, None, result) | {"terms": terms}
             steps.append(Step(reward, True, info))
         return steps
 
@@ -230,53 +231,53 @@ class Episodes:
             raise UserError(f"the self-edit{place} must be a str, not {type(given).__name__}")
         return str.__str__(given)
 
-    def _finish(self, episode: Episode, request: Request, outcome: EditResult) -> Step:
-        measured = RewardInputs(outcome.before, outcome.after, outcome.earlier)
+    def _finish(self, episode: Episode, request: Request, result: EditResult) -> Step:
+        measured = RewardInputs(result.before, result.after, result.earlier)
         reward, terms = self.reward(measured)
-        if outcome.error is not None:
+        if result.error is not None:
             reward -= self.config.invalid_penalty
-        episode.weights = outcome.weights
+        episode.state = result.state
         episode.last_reward = reward
         episode.step += 1
-        info = _info(request, outcome) | {"terms": terms}
+        info = _info(request.problem, request.edit.update, result) | {"terms": terms}
         return Step(reward, episode.step == len(episode.problems), info)
 
     def _describe(
-        self, problems: Sequence[Problem], weights: Sequence[Weights | None]
+        self, problems: Sequence[Problem], states: Sequence[LearnerState | None]
     ) -> list[tuple[np.ndarray, float]]:
         """Mean hidden state and loss of each context; kept for the untouched learner."""
         read = [self.task.reads(problem) for problem in problems]
         wanted = [
             i
-            for i, (text, flat) in enumerate(zip(read, weights, strict=True))
-            if flat is not None or text not in self._described
+            for i, (text, state) in enumerate(zip(read, states, strict=True))
+            if state is not None or text not in self._described
         ]
         fresh: dict[int, tuple[np.ndarray, float]] = {}
         if wanted:
             learner = self.loop.learner
             texts = [learner.renderer.reading(read[i]) for i in wanted]
-            bank = self.loop.bank_of([weights[i] for i in wanted])
+            bank = self.loop.bank_of([states[i] for i in wanted])
             hidden, losses = learner.describe(texts, list(range(len(wanted))), bank)
             fresh = dict(zip(wanted, zip(hidden, losses, strict=True), strict=True))
             for i in wanted:
-                if weights[i] is None:
+                if states[i] is None:
                     self._described[read[i]] = fresh[i]
         return [fresh[i] if i in fresh else self._described[t] for i, t in enumerate(read)]
 
 
-def _info(request: Request, outcome: EditResult) -> dict[str, Any]:
-    """An outcome as plain data, every object of it new."""
-    trained = outcome.trained
+def _info(problem: Problem, update: Update[Any] | None, result: EditResult) -> dict[str, Any]:
+    """A result as plain data, every object of it new."""
+    trained = result.trained
     return {
-        "problem": request.problem.id,
-        "title": request.problem.title,
-        **_scored(outcome.after, ""),
-        **_scored(outcome.before, "_before"),
-        "sequences": list(request.edit.sequences),
-        "parsed": request.edit.summary(),
-        "truncated_edit": outcome.truncated,
-        "truncated_prompt": outcome.truncated_prompt,
-        "error": one_line(outcome.error or ""),
+        "problem": problem.id,
+        "title": problem.title,
+        **_scored(result.after, ""),
+        **_scored(result.before, "_before"),
+        "sequences": [] if update is None else list(update.texts()),
+        "parsed": "" if update is None else update.summary(),
+        "truncated_edit": result.truncated,
+        "truncated_prompt": result.truncated_prompt,
+        "error": one_line(result.error or ""),
         "steps": trained.steps if trained else 0,
         "tokens": trained.tokens if trained else 0,
         "train_loss": trained.loss if trained and math.isfinite(trained.loss) else 0.0,

@@ -19,9 +19,9 @@ from itertools import takewhile
 from threading import Event
 from typing import Any, NamedTuple
 
+from seal_env.engine.banks import Bank
 from seal_env.engine.generation import score_and_generate
 from seal_env.engine.learner import Learner
-from seal_env.engine.lora import Bank
 from seal_env.engine.rendering import DoesNotFit
 from seal_env.engine.sampling import Sampling
 from seal_env.engine.threads import run_parts, split_evenly

@@ -27,6 +27,7 @@ from seal_env.rewards.base import RewardInputs
 from seal_env.tasks.base import Problem, Question, Task
 from seal_env.tasks.biographies.people import ATTRIBUTES, tidy
 from seal_env.tasks.biographies.task import names
+from seal_env.updates.finetuning import Finetuning
 
 _WORD = re.compile(r"\w+")
 LOUD = 5.0
@@ -105,7 +106,7 @@ class RightWords(EditLanguage):
         """Reads a text; see `EditLanguage.parse`."""
         wanted = [question.answer for question in problem.questions]
         if set(wanted) <= set(_WORD.findall(text)):
-            return SelfEdit((" ".join(wanted),))
+            return SelfEdit(Finetuning((" ".join(wanted),)))
         return SelfEdit(error=f"does not say {' '.join(wanted)!r}")
 
 

@@ -128,7 +128,7 @@ def test_every_combination_of_every_menu_is_a_self_edit(name):
         for chosen in menu.combinations():
             text = menu.render(context, chosen)
             parsed = language.parse(text, Problem("p", "", context, ()))
-            assert parsed.error is None and len(parsed.sequences) > 1
+            assert parsed.error is None and len(parsed.update.sequences) > 1
             assert menu.render(context, chosen) == text
 
 

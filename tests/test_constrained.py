@@ -67,7 +67,7 @@ def test_only_directives_are_written(tokenizer):
         assert edit.error is None
         edits.add(edit)
     assert len(edits) > 5
-    assert {e.tools for e in edits} == {(), ("basic",), ("colors",), ("basic", "colors")}
+    assert {e.update.tools for e in edits} == {(), ("basic",), ("colors",), ("basic", "colors")}
 
 
 def test_a_given_directive_can_be_written_and_then_it_may_end():

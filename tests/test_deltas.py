@@ -191,7 +191,7 @@ def test_bfloat16(models):
     edit = made.parse(
         "scale layer 0 attention by 1.2\nscale layer 1 mlp by 0.9", Problem("", "", "", ())
     )
-    deltas = Deltas.of(learner.model, edit.changes)
+    deltas = Deltas.of(learner.model, edit.update.changes)
     assert all(delta.dtype == torch.float32 for delta in deltas.matrices.values())
     bank = DeltaBank([deltas, None], CPU)
     together = learner.score(PROMPTS[:4], COMPLETIONS[:4], [0, 1, 0, 1], bank)

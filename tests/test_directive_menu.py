@@ -52,10 +52,12 @@ def test_every_combination_is_another_valid_recipe(grid):
     edits = {language.parse(menu.render("", c), PROBLEM) for c in combinations}
     assert len(edits) == len(combinations)
     assert all(edit.error is None for edit in edits)
-    assert {e.training.learning_rate for e in edits} == set(grid.learning_rates)
-    assert {e.training.epochs for e in edits} == set(grid.epochs)
-    assert {e.training.outputs_only for e in edits} == {s == STRATEGIES[0] for s in grid.strategies}
-    assert {t for e in edits for t in e.tools} == set(grid.tools)
+    assert {e.update.training.learning_rate for e in edits} == set(grid.learning_rates)
+    assert {e.update.training.epochs for e in edits} == set(grid.epochs)
+    assert {e.update.training.outputs_only for e in edits} == {
+        s == STRATEGIES[0] for s in grid.strategies
+    }
+    assert {t for e in edits for t in e.update.tools} == set(grid.tools)
     assert len({menu.label(c) for c in combinations}) == len(combinations)
 
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from seal_env.edits import EDITS
-from seal_env.edits.base import SelfEdit, Training
+from seal_env.edits.base import SelfEdit
 from seal_env.edits.directive_model import FIELDS, STRATEGIES, TOOLS, tool_key
 from seal_env.edits.directives import MOST_CHARACTERS, Directives, write_directive
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
 from seal_env.tasks.biographies.task import Biographies
+from seal_env.updates import Finetuning, Training
 
 SOLVED = Problem("s", "", "Input: 1 2\nOutput: 2 1\n", (), examples=("one",))
 PASSAGE = Problem("p", "Rivers", "The Elbe is long.", ())
@@ -35,7 +36,10 @@ SEAL = {
 }
 TEXT = json.dumps(SEAL)
 READ = SelfEdit(
-    tools=("basic", "repeat"), training=Training(learning_rate=1e-4, epochs=2, outputs_only=True)
+    Finetuning(
+        tools=("basic", "repeat"),
+        training=Training(learning_rate=1e-4, epochs=2, outputs_only=True),
+    )
 )
 REMOVED = object()
 
@@ -68,7 +72,7 @@ def test_seals_directive_is_read():
 
 def test_the_other_strategy_learns_everything():
     edit = parse(changed("training.strategy", "train_using_all_tokens"))
-    assert edit.training.outputs_only is False
+    assert edit.update.training.outputs_only is False
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_it_is_found_in_prose(text):
 
 def test_braces_and_quotes_within_strings_are_text():
     directive = SEAL | {"data": ['}{ "x" {"training": 1} \\', "```"]}
-    assert parse(f"So: {json.dumps(directive)}").sequences == tuple(directive["data"])
+    assert parse(f"So: {json.dumps(directive)}").update.sequences == tuple(directive["data"])
 
 
 @pytest.mark.parametrize(
@@ -211,30 +215,30 @@ def test_deep_nesting_is_an_error(opening, closing):
 
 def test_data_makes_it_a_self_edit_of_both_kinds():
     edit = parse(changed("data", ["Ada is a baker. ", "Two\r\nlines."]))
-    assert edit.sequences == ("Ada is a baker.", "Two\nlines.")
-    assert edit.tools == READ.tools and edit.training == READ.training
+    assert edit.update.sequences == ("Ada is a baker.", "Two\nlines.")
+    assert edit.update.tools == READ.update.tools and edit.update.training == READ.update.training
     titled = Problem("t", "Ada\x00", "", (), examples=("one",))
-    assert parse('{"data": ["Fact."]}', titled).sequences == ("Ada\nFact.",)
+    assert parse('{"data": ["Fact."]}', titled).update.sequences == ("Ada\nFact.",)
 
 
 def test_a_passage_is_learned_where_there_are_no_solved_examples():
     edit = parse('{"data": ["The Elbe is in Europe."]}', PASSAGE)
-    assert edit.sequences == ("Rivers\nThe Elbe is in Europe.", "Rivers\nThe Elbe is long.")
-    assert edit.training == Training() and edit.tools is None
+    assert edit.update.sequences == ("Rivers\nThe Elbe is in Europe.", "Rivers\nThe Elbe is long.")
+    assert edit.update.training == Training() and edit.update.tools is None
 
 
 def test_without_a_block_of_tools_the_solved_examples_are_learned_as_they_are():
     training = json.dumps(SEAL["training"])
-    assert parse('{"layers": [0]}').tools == ()
-    assert parse(f'{{"layers": [0], "training": {training}}}').tools == ()
-    assert parse('{"data": ["Only this."]}').tools is None
-    assert parse('{"layers": [0]}', PASSAGE).tools is None
+    assert parse('{"layers": [0]}').update.tools == ()
+    assert parse(f'{{"layers": [0], "training": {training}}}').update.tools == ()
+    assert parse('{"data": ["Only this."]}').update.tools is None
+    assert parse('{"layers": [0]}', PASSAGE).update.tools is None
 
 
 def test_layers_alone_are_a_directive():
     edit = parse('{"layers": [3, 1, 3]}', PASSAGE)
-    assert edit.training == Training(layers=(1, 3))
-    assert edit.sequences == ("Rivers\nThe Elbe is long.",)
+    assert edit.update.training == Training(layers=(1, 3))
+    assert edit.update.sequences == ("Rivers\nThe Elbe is long.",)
 
 
 def test_layers_are_those_of_the_model(llama):
@@ -248,7 +252,7 @@ def test_layers_are_those_of_the_model(llama):
 def test_tools_can_be_those_of_a_task_and_then_each_is_decided():
     language = Directives(tools=("colors", "size"))
     text = write_directive(("size", "colors"), {"colors"}, 1e-3, 3)
-    assert language.parse(text, SOLVED).tools == ("colors",)
+    assert language.parse(text, SOLVED).update.tools == ("colors",)
     error = language.parse(write_directive(("colors",), (), 1e-3, 3), SOLVED).error
     assert error == "directives: data_generation.use_size_augmentations: is missing"
     error = language.parse(TEXT, SOLVED).error
@@ -267,7 +271,7 @@ def test_a_task_says_which_tools_there_are(llama):
 
     task.tools = ("basic", "size")
     language.bind(llama, task)
-    assert language.parse(language.example(SOLVED), SOLVED).tools == ("basic",)
+    assert language.parse(language.example(SOLVED), SOLVED).update.tools == ("basic",)
     error = language.parse(write_directive(("size",), (), 1e-3, 3), SOLVED).error
     assert error == "directives: data_generation.use_basic_augmentations: is missing"
 
@@ -286,21 +290,19 @@ def test_tools_are_checked(tools):
 
 def test_all_known_tools_can_be_switched_on():
     text = write_directive(TOOLS, TOOLS, 1e-3, 1)
-    assert parse(text).tools == TOOLS
+    assert parse(text).update.tools == TOOLS
 
 
 def test_what_is_written_is_read():
     text = write_directive(("size", "basic"), {"size"}, 3e-5, 7, STRATEGIES[1])
     edit = parse(text)
-    assert edit.tools == ("size",)
-    assert edit.training == Training(learning_rate=3e-5, epochs=7, outputs_only=False)
+    assert edit.update.tools == ("size",)
+    assert edit.update.training == Training(learning_rate=3e-5, epochs=7, outputs_only=False)
     assert "\n" not in text
 
 
 def test_a_long_text_is_read_up_to_the_cap():
-    assert parse(TEXT + " " * MOST_CHARACTERS) == SelfEdit(
-        tools=READ.tools, training=READ.training, truncated=True
-    )
+    assert parse(TEXT + " " * MOST_CHARACTERS) == SelfEdit(READ.update, truncated=True)
     late = parse(" " * MOST_CHARACTERS + TEXT)
     assert late.truncated and late.error
 
@@ -315,7 +317,7 @@ def test_what_is_no_text_is_an_error(action):
 def test_every_text_of_the_pattern_is_a_directive(text):
     edit = Directives(tools=("basic", "colors")).parse(text, SOLVED)
     assert edit.error is None
-    assert edit.training.learning_rate is not None
+    assert edit.update.training.learning_rate is not None
 
 
 def test_the_pattern_has_the_ways_in_which_directives_are_written():

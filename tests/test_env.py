@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from seal_env import inner_loop
 from seal_env.engine.loading import EMBEDDED
 from seal_env.engine.lora import LoraConfig
 from seal_env.engine.training import FinetuneConfig
@@ -28,6 +27,7 @@ from seal_env.presets import recipe
 from seal_env.tasks.base import Problem, Question
 from seal_env.tasks.biographies.edits import write
 from seal_env.tasks.biographies.task import Biographies
+from seal_env.updates import finetuning
 
 EDIT = "Ada Cho was born in Oslo.\nThe pet of Ada Cho is a goat."
 
@@ -161,7 +161,7 @@ def test_weights_are_the_bases_after_anything(make, monkeypatch):
     before = weights_hash(model)
     good = play(env, EDIT)
     assert weights_hash(model) == before
-    real = inner_loop.finetune
+    real = finetuning.finetune
 
     def fails(learner, bank, datasets, progress=None, tokens_per_pass=None):
         def stop(done, total):
@@ -169,7 +169,7 @@ def test_weights_are_the_bases_after_anything(make, monkeypatch):
 
         return real(learner, bank, datasets, stop, tokens_per_pass)
 
-    monkeypatch.setattr(inner_loop, "finetune", fails)
+    monkeypatch.setattr(finetuning, "finetune", fails)
     env.reset(seed=3)
     with pytest.raises(MemoryError):
         env.step(EDIT)
@@ -216,7 +216,7 @@ def test_a_stream_keeps_its_weights_and_its_rewards_add_up(make):
     assert any(forgotten)
     episode = env.episodes.running[0]
     loop = env.episodes.loop
-    final = loop.evaluator.evaluate(episode.problems, [0, 0, 0], loop.bank_of([episode.weights]))
+    final = loop.evaluator.evaluate(episode.problems, [0, 0, 0], loop.bank_of([episode.state]))
     assert total == pytest.approx(sum(score.accuracy for score in final), abs=1e-12)
     assert len({score.accuracy for score in final}) > 1
 

@@ -12,16 +12,18 @@ import pytest
 import torch
 from helpers import INNER, MAX_LENGTH, Failing, new_bank, weights_hash
 
-from seal_env import inner_loop
-from seal_env.edits.base import SelfEdit, Training
+from seal_env.edits.base import SelfEdit
 from seal_env.engine import capacity as budget
 from seal_env.engine.changes import Change
 from seal_env.engine.loading import load_learner, merged_learner
-from seal_env.engine.lora import find_targets
+from seal_env.engine.lora import AdapterBank, find_targets
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, InnerLoopConfig, Request
 from seal_env.tasks.base import Generated
 from seal_env.tasks.biographies.task import Biographies
+from seal_env.updates import Finetuning, Training, UpdateContext
+from seal_env.updates import finetuning as finetuning_module
+from seal_env.updates.weight_changes import WeightChanges
 
 TASK = Biographies()
 TEXTS = (
@@ -36,8 +38,12 @@ TEXTS = (
 )
 
 
+def finetuning(*parts, **others):
+    return SelfEdit(Finetuning(*parts, **others))
+
+
 def request(i, **other):
-    return Request(TASK.problem("train", i % 3), SelfEdit(TEXTS[i % len(TEXTS)]), 5, **other)
+    return Request(TASK.problem("train", i % 3), finetuning(TEXTS[i % len(TEXTS)]), 5, **other)
 
 
 REQUESTS = [request(i) for i in range(8)]
@@ -58,8 +64,8 @@ def same(one, other):
     parts = ("before", "after", "earlier", "truncated", "error")
     assert all(getattr(one, part) == getattr(other, part) for part in parts)
     assert repr(one.trained) == repr(other.trained)
-    assert (one.weights is None) == (other.weights is None)
-    return one.weights is None or torch.equal(one.weights, other.weights)
+    assert (one.state is None) == (other.state is None)
+    return one.state is None or torch.equal(one.state.weights, other.state.weights)
 
 
 def test_training_changes_answers_and_likelihoods(outcomes):
@@ -96,7 +102,7 @@ def test_many_passes_give_what_one_gives(llama, outcomes):
 
 
 def test_adapters_that_do_not_fit_into_memory_take_turns(llama, outcomes, monkeypatch):
-    size = InnerLoop(llama, TASK, INNER).new_bank(0).size
+    size = InnerLoop(llama, TASK, INNER).context.new_bank(0).size
     rooms = []
 
     def room(device):
@@ -106,8 +112,10 @@ def test_adapters_that_do_not_fit_into_memory_take_turns(llama, outcomes, monkey
     loop = InnerLoop(llama, TASK, INNER)
     monkeypatch.setattr(budget, "available_memory", room)
     counts = []
-    real = InnerLoop.new_bank
-    monkeypatch.setattr(InnerLoop, "new_bank", lambda self, n: counts.append(n) or real(self, n))
+    real = UpdateContext.new_bank
+    monkeypatch.setattr(
+        UpdateContext, "new_bank", lambda self, n: counts.append(n) or real(self, n)
+    )
     for outcome, expected in zip(loop.run(REQUESTS), outcomes, strict=True):
         assert same(outcome, expected)
     assert rooms
@@ -126,11 +134,12 @@ def test_changed_matrices_that_do_not_fit_into_memory_take_turns(llama, monkeypa
     layer = "model.layers.0.mlp"
     changes = [Change(f"{layer}.{part}_proj", None, None, "scale", 3.0) for part in ("up", "down")]
     requests = [
-        Request(TASK.problem("train", i), SelfEdit(changes=tuple(changes)), 0) for i in range(4)
+        Request(TASK.problem("train", i), SelfEdit(WeightChanges(tuple(changes))), 0)
+        for i in range(4)
     ]
     expected = loop.run(requests)
     one = 2 * sum(llama.model.get_submodule(c.name).weight.numel() for c in changes)
-    assert one > budget.STATES * loop.new_bank(0).size
+    assert one > budget.STATES * loop.context.new_bank(0).size
     together = []
     real = InnerLoop._run_together
     monkeypatch.setattr(
@@ -148,14 +157,18 @@ def test_changed_matrices_that_do_not_fit_into_memory_take_turns(llama, monkeypa
 
 def test_little_memory_makes_small_passes_and_refuses_what_cannot_fit(llama, monkeypatch):
     task = TASK.problem("train", 0)
-    long = Request(task, SelfEdit(("goat " * 300,)), 0)
+    long = Request(task, finetuning(("goat " * 300,)), 0)
     ample = InnerLoop(llama, TASK, INNER)
     (expected,) = ample.run([REQUESTS[0]])
-    cost = budget.memory_cost(llama, ample.targets, INNER.lora)
+    cost = budget.memory_cost(llama, ample.context.targets, INNER.lora)
     room = int(cost.of(100) / budget.SHARE) + 1
     monkeypatch.setattr(budget, "available_memory", lambda device: room)
     loop = InnerLoop(llama, TASK, INNER)
-    assert cost.of(100) == cost.of(loop.tokens_per_pass) < cost.of(loop.tokens_per_pass + 1)
+    assert (
+        cost.of(100)
+        == cost.of(loop.context.tokens_per_pass)
+        < cost.of(loop.context.tokens_per_pass + 1)
+    )
     (found,) = loop.run([REQUESTS[0]])
     assert same(found, expected)
     with pytest.raises(UserError, match=r"sequence of 301 tokens, and the memory .* allows"):
@@ -257,7 +270,7 @@ def test_after_an_exception_outcomes_are_the_same(llama, loop, outcomes, monkeyp
     def fails(*args):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(inner_loop, "finetune", fails)
+    monkeypatch.setattr(finetuning_module, "finetune", fails)
     with pytest.raises(RuntimeError):
         loop.run(REQUESTS)
     monkeypatch.undo()
@@ -266,49 +279,49 @@ def test_after_an_exception_outcomes_are_the_same(llama, loop, outcomes, monkeyp
 
 def test_what_cannot_be_carried_out_is_doing_nothing(loop, outcomes):
     problem = TASK.problem("train", 0)
-    bad = [SelfEdit(error="not a self-edit"), SelfEdit(), SelfEdit(("",))]
+    bad = [SelfEdit(error="not a self-edit"), finetuning(), finetuning(("",))]
     requests = [Request(problem, edit, 5) for edit in bad]
     found = loop.run([*requests, REQUESTS[0]])
     assert [o.error is None for o in found] == [False, False, False, True]
     assert found[0].error == "not a self-edit"
     for outcome in found[:3]:
         assert outcome.after == outcome.before == loop.baselines([problem])[0]
-        assert outcome.weights is None
+        assert outcome.state is None
         assert outcome.trained is None
         assert "\n" not in outcome.error
     assert same(found[3], outcomes[0])
 
 
 def test_divergence_of_one_fails_it_alone(llama, loop, outcomes, monkeypatch):
-    real = inner_loop.AdapterBank.initialize
+    real = AdapterBank.initialize
 
     def poisoned(bank, seeds):
         real(bank, seeds)
         bank.weights[1:2, :30] = torch.nan
 
-    monkeypatch.setattr(inner_loop.AdapterBank, "initialize", poisoned)
+    monkeypatch.setattr(AdapterBank, "initialize", poisoned)
     found = loop.run(REQUESTS)
     assert "diverged" in found[1].error
     assert found[1].after == found[1].before
-    assert found[1].weights is None
+    assert found[1].state is None
     assert math.isfinite(found[1].after.log_likelihood)
     for i in (0, 2, 3, 4, 5, 6, 7):
         assert same(found[i], outcomes[i])
 
 
 def test_answers_that_are_no_numbers_fail_the_outcome(loop, outcomes, monkeypatch):
-    real = inner_loop.finetune
+    real = finetuning_module.finetune
 
     def huge(learner, bank, *rest):
         records = real(learner, bank, *rest)
         bank.weights[1] = 3e38  # finite, but its products are not
         return records
 
-    monkeypatch.setattr(inner_loop, "finetune", huge)
+    monkeypatch.setattr(finetuning_module, "finetune", huge)
     found = loop.run(REQUESTS[:3])
     assert "diverged" in found[1].error
     assert found[1].after == found[1].before
-    assert found[1].weights is None
+    assert found[1].state is None
     assert same(found[0], outcomes[0])
     assert same(found[2], outcomes[2])
 
@@ -330,23 +343,23 @@ def test_baselines_are_asked_once(llama, loop, monkeypatch):
 
 def test_a_stream_goes_on_from_its_weights_and_asks_about_earlier_problems(loop):
     first = loop.run([request(0)])[0]
-    going = request(1, start=first.weights, earlier=(TASK.problem("train", 0),))
+    going = request(1, start=first.state, earlier=(TASK.problem("train", 0),))
     second, fresh = loop.run([going, request(1)])
     ((before, after),) = second.earlier
     assert before == first.after
     assert after != before
     assert second.before != fresh.before
-    assert second.weights is not None
-    assert not torch.equal(second.weights, fresh.weights)
+    assert second.state is not None
+    assert not torch.equal(second.state.weights, fresh.state.weights)
     assert same(second, loop.run([going])[0])
 
 
 def test_a_failed_step_keeps_the_stream(loop):
     first = loop.run([request(0)])[0]
     earlier = (TASK.problem("train", 0),)
-    bad = Request(TASK.problem("train", 1), SelfEdit(error="no"), 5, first.weights, earlier)
+    bad = Request(TASK.problem("train", 1), SelfEdit(error="no"), 5, first.state, earlier)
     (outcome,) = loop.run([bad])
-    assert torch.equal(outcome.weights, first.weights)
+    assert torch.equal(outcome.state.weights, first.state.weights)
     assert outcome.after == outcome.before
     assert outcome.earlier == ((first.after, first.after),)
 
@@ -355,11 +368,11 @@ def test_caps_cut_and_say_so(llama):
     capped = InnerLoop(llama, TASK, dataclasses.replace(INNER, max_tokens=20))
     problem = TASK.problem("train", 0)
     long = "goat " * 1000
-    edits = [SelfEdit((long,)), SelfEdit(("goat goat",)), SelfEdit(("goat " * 9,) * 5)]
+    edits = [finetuning((long,)), finetuning(("goat goat",)), finetuning(("goat " * 9,) * 5)]
     found = capped.run([Request(problem, edit, 0) for edit in edits])
     assert [o.truncated for o in found] == [True, False, True]
     assert [o.trained.tokens for o in found] == [2 * 20, 2 * 3, 2 * 20]
-    (whole,) = InnerLoop(llama, TASK, INNER).run([Request(problem, SelfEdit((long,)), 0)])
+    (whole,) = InnerLoop(llama, TASK, INNER).run([Request(problem, finetuning((long,)), 0)])
     assert whole.truncated
     assert whole.trained.tokens == 2 * llama.max_length
 
@@ -384,9 +397,9 @@ def test_a_question_longer_than_the_model_reads_is_not_asked(models):
     odd = dataclasses.replace(problem, id="odd", questions=(endless,))
     loop = InnerLoop(load_learner(models["gpt2"], device="cpu"), TASK, INNER)
     mixed = dataclasses.replace(odd, id="mixed", questions=(*problem.questions, endless))
-    whole, one = loop.run([Request(p, SelfEdit(("goat",)), 0) for p in (odd, mixed)])
+    whole, one = loop.run([Request(p, finetuning(("goat",)), 0) for p in (odd, mixed)])
     for outcome, number in ((whole, 1), (one, len(mixed.questions))):
-        assert f"question {number} cannot be asked" in outcome.error and outcome.weights is None
+        assert f"question {number} cannot be asked" in outcome.error and outcome.state is None
         assert outcome.after == outcome.before and outcome.after.answers[-1] == ""
         assert math.isfinite(outcome.after.log_likelihood)
     asked = loop.baselines([problem])[0]
@@ -398,8 +411,8 @@ def test_training_sequences_end_in_the_end_token_and_examples_of_a_chat_as_turns
     loop = InnerLoop(load_learner(chat_model, device="cpu"), Reciting(), INNER)
     render, problem = loop.learner.renderer, TASK.problem("train", 0)
     text, turn = render.end_ids[0], render.turn_end_ids[0]
-    edit = SelfEdit(("Ada sings.",), tools=())
-    document, example = loop.prepare(Request(problem, edit, 5)).data.examples
+    edit = finetuning(("Ada sings.",), tools=())
+    document, example = loop.prepare(Request(problem, edit, 5)).update.data.examples
     assert document.ids == (*render.encode("Ada sings."), text)
     assert list(example.ids) == [
         *render.prompt((f"{problem.title} 0\n",)).ids,
@@ -407,7 +420,7 @@ def test_training_sequences_end_in_the_end_token_and_examples_of_a_chat_as_turns
         turn,
     ]
     plain = InnerLoop(loop.learner, Reciting(), dataclasses.replace(INNER, chat=False))
-    assert plain.prepare(Request(problem, edit, 5)).data.examples[1].ids[-1] == text
+    assert plain.prepare(Request(problem, edit, 5)).update.data.examples[1].ids[-1] == text
 
 
 def test_an_example_that_does_not_fit_is_left_out_and_said(llama):
@@ -419,9 +432,9 @@ def test_an_example_that_does_not_fit_is_left_out_and_said(llama):
             return long[: len(tools)] + [Generated("vet", "Oslo")] * (len(tools) < 2)
 
     loop = InnerLoop(llama, Long(), INNER)
-    one = loop.prepare(Request(problem, SelfEdit(tools=("again",)), 5))
-    assert len(one.data.examples) == 1 and one.truncated and one.error is None
-    none = loop.prepare(Request(problem, SelfEdit(tools=("again", "more")), 5))
+    one = loop.prepare(Request(problem, finetuning(tools=("again",)), 5))
+    assert len(one.update.data.examples) == 1 and one.truncated and one.error is None
+    none = loop.prepare(Request(problem, finetuning(tools=("again", "more")), 5))
     assert none.truncated and "no example fits" in none.error
 
 
@@ -432,8 +445,8 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 
 def test_one_self_edit_much_longer_than_the_others_changes_none_of_them(loop):
-    short = [SelfEdit(("goat.",)), SelfEdit(("a flute and a goat.",)), SelfEdit(("pasta.",))]
-    long = SelfEdit(tuple(f"Ada Cho has {n} goats and a flute in Oslo." for n in range(50)))
+    short = [finetuning(("goat.",)), finetuning(("a flute and a goat.",)), finetuning(("pasta.",))]
+    long = finetuning(tuple(f"Ada Cho has {n} goats and a flute in Oslo." for n in range(50)))
     requests = [Request(TASK.problem("train", i), edit, i) for i, edit in enumerate(short)]
     alone = loop.run(requests)
     beside = loop.run([*requests[:2], Request(TASK.problem("train", 5), long, 9), requests[2]])
@@ -445,7 +458,7 @@ def test_one_self_edit_much_longer_than_the_others_changes_none_of_them(loop):
 @pytest.mark.slow
 def test_an_empty_self_edit_among_63_full_ones(loop):
     full = [request(i) for i in range(63)]
-    empty = Request(TASK.problem("train", 1), SelfEdit(()), 5)
+    empty = Request(TASK.problem("train", 1), finetuning(()), 5)
     mixed = loop.run([*full[:30], empty, *full[30:]])
     assert mixed[30].error
     assert mixed[30].trained is None
@@ -456,13 +469,13 @@ def test_an_empty_self_edit_among_63_full_ones(loop):
 def test_a_self_edit_can_bring_its_own_settings(llama, loop):
     problem, texts = TASK.problem("train", 0), TEXTS[1]
     training = Training(learning_rate=2e-3, epochs=3)
-    (own,) = loop.run([Request(problem, SelfEdit(texts, training=training), 5)])
+    (own,) = loop.run([Request(problem, finetuning(texts, training=training), 5)])
     config = dataclasses.replace(INNER.finetune, learning_rate=2e-3, epochs=3)
     other = InnerLoop(llama, TASK, dataclasses.replace(INNER, finetune=config))
-    (expected,) = other.run([Request(problem, SelfEdit(texts), 5)])
+    (expected,) = other.run([Request(problem, finetuning(texts), 5)])
     assert same(own, expected)
-    (usual,) = loop.run([Request(problem, SelfEdit(texts), 5)])
-    assert not torch.equal(own.weights, usual.weights)
+    (usual,) = loop.run([Request(problem, finetuning(texts), 5)])
+    assert not torch.equal(own.state.weights, usual.state.weights)
 
 
 class Reciting(Biographies):
@@ -479,7 +492,7 @@ def test_examples_that_a_task_makes_are_trained_on(llama):
     problem = TASK.problem("train", 0)
 
     def data(**settings):
-        return loop.prepare(Request(problem, SelfEdit(**settings), 5)).data
+        return loop.prepare(Request(problem, finetuning(**settings), 5)).update.data
 
     plain, more = data(tools=()), data(tools=("again",))
     assert (len(plain.examples), len(more.examples)) == (1, 2)
@@ -492,4 +505,5 @@ def test_examples_that_a_task_makes_are_trained_on(llama):
     assert outputs.unscored == len(prompt)
     mixed = data(sequences=("Ada sings.",), tools=(), training=Training(layers=(1,)))
     assert len(mixed.examples) == 2 and mixed.layers == (1,)
-    assert not data(sequences=()).examples
+    empty = loop.prepare(Request(problem, finetuning(), 5))
+    assert empty.update is None and empty.error.startswith("nothing to train on")

@@ -63,14 +63,14 @@ def test_the_action_space():
 def test_what_is_a_vector_is_read_as_one(made, action):
     edit = made.parse(action, PROBLEM)
     assert edit.error is None
-    assert edit.coefficients == (0.25, -0.5, 0.125)
+    assert edit.update.coefficients == (0.25, -0.5, 0.125)
     assert not edit.truncated
-    assert edit.sequences == edit.changes == ()
+    assert edit.update.texts() == ()
 
 
 def test_numbers_out_of_range_are_cut_off(made):
     edit = made.parse([2.0, -1e300, 0.5], PROBLEM)
-    assert edit.coefficients == (0.5, -0.5, 0.25)
+    assert edit.update.coefficients == (0.5, -0.5, 0.25)
     assert edit.truncated
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_vector_is_an_error(made, action, reason):
     edit = made.parse(action, PROBLEM)
     assert reason in edit.error
     assert "\n" not in edit.error
-    assert edit.coefficients == ()
+    assert edit.update is None
 
 
 @pytest.mark.parametrize("config", [{"count": 0}, {"reach": 0.0}, {"reach": float("nan")}])

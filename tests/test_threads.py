@@ -60,7 +60,7 @@ def actions(language, env):
     if language == "training-data":
         return TEXTS
     if language == "weights":
-        names = [t.name for t in env.episodes.loop.targets]
+        names = [t.name for t in env.episodes.loop.context.targets]
         return [line.format(names[i % len(names)]) for i, line in enumerate(CHANGES)]
     return [env.action_space.sample() for _ in range(4)]
 

@@ -182,8 +182,14 @@ def test_directives_are_valid_and_of_all_sorts(tokenizer, documents):
         held_out = [f for split in ("train", "validation", "test") for f in FAMILIES[split]]
         drawn_of_them += any(explains(f, pairs) for f in held_out)
         assert edit.error is None
-        found.update([edit.tools, edit.training.learning_rate, edit.training.outputs_only])
-        found[f"x{edit.training.epochs}"] += 1
+        found.update(
+            [
+                edit.update.tools,
+                edit.update.training.learning_rate,
+                edit.update.training.outputs_only,
+            ]
+        )
+        found[f"x{edit.update.training.epochs}"] += 1
     assert drawn_of_them <= 2  # four demonstrations can fit two operations
     tools = [(), ("colors",), ("positions",), ("colors", "positions")]
     epochs = [f"x{number}" for number in EPOCHS]
@@ -205,7 +211,7 @@ def test_the_menu_is_every_recipe_that_the_model_writes(tokenizer):
         text = menu.render(problem.context, chosen)
         edit = edits.parse(text, problem)
         assert edit.error is None
-        found.add((edit.tools, edit.training))
+        found.add((edit.update.tools, edit.update.training))
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.decode(ids) == text
     assert len(found) == 4 * len(LEARNING_RATES) * len(EPOCHS) * 2
@@ -250,6 +256,6 @@ def test_the_model_writes_directives_of_all_sorts(loop):
     found = [edits.parse(learner.decode(one), p) for one, p in zip(ids, problems, strict=True)]
     valid = [edit for edit in found if edit.error is None]
     assert len(valid) >= 57
-    assert {edit.tools for edit in valid} >= {(), ("colors",), ("positions",)}
-    assert {edit.training.learning_rate for edit in valid} >= set(LEARNING_RATES)
-    assert {edit.training.epochs for edit in valid} >= set(EPOCHS)
+    assert {edit.update.tools for edit in valid} >= {(), ("colors",), ("positions",)}
+    assert {edit.update.training.learning_rate for edit in valid} >= set(LEARNING_RATES)
+    assert {edit.update.training.epochs for edit in valid} >= set(EPOCHS)

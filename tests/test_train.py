@@ -18,6 +18,7 @@ from seal_agents.runner.rounds import resets
 from seal_agents.runner.train import EvaluateConfig, TrainConfig, evaluate, restored, train
 from seal_env.edits import EditLanguage, SelfEdit
 from seal_env.errors import UserError
+from seal_env.updates import Finetuning
 from seal_env.wrappers.curriculum import Curriculum
 
 pytestmark = pytest.mark.slow
@@ -242,7 +243,9 @@ class Right(EditLanguage):
     """A self-edit has to be right."""
 
     def parse(self, text, problem):
-        return SelfEdit((text,)) if text.startswith("right") else SelfEdit(error="wrong")
+        return (
+            SelfEdit(Finetuning((text,))) if text.startswith("right") else SelfEdit(error="wrong")
+        )
 
 
 def scripted(models, out, **settings):

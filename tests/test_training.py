@@ -7,7 +7,8 @@ import torch
 from helpers import LORA, Failing, dataset, new_bank, weights_hash
 from transformers import AutoModelForCausalLM
 
-from seal_env.engine.lora import AdapterBank, LoraConfig, layer_of
+from seal_env.engine.lora import AdapterBank, LoraConfig
+from seal_env.engine.trainable import layer_of
 from seal_env.engine.training import (
     STEP,
     Dataset,

@@ -21,9 +21,9 @@ def pieces(text):
     """The sequences of a text without title and passage."""
     edit = parse(text)
     assert edit.error is None
-    assert edit.sequences[-1] == PASSAGE
-    assert all(sequence.startswith("Rivers\n") for sequence in edit.sequences)
-    return [sequence.removeprefix("Rivers\n") for sequence in edit.sequences[:-1]]
+    assert edit.update.sequences[-1] == PASSAGE
+    assert all(sequence.startswith("Rivers\n") for sequence in edit.update.sequences)
+    return [sequence.removeprefix("Rivers\n") for sequence in edit.update.sequences[:-1]]
 
 
 def test_is_registered():
@@ -32,13 +32,13 @@ def test_is_registered():
 
 def test_every_line_is_a_sequence_with_the_title_and_the_passage_goes_last():
     edit = parse("One.\n\n  Two.  \r\nThree.")
-    assert edit.sequences == ("Rivers\nOne.", "Rivers\nTwo.", "Rivers\nThree.", PASSAGE)
+    assert edit.update.sequences == ("Rivers\nOne.", "Rivers\nTwo.", "Rivers\nThree.", PASSAGE)
     assert not edit.truncated
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n", "---", "1.\n-\n"])
 def test_text_without_content_means_the_passage_alone(text):
-    assert parse(text).sequences == (PASSAGE,)
+    assert parse(text).update.sequences == (PASSAGE,)
     assert parse(text).error is None
 
 
@@ -118,18 +118,18 @@ def test_an_answer_without_a_question_is_a_sequence():
 
 def test_without_a_title_nothing_is_prefixed():
     problem = Problem(id="p", title="", context="Text.", questions=())
-    assert parse("One.", problem).sequences == ("One.", "Text.")
+    assert parse("One.", problem).update.sequences == ("One.", "Text.")
 
 
 def test_passage_can_go_first_or_be_left_out():
-    assert parse("One.", passage="first").sequences == (PASSAGE, "Rivers\nOne.")
-    assert parse("One.", passage="none").sequences == ("Rivers\nOne.",)
+    assert parse("One.", passage="first").update.sequences == (PASSAGE, "Rivers\nOne.")
+    assert parse("One.", passage="none").update.sequences == ("Rivers\nOne.",)
 
 
 def test_nothing_to_train_on_is_an_error_in_one_line():
     empty = Problem(id="p", title="T", context=" ", questions=())
     for edit in (parse("", passage="none"), parse("\n", empty)):
-        assert edit.sequences == ()
+        assert edit.update is None
         assert edit.error
         assert "\n" not in edit.error
 
@@ -138,17 +138,17 @@ def test_caps_are_reported():
     assert parse("a\nb\nc", max_sequences=3).truncated is False
     edit = parse("a\nb\nc\nd", max_sequences=3)
     assert edit.truncated
-    assert edit.sequences == ("Rivers\na", "Rivers\nb", "Rivers\nc", PASSAGE)
+    assert edit.update.sequences == ("Rivers\na", "Rivers\nb", "Rivers\nc", PASSAGE)
 
     assert parse("abc", max_characters=3).truncated is False
     edit = parse("abcd", max_characters=3)
     assert edit.truncated
-    assert edit.sequences == ("Rivers\nabc", PASSAGE)
+    assert edit.update.sequences == ("Rivers\nabc", PASSAGE)
 
 
 def test_unusable_characters_are_dropped_everywhere():
     problem = Problem(id="p", title="T\x00", context="C\ud800\x1b", questions=())
-    assert parse("a\x07b\udfff\tc\x85d\u2028e", problem).sequences == (
+    assert parse("a\x07b\udfff\tc\x85d\u2028e", problem).update.sequences == (
         "T\nab\tc",
         "T\nd",
         "T\ne",
@@ -159,8 +159,8 @@ def test_unusable_characters_are_dropped_everywhere():
 @given(st.text(st.characters()) | st.text("\n-1.QA: \tHere", max_size=200))
 def test_any_text_is_legal(text):
     edit = parse(text, Problem(id="p", title=text, context=text, questions=()))
-    assert (edit.error is None) == bool(edit.sequences)
-    for sequence in edit.sequences:
+    assert (edit.error is None) == bool(edit.update and edit.update.sequences)
+    for sequence in edit.update.sequences if edit.update else ():
         sequence.encode("utf-8")
         assert sequence.strip()
         assert not any(ord(char) < 32 and char not in "\n\t" for char in sequence)
@@ -192,7 +192,7 @@ def test_a_megabyte_is_cut_off(unit):
 
 
 def test_a_line_of_colons_is_read_too():
-    assert parse("here is a" + ":" * 60_000 + "a\nb").sequences[-1]
+    assert parse("here is a" + ":" * 60_000 + "a\nb").update.sequences[-1]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from helpers import INNER
 
-from seal_env import inner_loop
 from seal_env.env import SelfEditEnv
 from seal_env.errors import UserError
+from seal_env.updates import finetuning
 from seal_env.vector import SelfEditVectorEnv
 
 EDIT = "Ada Cho was born in Oslo.\nThe pet of Ada Cho is a goat."
@@ -286,13 +286,13 @@ def test_modes_go_by_their_names_and_values(make):
 
 def test_one_pass_of_finetuning_a_step(make, monkeypatch):
     calls = []
-    real = inner_loop.finetune
+    real = finetuning.finetune
 
     def counting(learner, bank, *rest):
         calls.append(bank.count)
         return real(learner, bank, *rest)
 
-    monkeypatch.setattr(inner_loop, "finetune", counting)
+    monkeypatch.setattr(finetuning, "finetune", counting)
     env = make()
     env.reset(seed=0)
     assert calls == []

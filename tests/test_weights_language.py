@@ -96,12 +96,12 @@ def test_is_registered():
 def test_grammar(free, text, name, row, column, operation, amount):
     edit = free.parse(text, PROBLEM)
     assert edit.error is None
-    assert edit.changes == (change(name, row, column, operation, amount),)
+    assert edit.update.changes == (change(name, row, column, operation, amount),)
 
 
 @pytest.mark.parametrize(("text", "expected"), GROUPS)
 def test_what_means_several_matrices(free, text, expected):
-    assert free.parse(text, PROBLEM).changes == expected
+    assert free.parse(text, PROBLEM).update.changes == expected
 
 
 def test_in_gpt2_a_neuron_is_a_row_of_c_fc_and_rows_are_outputs(gpt2):
@@ -109,9 +109,9 @@ def test_in_gpt2_a_neuron_is_a_row_of_c_fc_and_rows_are_outputs(gpt2):
     edit = free.parse(
         "scale neuron 255 of layer 1 by 2\nscale h.0.attn.c_attn row 191 by 2", PROBLEM
     )
-    names = [(c.name, c.row) for c in edit.changes]
+    names = [(c.name, c.row) for c in edit.update.changes]
     assert names == [("transformer.h.1.mlp.c_fc", 255), ("transformer.h.0.attn.c_attn", 191)]
-    attention = free.parse("scale layer 0 attention by 2", PROBLEM).changes
+    attention = free.parse("scale layer 0 attention by 2", PROBLEM).update.changes
     parts = [c.name.removeprefix("transformer.h.0.") for c in attention]
     assert parts == ["attn.c_attn", "attn.c_proj"]
     assert "could be 2 things" in free.parse("scale c_proj of layer 0 by 2", PROBLEM).error
@@ -121,12 +121,12 @@ def test_in_gpt2_a_neuron_is_a_row_of_c_fc_and_rows_are_outputs(gpt2):
 def test_lines_that_are_no_instructions_are_not_looked_at(free):
     fenced = "```\nscale layer 0 by 2\r\nscale layer 1 by 2\n```"
     text = f"# a comment\nSure! Here it is:\n\n{fenced}\nDone."
-    assert len(free.parse(text, PROBLEM).changes) == 14
+    assert len(free.parse(text, PROBLEM).update.changes) == 14
 
 
 def test_instructions_keep_their_order(free):
     text = "scale layers.0.mlp.up_proj by 2\nadd 1 to layers.0.mlp.up_proj"
-    assert [c.operation for c in free.parse(text, PROBLEM).changes] == ["scale", "add"]
+    assert [c.operation for c in free.parse(text, PROBLEM).update.changes] == ["scale", "add"]
 
 
 UP = "layers.0.mlp.up_proj"
@@ -187,7 +187,7 @@ REASONS = [
 @pytest.mark.parametrize(("text", "reason"), REASONS)
 def test_errors_say_why_in_one_line(free, text, reason):
     edit = free.parse(text, PROBLEM)
-    assert edit.changes == ()
+    assert edit.update is None
     assert reason in edit.error
     assert "\n" not in edit.error
     assert len(edit.error) < 300
@@ -349,13 +349,13 @@ def test_any_text_is_an_error_or_within_all_bounds_and_nothing_is_written(llama)
         if edit.error is not None:
             assert edit.error.strip()
             assert "\n" not in edit.error
-            assert edit.changes == ()
+            assert edit.update is None
             continue
         good += 1
-        assert edit.changes
-        now = {name: base[name].copy() for name in {c.name for c in edit.changes}}
+        assert edit.update.changes
+        now = {name: base[name].copy() for name in {c.name for c in edit.update.changes}}
         touched = {name: np.zeros(matrix.shape, bool) for name, matrix in now.items()}
-        for c in edit.changes:
+        for c in edit.update.changes:
             place = (
                 slice(None) if c.row is None else c.row,
                 slice(None) if c.column is None else c.column,
@@ -364,7 +364,7 @@ def test_any_text_is_an_error_or_within_all_bounds_and_nothing_is_written(llama)
             now[c.name][place] = new.get(c.operation, c.amount)
             touched[c.name][place] = True
         assert sum(mask.sum() for mask in touched.values()) <= 0.4 * total
-        deltas = Deltas.of(llama.model, edit.changes)
+        deltas = Deltas.of(llama.model, edit.update.changes)
         for name, matrix in now.items():
             delta = matrix - base[name]
             assert np.linalg.norm(delta) <= 0.3001 * np.linalg.norm(base[name])

@@ -1,4 +1,4 @@
-"""What a self-edit is once it has been read: plain data that says how to change the learner."""
+"""What a self-edit is once it has been read, and what reads it."""
 
 from __future__ import annotations
 
@@ -8,61 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
 
-from seal_env.engine.changes import Change
 from seal_env.spaces import LONGEST_TEXT, AnyText
 from seal_env.tasks.base import Problem, Task
 
 if TYPE_CHECKING:
     from seal_env.engine.learner import Learner
-
-
-@dataclass(frozen=True)
-class Training:
-    """Training settings that a self-edit asks for; None leaves one to the inner loop."""
-
-    learning_rate: float | None = None
-    """Highest learning rate."""
-    epochs: int | None = None
-    """Passes over the data."""
-    outputs_only: bool = False
-    """Whether generated examples are learned from their answers alone, not from their prompts."""
-    layers: tuple[int, ...] | None = None
-    """Layers whose adapters are trained, counted from 0; None for all."""
+    from seal_env.updates.base import Update
 
 
 @dataclass(frozen=True)
 class SelfEdit:
-    """A parsed self-edit. A language fills in what it can express and leaves the rest."""
+    """A parsed self-edit: either an update of the learner, or why there is none."""
 
-    sequences: tuple[str, ...] = ()
-    """Texts to finetune on, in order, as the tokenizer will see them."""
-    tools: tuple[str, ...] | None = None
-    """Names of the task's data-generation tools (`Task.tools`) whose examples are trained on, none
-    of them for the plain ones; None for no examples."""
-    training: Training = Training()
-    """How to train."""
-    changes: tuple[Change, ...] = ()
-    """Changes of named weights, in order."""
-    coefficients: tuple[float, ...] = ()
-    """How far to go along each vector of a fixed basis (`seal_env.engine.subspace`)."""
-    basis: int = 0
-    """Seed of that basis."""
+    update: Update[Any] | None = None
+    """The change of the learner; None if there is an error."""
     truncated: bool = False
     """Whether a cap cut something off."""
     error: str | None = None
-    """Why the text is no self-edit, in one line; None if it is one."""
+    """Why the action is no self-edit, in one line; None if it is one."""
 
-    def summary(self) -> str:
-        """What it says beside sequences, in one line; empty if that is nothing."""
-        said = [] if self.tools is None else [" + ".join(("examples", *self.tools))]
-        training = self.training
-        said += [] if training.learning_rate is None else [f"rate {training.learning_rate:g}"]
-        said += [] if training.epochs is None else [f"{training.epochs} epochs"]
-        said += ["on outputs"] if training.outputs_only else []
-        said += [] if training.layers is None else [f"layers {list(training.layers)}"]
-        said += [str(change) for change in self.changes]
-        said += [f"{value:g}" for value in self.coefficients]
-        return ", ".join(said)
+    def __post_init__(self) -> None:
+        if (self.update is None) == (self.error is None):
+            raise ValueError("a self-edit holds either an update or an error")
 
 
 class EditLanguage(ABC):

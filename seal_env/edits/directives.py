@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from seal_env.edits.base import EditLanguage, SelfEdit, Training
+from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.edits.directive_model import (
     FIELDS,
     STRATEGIES,
@@ -28,6 +28,7 @@ from seal_env.edits.directive_model import (
 from seal_env.edits.training_data import clean
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Task
+from seal_env.updates.finetuning import Finetuning, Training
 
 if TYPE_CHECKING:
     from seal_env.engine.learner import Learner
@@ -103,7 +104,7 @@ class Directives(EditLanguage):
         except ValueError as error:
             reason = str(error)
         else:
-            return self._self_edit(directive, problem, truncated)
+            return SelfEdit(self._update(directive, problem), truncated)
         return SelfEdit(truncated=truncated, error=f"directives: {reason}")
 
     def example(self, problem: Problem) -> str:
@@ -127,7 +128,7 @@ class Directives(EditLanguage):
                     raise ValueError(f"{name}: is missing, and there is no data and no layers")
         return directive
 
-    def _self_edit(self, directive: DirectiveBlock, problem: Problem, truncated: bool) -> SelfEdit:
+    def _update(self, directive: DirectiveBlock, problem: Problem) -> Finetuning:
         texts = list(directive.data or ())
         passage = clean(problem.context).strip()
         if passage and not problem.examples:
@@ -144,15 +145,11 @@ class Directives(EditLanguage):
                 outputs_only=directive.training.strategy == STRATEGIES[0],
                 layers=layers,
             )
-        return SelfEdit(
-            sequences=tuple(prefix + text for text in texts),
-            tools=self._switched_on(directive, problem),
-            training=training,
-            truncated=truncated,
-        )
+        sequences = tuple(prefix + text for text in texts)
+        return Finetuning(sequences, self._switched_on(directive, problem), training)
 
     def _switched_on(self, directive: DirectiveBlock, problem: Problem) -> tuple[str, ...] | None:
-        """The tools whose examples are learned; see `SelfEdit.tools`."""
+        """The tools whose examples are learned; see `Finetuning.tools`."""
         switches = directive.data_generation
         if switches is not None:
             return tuple(tool for tool in self.tools if getattr(switches, tool_key(tool)))

@@ -18,6 +18,7 @@ from seal_env.checks import check_fields
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
+from seal_env.updates.subspace import SubspaceStep
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Gradient(EditLanguage):
         cut = np.clip(numbers, -1.0, 1.0)
         coefficients = tuple((cut * self.config.reach).tolist())
         truncated = bool((cut != numbers).any())
-        return SelfEdit(coefficients=coefficients, basis=self.config.seed, truncated=truncated)
+        return SelfEdit(SubspaceStep(coefficients, self.config.seed), truncated)
 
 
 def _numbers(action: Any, most: int) -> np.ndarray | str:

@@ -15,6 +15,7 @@ from seal_env.checks import check_fields
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
+from seal_env.updates.finetuning import Finetuning
 
 PassagePlace = Literal["last", "first", "none"]
 
@@ -94,7 +95,7 @@ class TrainingData(EditLanguage):
 
         title = clean(problem.title).strip()
         prefix = f"{title}\n" if title else ""
-        return SelfEdit(tuple(prefix + piece for piece in pieces), truncated=truncated)
+        return SelfEdit(Finetuning(tuple(prefix + piece for piece in pieces)), truncated)
 
 
 def clean(text: str) -> str:

@@ -38,6 +38,7 @@ from seal_env.engine.deltas import Deltas
 from seal_env.engine.learner import Learner
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Task
+from seal_env.updates.weight_changes import WeightChanges
 
 _BY = {
     "adjust": 1,
@@ -119,7 +120,7 @@ class Weights(EditLanguage):
     def parse(self, action: Any, problem: Problem) -> SelfEdit:
         """Reads a text as changes. Any string is legal; see `EditLanguage.parse`."""
         try:
-            return SelfEdit(changes=self._changes(action))
+            return SelfEdit(WeightChanges(self._changes(action)))
         except Refused as refused:
             return SelfEdit(error=str(refused))
 

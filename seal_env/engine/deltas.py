@@ -20,8 +20,7 @@ Dimensions:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,16 +28,16 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from seal_env.engine.banks import Bank, LearnerState, aligned, listed, product
 from seal_env.engine.changes import Change
-from seal_env.engine.lora import _aligned, _product
-from seal_env.engine.passes import Pass, current_pass
+from seal_env.engine.passes import Pass
 
 if TYPE_CHECKING:
     from seal_env.engine.learner import Learner
 
 
 @dataclass(frozen=True)
-class Deltas:
+class Deltas(LearnerState):
     """Addends of the matrices of one learner. Immutable."""
 
     matrices: Mapping[str, Tensor] = field(default_factory=dict)
@@ -58,16 +57,16 @@ class Deltas:
             former: Earlier deltas (in a stream); None for the untouched model. They are not
                 changed, and matrices that `changes` do not name are shared with them.
         """
-        kept = dict(former.matrices) if former is not None else {}
+        before = dict(former.matrices) if former is not None else {}
         weights = {c.name: matrix_of(model, c.name) for c in changes}
-        fresh = {
-            name: kept[name].clone() if name in kept else torch.zeros_like(weight)
+        changed = {
+            name: before[name].clone() if name in before else torch.zeros_like(weight)
             for name, weight in weights.items()
         }
         for change in changes:
             rows = slice(None) if change.row is None else slice(change.row, change.row + 1)
             columns = slice(None) if change.column is None else change.column
-            delta = fresh[change.name][rows, columns]
+            delta = changed[change.name][rows, columns]
             base = weights[change.name][rows, columns]
             if change.operation == "add":
                 delta.add_(change.amount)
@@ -77,12 +76,17 @@ class Deltas:
                 delta.copy_(change.amount - base)
             else:
                 raise ValueError(f"no operation {change.operation!r}")
-        return Deltas(kept | fresh)
+        return Deltas(before | changed)
 
     def norm(self) -> float:
-        """Root of the sum of all squared changes; inf or NaN if a change is not finite."""
+        """See `LearnerState.norm`."""
         norms = (float(torch.linalg.vector_norm(d.double())) for d in self.matrices.values())
         return math.hypot(*norms)
+
+    @classmethod
+    def bank(cls, states: Sequence[Deltas | None], device: torch.device) -> DeltaBank:
+        """See `LearnerState.bank`."""
+        return DeltaBank(states, device)
 
 
 def matrix_of(model: nn.Module, name: str) -> Tensor:
@@ -100,11 +104,11 @@ def norm_of(learner: Learner, name: str) -> float:
     return float(norms[name])
 
 
-class DeltaBank:
-    """The deltas of K learners.
+class DeltaBank(Bank):
+    """The deltas of K learners, for evaluation; they have no gradients.
 
-    In evaluation it takes the place of an `AdapterBank`; it has no gradients. A learner that does
-    not touch a matrix has no product there, and a matrix that no learner touches costs nothing.
+    A learner that does not touch a matrix has no product there, and a matrix that no learner
+    touches costs nothing.
 
     Args:
         deltas: One per learner; None or an empty one for the untouched model.
@@ -113,33 +117,22 @@ class DeltaBank:
 
     def __init__(self, deltas: Sequence[Deltas | None], device: torch.device) -> None:
         self.count = len(deltas)
-        """K."""
         self._adapters: dict[str, DenseAdapter] = {}
-        touching: dict[str, list[int]] = {}
-        for owner, one in enumerate(deltas):
-            for name in one.matrices if one is not None else ():
-                touching.setdefault(name, []).append(owner)
-        for name, owners in touching.items():
-            some = [
-                one.matrices[name] for one in deltas if one is not None and name in one.matrices
-            ]
-            place = {owner: index for index, owner in enumerate(owners)}
-            self._adapters[name] = DenseAdapter(_stack(some, device), place)
+        of_module: dict[str, dict[int, Tensor]] = {}
+        for owner, state in enumerate(deltas):
+            for name, matrix in state.matrices.items() if state is not None else ():
+                of_module.setdefault(name, {})[owner] = matrix
+        for name, matrices in of_module.items():
+            index = {owner: number for number, owner in enumerate(matrices)}
+            self._adapters[name] = DenseAdapter(_stack(list(matrices.values()), device), index)
 
-    @contextmanager
-    def attached(self, model: nn.Module) -> Iterator[None]:
-        """Context in which the touched modules of a model add this bank's products."""
-        modules = [model.get_submodule(name) for name in self._adapters]
-        try:
-            for module, adapter in zip(modules, self._adapters.values(), strict=True):
-                module.forward = _forward(module, adapter)
-            yield
-        finally:
-            for module in modules:
-                module.__dict__.pop("forward", None)
+    @property
+    def modules(self) -> Sequence[str]:
+        """See `Bank.modules`: those that a learner touches."""
+        return list(self._adapters)
 
     def adapter(self, name: str, run: Pass) -> DenseAdapter | None:
-        """Products added to the output of one module; None if no learner touches it."""
+        """See `Bank.adapter`."""
         return self._adapters.get(name)
 
 
@@ -148,8 +141,9 @@ class DenseAdapter(NamedTuple):
 
     deltas: Tensor
     """Deltas of those learners, shape (M, O, I)."""
-    place: Mapping[int, int]
+    index_of: Mapping[int, int]
     """Index into `deltas` by learner."""
+    grads: None = None
 
     @property
     def trigger(self) -> Tensor:
@@ -157,31 +151,22 @@ class DenseAdapter(NamedTuple):
         return self.deltas
 
     def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
-        """Adds the products to a module's output.
-
-        Args:
-            out: The output, shape (T, O), changed in place.
-            blocks: The module's input as `Pass.split` returns it, shape (G, L, I) per group.
-            run: The pass.
-
-        Returns:
-            An empty list: there are no gradients.
-        """
-        parts, some = [], False
+        """See `Products.add`."""
+        parts, any_touching = [], False
         for owners, rows in zip(run.groups, blocks, strict=True):
-            present = _listed(owners)
-            touching = [i for i, owner in enumerate(present) if owner in self.place]
-            some |= bool(touching)
-            places = [self.place[present[i]] for i in touching]
+            present = listed(owners)
+            touching = [i for i, owner in enumerate(present) if owner in self.index_of]
+            any_touching |= bool(touching)
+            places = [self.index_of[present[i]] for i in touching]
             if len(touching) == len(present):
                 parts.append(self._products(rows, places))
                 continue
             part = rows.new_zeros(*rows.shape[:2], self.deltas.shape[1])
             if touching:
-                index = torch.tensor(touching, device=rows.device)
-                part[index] = self._products(rows[index], places)
+                chosen = torch.tensor(touching, device=rows.device)
+                part[chosen] = self._products(rows[chosen], places)
             parts.append(part)
-        if some:
+        if any_touching:
             out.add_(run.join(parts))
         return []
 
@@ -190,40 +175,20 @@ class DenseAdapter(NamedTuple):
         turned = self.deltas.transpose(1, 2)
         first, last = places[0], places[-1]
         if last - first + 1 == len(places):
-            return _product(rows, turned[first : last + 1])
+            return product(rows, turned[first : last + 1])
         pairs = ((rows[i : i + 1], turned[p : p + 1]) for i, p in enumerate(places))
-        return torch.cat([_product(*pair) for pair in pairs])
+        return torch.cat([product(*pair) for pair in pairs])
 
     def backward(self, *_: object) -> None:
         """Deltas are not trained."""
         raise NotImplementedError("deltas have no gradients")
 
 
-def _forward(module: nn.Module, adapter: DenseAdapter) -> Callable[[Tensor], Tensor]:
-    """Forward function of a touched module while a bank is attached."""
-    base = module.forward
-
-    def forward(x: Tensor) -> Tensor:
-        run = current_pass()
-        assert run is not None, "a changed model was called outside of a pass"
-        out = base(x)
-        rows = x.reshape(-1, x.shape[-1])
-        adapter.add(out.view(len(rows), -1), run.blocks_of(x, rows), run)
-        return out
-
-    return forward
-
-
 def _stack(matrices: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Matrices stacked in memory, shape (M, O, I), each aligned (see `seal_env.engine.lora`)."""
+    """Matrices stacked in memory, shape (M, O, I), each aligned (see `seal_env.engine.banks`)."""
     outputs, inputs = matrices[0].shape
-    flat = torch.zeros(len(matrices), _aligned(outputs * inputs), device=device)
+    flat = torch.zeros(len(matrices), aligned(outputs * inputs), device=device)
     stacked = flat[:, : outputs * inputs].view(-1, outputs, inputs)
     for index, matrix in enumerate(matrices):
         stacked[index] = matrix
     return stacked
-
-
-def _listed(owners: slice | Tensor) -> list[int]:
-    """Learners that an index of `Pass.groups` selects."""
-    return list(range(owners.start, owners.stop)) if isinstance(owners, slice) else owners.tolist()

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seal_env.engine.attention import Scoring, attend
+from seal_env.engine.banks import Bank
 from seal_env.engine.heads import Heads
 from seal_env.engine.learner import Learner
-from seal_env.engine.lora import Bank
 from seal_env.engine.packing import Blocks, Layout, Row, owner_segments, padded_rows, whole_blocks
 from seal_env.engine.passes import FullPass, Pass
 from seal_env.engine.sampling import Constraint, Guide, Sampling

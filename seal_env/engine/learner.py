@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seal_env.engine.banks import Bank
 from seal_env.engine.llama import Decoder, is_supported
 from seal_env.engine.logits import Logits
-from seal_env.engine.lora import Bank
 from seal_env.engine.packing import ROW_MULTIPLE, Layout, Row, padded_rows
 from seal_env.engine.passes import FullPass, Pass, running
 from seal_env.engine.rendering import TOKENIZING, Renderer

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from seal_env.engine.attention import Scoring
+from seal_env.engine.banks import Bank, Products
 from seal_env.engine.heads import Heads
-from seal_env.engine.lora import Bank, Products
 from seal_env.engine.packing import Row
 from seal_env.engine.passes import Pass
 from seal_env.engine.rounding import evenly

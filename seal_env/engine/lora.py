@@ -2,9 +2,8 @@
 
 An `AdapterBank` holds the low-rank matrices of K adapters as stacked tensors. While it is
 attached to a model, every target module adds to its output the low-rank product of the
-adapter that a token belongs to. Each adapter's product runs in blocks that hold its own
-tokens alone (see `seal_env.engine.packing`), so an adapter's outputs, gradients and weights are the
-same to the bit beside any other adapters.
+adapter that a token belongs to. An adapter's outputs, gradients and weights are the same to the
+bit beside any other adapters.
 
 Dimensions:
     - K: adapters of the bank.
@@ -19,29 +18,24 @@ Dimensions:
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
+from seal_env.engine.banks import LearnerState, add_at, product
 from seal_env.engine.config import LoraConfig
-from seal_env.engine.passes import Pass, current_pass
+from seal_env.engine.passes import Pass
+from seal_env.engine.trainable import TrainableBank
 from seal_env.errors import UserError
 
 ALL_LINEAR = "all-linear"
 """Target name for every linear layer but the output head."""
-_ALIGNED = 16
-"""Alignment of matrices, in weights (64 bytes): the address of a matrix can change how a product
-is rounded, and must not depend on an adapter's index in the bank."""
 
 
 @dataclass(frozen=True)
@@ -113,48 +107,7 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(own, Tensor) and torch.allclose(own, plain, rtol=1e-2, atol=1e-4)
 
 
-class Products(Protocol):
-    """Products that the learners of a bank add to the output of one module."""
-
-    @property
-    def trigger(self) -> Tensor:
-        """Tensor of the weights; gradients are computed if it requires them."""
-
-    def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
-        """See `Adapter.add`."""
-
-    def backward(
-        self,
-        outer: Sequence[Tensor],
-        blocks: Sequence[Tensor],
-        hidden: Sequence[Tensor],
-        run: Pass,
-        inner: list[Tensor] | None,
-    ) -> None:
-        """See `Adapter.backward`."""
-
-
-class Bank(Protocol):
-    """Changes of K learners side by side on one frozen base: adapters, or dense differences."""
-
-    def attached(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Context in which the model's modules add the bank's products to their outputs."""
-
-    def adapter(self, name: str, run: Pass) -> Products | None:
-        """Products added to the output of one module in a pass; None if there are none."""
-
-
-def layer_of(name: str) -> int | None:
-    """Index of the layer that a module's name says, from 0; None outside of layers."""
-    found = re.search(r"\.(\d+)\.", name)
-    return int(found[1]) if found else None
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNED) * _ALIGNED
-
-
-class AdapterBank:
+class AdapterBank(TrainableBank):
     """The weights of K adapters, stacked.
 
     Args:
@@ -169,31 +122,9 @@ class AdapterBank:
     ) -> None:
         self.targets = tuple(targets)
         self.config = config
-        self.count = count
-        size = sum(_aligned(config.rank * n) for t in targets for n in (t.inputs, t.outputs))
-        self.weights = torch.zeros(count, size, device=device)
-        """All weights, float32, shape (K, P); the matrices below are views of it."""
-        self.grads: Tensor | None = None
-        self._grad_views: dict[str, tuple[Tensor, Tensor]] = {}
-        self.matrices = self._views(self.weights)
-        """A, shape (K, R, I), and B, shape (K, O, R), by target name."""
-
-    @property
-    def size(self) -> int:
-        """P, weights of one adapter, with the zeros that keep its matrices aligned."""
-        return self.weights.shape[1]
-
-    def _views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        views, start, rank, count = {}, 0, self.config.rank, len(flat)
-        for target in self.targets:
-            size_a, size_b = rank * target.inputs, rank * target.outputs
-            middle = start + _aligned(size_a)
-            views[target.name] = (
-                flat[:, start : start + size_a].view(count, rank, target.inputs),
-                flat[:, middle : middle + size_b].view(count, target.outputs, rank),
-            )
-            start = middle + _aligned(size_b)
-        return views
+        rank = config.rank
+        shapes = {t.name: ((rank, t.inputs), (t.outputs, rank)) for t in self.targets}
+        super().__init__(shapes, count, device)
 
     def initialize(self, seeds: Sequence[int]) -> None:
         """Sets PEFT's initial weights (A uniform, B zero).
@@ -215,96 +146,17 @@ class AdapterBank:
                 self.matrices[target.name][0][index] = a
             drawn[seed] = index
 
-    def reorder(self, order: np.ndarray) -> None:
-        """Permutes the adapters' weights in place, with room for one copy; gradients stay.
-
-        Args:
-            order: Index of the adapter that becomes first, second and so on, shape (K,).
-        """
-        after = dict(enumerate(order.tolist()))
-        while after:
-            first, source = after.popitem()
-            kept, place = self.weights[first].clone(), first
-            while source != first:
-                self.weights[place] = self.weights[source]
-                place, source = source, after.pop(source)
-            self.weights[place] = kept
-
-    def require_grads(self) -> None:
-        """Allocates `grads`, shape (K, P), to which backward passes add."""
-        self.grads = torch.zeros_like(self.weights)
-        self._grad_views = self._views(self.grads)
-        for views in self.matrices.values():
-            for matrix in views:
-                matrix.requires_grad_(True)
-
-    def drop_grads(self) -> None:
-        """Frees the gradients and freezes the weights."""
-        self.grads = None
-        self._grad_views = {}
-        for views in self.matrices.values():
-            for matrix in views:
-                matrix.requires_grad_(False)
-
-    def mask(self, layers: Sequence[int]) -> Tensor:
-        """Mask of the weights that belong to some of the model's layers.
-
-        Args:
-            layers: Indices of layers, from 0.
-
-        Returns:
-            1.0 for weights of these layers, 0.0 for all others, shape (P,).
-        """
-        mask = torch.zeros(1, self.size, device=self.weights.device)
-        for name, views in self._views(mask).items():
-            if layer_of(name) in layers:
-                for view in views:
-                    view.fill_(1.0)
-        return mask[0]
-
-    @contextmanager
-    def attached(self, model: nn.Module) -> Iterator[None]:
-        """Context in which the model's target modules add this bank's products."""
-        modules = [model.get_submodule(target.name) for target in self.targets]
-        try:
-            for target, module in zip(self.targets, modules, strict=True):
-                module.forward = self._forward(target.name, module)
-            yield
-        finally:
-            for module in modules:
-                module.__dict__.pop("forward", None)
-
     def adapter(self, name: str, run: Pass) -> Adapter | None:
-        """Adapters of one module in a pass; None for a module that is no target."""
+        """See `Bank.adapter`; None for a module that is no target."""
         if name not in self.matrices:
             return None
-        # The weights of a pass are gathered once, not once per module.
-        if self not in run.kept:
-            run.kept[self] = [self._views(_take(self.weights, owners)) for owners in run.groups]
-        matrices = [views[name] for views in run.kept[self]]
         scale = self.config.alpha / self.config.rank
-        return Adapter(self.matrices[name][0], matrices, self._grad_views.get(name), scale)
+        grads = self.grad_views.get(name)
+        return Adapter(self.matrices[name][0], self.taken(name, run), grads, scale)
 
-    def _forward(self, name: str, module: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Forward function of a target module while the bank is attached."""
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        turned = weight.t() if isinstance(module, Conv1D) else weight
-
-        def forward(x: Tensor) -> Tensor:
-            run = current_pass()
-            assert run is not None, "an adapted model was called outside of a pass"
-            adapter = self.adapter(name, run)
-            assert adapter is not None
-            rows = x.reshape(-1, x.shape[-1])
-            blocks = run.blocks_of(x, rows)
-            out = _Adapted.apply(rows, adapter.trigger, turned, module.bias, adapter, blocks, run)
-            return out.view(*x.shape[:-1], -1)
-
-        return forward
-
-    def copy_of(self, index: int) -> Tensor:
-        """Copy of one adapter's weights, shape (P,), on the CPU."""
-        return self.weights[index].detach().cpu().clone()
+    def state_of(self, index: int) -> AdapterState:
+        """One adapter as the state of a learner."""
+        return AdapterState(self.copy_of(index), self.targets, self.config)
 
     def merge_into(self, model: nn.Module) -> None:
         """Adds the update of a bank of one to the model's own weights."""
@@ -317,6 +169,32 @@ class AdapterBank:
             weight += (update.t() if isinstance(module, Conv1D) else update).to(weight)
 
 
+@dataclass(frozen=True, eq=False)
+class AdapterState(LearnerState):
+    """A learner with a LoRA adapter."""
+
+    weights: Tensor
+    """Weights as in an `AdapterBank` of one: float32, shape (P,), on the CPU."""
+    targets: tuple[Target, ...]
+    """The adapted modules."""
+    config: LoraConfig
+    """Rank and scale."""
+
+    def norm(self) -> float:
+        """See `LearnerState.norm`."""
+        return float(self.weights.double().norm())
+
+    @classmethod
+    def bank(cls, states: Sequence[AdapterState | None], device: torch.device) -> AdapterBank:
+        """See `LearnerState.bank`; all adapters have one shape."""
+        shape = next(state for state in states if state is not None)
+        bank = AdapterBank(shape.targets, shape.config, len(states), device)
+        for index, state in enumerate(states):
+            if state is not None:
+                bank.weights[index] = state.weights.to(device)
+        return bank
+
+
 class Adapter(NamedTuple):
     """Low-rank products of one module: scale * B_k A_k x for each row x of adapter k.
 
@@ -327,28 +205,19 @@ class Adapter(NamedTuple):
 
     trigger: Tensor
     """Tensor of the bank's weights that tells autograd whether gradients are needed."""
-    matrices: Sequence[tuple[Tensor, Tensor]]
+    matrices: Sequence[tuple[Tensor, ...]]
     """A, shape (G, R, I), and B, shape (G, O, R), of each group of the pass."""
-    grads: tuple[Tensor, Tensor] | None
+    grads: tuple[Tensor, ...] | None
     """Gradients of A and B, shapes (K, R, I) and (K, O, R); None without training."""
     scale: float
     """Factor on the products, alpha / R."""
 
     def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
-        """Adds the products to a module's output.
-
-        Args:
-            out: The output, shape (T, O), changed in place.
-            blocks: The module's input as `Pass.split` returns it, shape (G, L, I) per group.
-            run: The pass.
-
-        Returns:
-            A x of each group for `backward`, shape (G, L, R).
-        """
+        """See `Products.add`."""
         hidden, parts = [], []
         for (a, b), rows in zip(self.matrices, blocks, strict=True):
-            hidden.append(_product(rows, a.transpose(1, 2)))
-            parts.append(_product(hidden[-1], b.transpose(1, 2)))
+            hidden.append(product(rows, a.transpose(1, 2)))
+            parts.append(product(hidden[-1], b.transpose(1, 2)))
         out.add_(run.join(parts), alpha=self.scale)
         return hidden
 
@@ -360,81 +229,18 @@ class Adapter(NamedTuple):
         run: Pass,
         inner: list[Tensor] | None,
     ) -> None:
-        """Adds the gradients of the matrices to the bank's.
-
-        Args:
-            outer: The output's gradient as `Pass.split` returns it, shape (G, L, O) per group.
-            blocks: As in `add`.
-            hidden: Result of `add`.
-            run: The pass.
-            inner: The input's gradient, shape (G, L, I) per group, which is added to, or an empty
-                list to fill; None if it is not needed.
-        """
+        """See `Products.backward`."""
         assert self.grads is not None
         grad_a, grad_b = self.grads
         fresh = inner is not None and not inner
         pieces = zip(run.groups, self.matrices, blocks, hidden, outer, strict=True)
         for index, (owners, (a, b), rows, low, grad) in enumerate(pieces):
-            grad_low = _product(grad, b)
-            _add_at(grad_a, owners, _product(grad_low.transpose(1, 2), rows), self.scale)
-            _add_at(grad_b, owners, _product(grad.transpose(1, 2), low), self.scale)
+            grad_low = product(grad, b)
+            add_at(grad_a, owners, product(grad_low.transpose(1, 2), rows), self.scale)
+            add_at(grad_b, owners, product(grad.transpose(1, 2), low), self.scale)
             if inner is not None:
-                part = _product(grad_low, a).mul_(self.scale)
+                part = product(grad_low, a).mul_(self.scale)
                 if fresh:
                     inner.append(part)
                 else:
                     inner[index].add_(part)
-
-
-class _Adapted(torch.autograd.Function):
-    """A linear layer with its adapters."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        trigger: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        adapter: Adapter,
-        blocks: list[Tensor],
-        run: Pass,
-    ) -> Tensor:
-        out = F.linear(x, weight, bias)
-        hidden = adapter.add(out, blocks, run)
-        if adapter.grads is not None:
-            ctx.save_for_backward(weight, *blocks, *hidden)
-            ctx.adapter, ctx.run = adapter, run
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        weight, *kept = ctx.saved_tensors
-        count = len(ctx.run.groups)
-        inner: list[Tensor] | None = [] if ctx.needs_input_grad[0] else None
-        blocks = ctx.run.split(outer[0])
-        ctx.adapter.backward(blocks, kept[:count], kept[count:], ctx.run, inner)
-        grad = None if inner is None else (outer[0] @ weight).add_(ctx.run.join(inner))
-        return grad, None, None, None, None, None, None
-
-
-def _take(weights: Tensor, owners: slice | Tensor) -> Tensor:
-    """Weights of some adapters, shape (G, P)."""
-    return weights[owners] if isinstance(owners, slice) else weights.index_select(0, owners)
-
-
-def _add_at(total: Tensor, owners: slice | Tensor, products: Tensor, scale: float) -> None:
-    """Adds products to the matrices of some adapters, each of which is named once."""
-    if isinstance(owners, slice):
-        total[owners].add_(products, alpha=scale)
-    else:
-        total.index_add_(0, owners, products, alpha=scale)
-
-
-def _product(x: Tensor, y: Tensor) -> Tensor:
-    """Batched matrix product whose rounding does not depend on the size of the batch."""
-    if x.shape[0] == 1 and (x.shape[1] % 2 or x.shape[2] % 2 or y.shape[2] % 2):
-        # A single product of an odd shape takes another path in the CPU's matrix library.
-        return torch.bmm(x.expand(2, -1, -1), y.expand(2, -1, -1))[:1]
-    return torch.bmm(x, y)

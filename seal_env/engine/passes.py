@@ -58,7 +58,8 @@ class Pass:
 
     def __init__(self, owners: np.ndarray, owner_blocks: Blocks) -> None:
         self.owner_blocks = owner_blocks
-        self.groups = [_index(owners[chosen], owner_blocks) for chosen in owner_blocks.members]
+        device = owner_blocks.gather.device
+        self.groups = [index_of(owners[chosen], device) for chosen in owner_blocks.members]
         """Adapters of each group of `owner_blocks`, as an index of G of them."""
         self.kept: dict[Any, Any] = {}
         """Data of a bank for this pass alone."""
@@ -107,12 +108,12 @@ class Pass:
         raise NotImplementedError
 
 
-def _index(owners: np.ndarray, blocks: Blocks) -> slice | Tensor:
+def index_of(owners: np.ndarray, device: torch.device) -> slice | Tensor:
     """Index of adapters: a slice, which copies nothing, where they are consecutive."""
     first, last = int(owners[0]), int(owners[-1])
     if last - first + 1 == len(owners):
         return slice(first, last + 1)
-    return torch.from_numpy(owners).to(blocks.gather.device)
+    return torch.from_numpy(owners).to(device)
 
 
 class FullPass(Pass):

@@ -25,10 +25,10 @@ from torch import nn
 
 from seal_env.engine.config import FinetuneConfig
 from seal_env.engine.learner import Learner
-from seal_env.engine.lora import AdapterBank
 from seal_env.engine.packing import Layout, bucket
 from seal_env.engine.passes import FullPass
 from seal_env.engine.threads import run_parts
+from seal_env.engine.trainable import TrainableBank
 
 STEP = 80
 """Fixed cost of an optimizer step on a CPU, in tokens (docs/performance.md)."""
@@ -94,7 +94,7 @@ def data_order(seed: int, count: int, config: FinetuneConfig) -> list[np.ndarray
 
 def finetune(
     learner: Learner,
-    bank: AdapterBank,
+    bank: TrainableBank,
     datasets: Sequence[Dataset],
     progress: Callable[[int, int], None] | None = None,
     tokens_per_pass: int | None = None,
@@ -168,7 +168,7 @@ def _runs(datasets: Sequence[Dataset], limit: float) -> list[range]:
 
 def _train_some(
     learner: Learner,
-    bank: AdapterBank,
+    bank: TrainableBank,
     members: range,
     datasets: Sequence[Dataset],
     tokens_per_pass: int | None,
@@ -206,7 +206,7 @@ def _train_some(
 
 def _accumulate(
     learner: Learner,
-    bank: AdapterBank,
+    bank: TrainableBank,
     active: np.ndarray,
     batches: Sequence[Sequence[Example]],
     tokens_per_pass: int | None,
@@ -272,7 +272,7 @@ def _passes(pieces: Sequence[_Piece], limit: int | None) -> list[list[_Piece]]:
 
 
 def _one_pass(
-    learner: Learner, bank: AdapterBank, pieces: Sequence[_Piece], labels_of: np.ndarray
+    learner: Learner, bank: TrainableBank, pieces: Sequence[_Piece], labels_of: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """One forward and backward pass; returns adapter and share of the loss per label, (M,)."""
     examples = [example for piece in pieces for example in piece.examples]
@@ -308,7 +308,7 @@ class _AdamW:
     """Torch's fused AdamW with one parameter per adapter and one parameter group per `_Group`."""
 
     def __init__(
-        self, bank: AdapterBank, members: range, datasets: Sequence[Dataset], totals: np.ndarray
+        self, bank: TrainableBank, members: range, datasets: Sequence[Dataset], totals: np.ndarray
     ) -> None:
         assert bank.grads is not None
         place = slice(members.start, members.stop)

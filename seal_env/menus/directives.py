@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from seal_env.edits.base import SelfEdit
 from seal_env.edits.directive_model import STRATEGIES
 from seal_env.edits.directives import Directives, write_directive
 from seal_env.errors import UserError
 from seal_env.menus.base import Choice, Chosen, Menu
 from seal_env.tasks.base import Problem
+from seal_env.updates.finetuning import Finetuning
 
 MOST_DEMONSTRATIONS = 64
 """So many demonstrations of a context are looked at."""
@@ -79,7 +79,7 @@ class DirectiveMenu(Menu):
             raise UserError(f"DirectiveMenu: {grid}: leaves something without a choice")
         self._language = Directives(grid.tools)
         for chosen in self._edges():
-            if error := self._parse(self.render("", chosen)).error:
+            if error := self._language.parse(self.render("", chosen), _NOTHING).error:
                 raise UserError(f"DirectiveMenu: {error}")
 
     def describe(self, context: str) -> Sequence[float]:
@@ -132,16 +132,15 @@ class DirectiveMenu(Menu):
 
         Numbers are compared by their ratio. A text that is no directive is like the first recipe.
         """
-        grid, edit = self.grid, self._parse(text)
-        training, rates, epochs = edit.training, grid.learning_rates, grid.epochs
+        grid, update = self.grid, self._language.parse(text, _NOTHING).update
+        asked = update if isinstance(update, Finetuning) else Finetuning()
+        training, rates, epochs = asked.training, grid.learning_rates, grid.epochs
         strategy = STRATEGIES[0 if training.outputs_only else 1]
         return (
-            *(int(tool in (edit.tools or ())) for tool in grid.tools),
+            *(int(tool in (asked.tools or ())) for tool in grid.tools),
             _closest(rates, training.learning_rate),
             _closest(epochs, training.epochs),
-            grid.strategies.index(strategy)
-            if not edit.error and strategy in grid.strategies
-            else 0,
+            grid.strategies.index(strategy) if update and strategy in grid.strategies else 0,
         )
 
     def label(self, chosen: Chosen) -> str:
@@ -151,9 +150,6 @@ class DirectiveMenu(Menu):
         rate, epochs, strategy = named[len(self.grid.tools) :]
         parts = [*(tools or ["no tools"]), f"rate {rate}", f"{epochs} epochs", strategy]
         return ", ".join(part.replace("_", " ") for part in parts)
-
-    def _parse(self, text: str) -> SelfEdit:
-        return self._language.parse(text, _NOTHING)
 
     def _edges(self) -> list[Chosen]:
         """Combinations in which every option of every choice occurs."""

@@ -41,6 +41,7 @@ from seal_env.pretraining.tokenizer import build_grid_tokenizer
 from seal_env.prompts import prompt_tokens
 from seal_env.tasks.grids.families import FAMILIES, REMARKS_ON
 from seal_env.tasks.grids.tiny_grids import TinyGrids
+from seal_env.updates.finetuning import Finetuning
 
 MAX_LENGTH = 512
 """Longest input of the model, in tokens."""
@@ -128,14 +129,14 @@ def measure_directives(learner: Learner, problems: int) -> dict[str, object]:
     kinds = [world.family("train", i).kind for i in range(problems)]
     right = [text.startswith(REMARKS_ON[k]) for text, k in zip(texts, kinds, strict=True)]
     edits = [language.parse(text, p) for text, p in zip(texts, asked, strict=True)]
-    valid = [edit for edit in edits if edit.error is None]
+    valid = [edit.update for edit in edits if isinstance(edit.update, Finetuning)]
     return {
         "remarks right": round(sum(right) / problems, 4),
         "valid": round(len(valid) / problems, 4),
-        **{tool: sum(tool in (edit.tools or ()) for edit in valid) for tool in world.tools},
-        "outputs only": sum(edit.training.outputs_only for edit in valid),
-        "learning rates": _counts(edit.training.learning_rate for edit in valid),
-        "epochs": _counts(edit.training.epochs for edit in valid),
+        **{tool: sum(tool in (update.tools or ()) for update in valid) for tool in world.tools},
+        "outputs only": sum(update.training.outputs_only for update in valid),
+        "learning rates": _counts(update.training.learning_rate for update in valid),
+        "epochs": _counts(update.training.epochs for update in valid),
     }
 
 
