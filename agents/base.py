@@ -74,6 +74,9 @@ class Agent(ABC):
     """The class of its settings; the command line is made from it."""
     takes: ClassVar[str] = ""
     """What may stand behind a colon in a built-in agent's name, such as FILE; "" for nothing."""
+    evaluations: int = 0
+    """Inner loops that the agent has run itself; what it adds while it acts or learns is counted
+    with those of the run."""
 
     def __init__(self, context: AgentContext) -> None:
         if not isinstance(context.options, self.Options):

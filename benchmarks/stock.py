@@ -130,7 +130,7 @@ def _one(args: Args, algorithm: Algorithm | None, seed: int) -> dict[str, Any]:
 
     None for an algorithm chooses at random.
     """
-    settings = {name: getattr(args.env, name) for name in EnvConfig.__dataclass_fields__}
+    settings = args.env.kwargs()
     discrete = algorithm is not None and algorithm.discrete
     test = gym.make_vec("SelfEdit-v0", num_envs=args.test_problems, **settings | {"split": "test"})
     view = ChoiceVecEnv(test, discrete=discrete)

@@ -9,7 +9,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from gymnasium.spaces import Text
@@ -91,6 +91,14 @@ class EnvConfig:
             )
         if not math.isfinite(self.invalid_penalty) or self.invalid_penalty < 0:
             raise UserError(f"invalid_penalty {self.invalid_penalty}: must be finite and not < 0")
+
+    def kwargs(self) -> dict[str, Any]:
+        """The settings as keyword arguments: ``gym.make("SelfEdit-v0", **config.kwargs())``.
+
+        Names, paths and plain data, so that the environment's spec can be copied, pickled and
+        written as JSON.
+        """
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 def make_task(name: str, data: str | None = None, options: Mapping[str, Any] | None = None) -> Task:

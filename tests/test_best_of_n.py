@@ -129,6 +129,19 @@ def test_a_task_without_training_questions_is_refused(models):
         BestOfN(AgentContext(config, options=BestOfNOptions()))
 
 
+class Modest(Parity):
+    """A task that says that it makes none, though it has the method."""
+
+    has_training_questions = False
+
+
+def test_a_task_says_whether_it_makes_training_questions(models):
+    assert Parity().has_training_questions and not Mute().has_training_questions
+    config = EnvConfig(model=models["llama"], task="test_best_of_n:Modest", inner=INNER)
+    with pytest.raises(UserError, match="makes no training questions"):
+        BestOfN(AgentContext(config, options=BestOfNOptions()))
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test", "known"])
 def test_training_questions_about_a_person_come_from_the_passage(split):
     task = Biographies()

@@ -1,7 +1,9 @@
 """Settings of a wrong type are one line that names the field; what JSON makes of them is taken."""
 
+import copy
 import json
 import math
+import pickle
 from collections import UserDict, UserList
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -113,6 +115,29 @@ def test_what_a_file_makes_of_settings_is_taken():
     assert EnvConfig(inner={}).inner == InnerLoopConfig()
     language = make_language(EnvConfig(edit_options={"config": {"passage": "none"}}))
     assert language.config == TrainingDataConfig("none")
+
+
+def test_a_config_is_handed_on_as_keyword_arguments(models):
+    config = EnvConfig(
+        model=models["llama"],
+        inner=INNER,
+        horizon=2,
+        edit_options={"config": {"passage": "none"}},
+        invalid_penalty=0.5,
+    )
+    given = config.kwargs()
+    assert EnvConfig(**given) == config and given["inner"] is config.inner
+    given["horizon"] = 3
+    assert config.horizon == 2
+    env = gym.make("SelfEdit-v0", **config.kwargs())
+    many = gym.make_vec("SelfEdit-v0", num_envs=2, **config.kwargs())
+    assert env.unwrapped.config == many.unwrapped.config == config
+    for copied in (
+        copy.deepcopy(env.spec),
+        pickle.loads(pickle.dumps(env.spec)),
+        EnvSpec.from_json(env.spec.to_json()),
+    ):
+        assert gym.make(copied).unwrapped.config == config
 
 
 def test_environments_are_made_again_from_their_spec_as_json(models):

@@ -16,6 +16,7 @@ from seal_env.errors import UserError
 from seal_env.menus.base import load_menu
 from seal_env.menus.directives import DirectiveMenu, RecipeGrid, demonstrations
 from seal_env.tasks.base import Problem
+from seal_env.tasks.biographies.task import Biographies
 from seal_env.wrappers import MENUS, ChoiceActions
 
 SMALL = RecipeGrid(("basic", "colors"), (1e-4, 1e-2), (1, 3, 9), STRATEGIES[:1])
@@ -40,7 +41,9 @@ def described(context):
 
 def test_it_goes_with_the_language():
     assert MENUS.load("directives") is DirectiveMenu
-    assert isinstance(load_menu(None, None, Directives(), ("directives", "x")), DirectiveMenu)
+    assert isinstance(
+        load_menu(None, Biographies(), Directives(), ("directives", "x")), DirectiveMenu
+    )
 
 
 @pytest.mark.parametrize("grid", [RecipeGrid(), SMALL])

@@ -8,16 +8,16 @@ loop, so N of them for one problem are to be compared with agents that had N mor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import AgentContext, Experience, Observation
 from seal_agents.policies.options import ADAPTER, PolicyOptions
-from seal_env.config import EnvConfig, make_task
+from seal_env.config import make_task
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
-from seal_env.tasks.base import Problem, Task
+from seal_env.tasks.base import Problem
 
 PARALLEL = 64
 """Candidates that are tried out in one pass."""
@@ -58,7 +58,7 @@ class BestOfN(Prompted):
         self.candidates = options.candidates
         self.env = replace(context.env, horizon=1)
         self.task = make_task(self.env.task, self.env.data, self.env.task_options)
-        if type(self.task).training_problem is Task.training_problem:
+        if not self.task.has_training_questions:
             raise UserError(
                 f"agent best-of-n: task {self.env.task!r} makes no training questions; give it a "
                 f"method training_problem, as seal_env.tasks.Task describes it"
@@ -123,9 +123,7 @@ class BestOfN(Prompted):
         known = list(wanted)
         for start in range(0, len(known), PARALLEL):
             part = known[start : start + PARALLEL]
-            envs = SelfEditVectorEnv(
-                len(part), **{f.name: getattr(self.env, f.name) for f in fields(EnvConfig)}
-            )
+            envs = SelfEditVectorEnv(len(part), **self.env.kwargs())
             envs.progress = self.context.progress
             # Not the seed that the choice will be measured with: a choice that holds for one
             # initial adapter alone is no good one.

@@ -299,8 +299,7 @@ def leave_one_out(rewards: np.ndarray, groups: Sequence[str]) -> np.ndarray:
 
 def _envs(env: EnvConfig, prompt: str, options: PPOOptions) -> TokenVecEnv:
     """The environment as stable-baselines3 sees it: its spaces, and what it turns into tokens."""
-    settings = {name: getattr(env, name) for name in EnvConfig.__dataclass_fields__}
-    vector = gym.make_vec("SelfEdit-v0", num_envs=options.batch_size, **settings)
+    vector = gym.make_vec("SelfEdit-v0", num_envs=options.batch_size, **env.kwargs())
     return TokenVecEnv(vector, prompt=prompt, max_new_tokens=options.max_new_tokens)
 
 

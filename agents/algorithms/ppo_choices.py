@@ -30,7 +30,6 @@ from torch import Tensor
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from seal_agents.algorithms.choice_options import PPOChoicesOptions
 from seal_agents.base import Agent, AgentContext, Experience, Observation
-from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.menus.base import Chosen
@@ -63,8 +62,8 @@ class PPOChoices(Agent):
         options = asdict(context.options)
         menu, width = options.pop("menu"), options.pop("width")
         reader = CombinedExtractor if options.pop("read_state") else OnlyFeatures
-        settings = {name: getattr(context.env, name) for name in EnvConfig.__dataclass_fields__}
-        env = ChoiceVecEnv(gym.make_vec("SelfEdit-v0", num_envs=1, **settings), menu)
+        envs = gym.make_vec("SelfEdit-v0", num_envs=1, **context.env.kwargs())
+        env = ChoiceVecEnv(envs, menu)
         self.view = env.view
         with seeded(context.seed):
             # The environment gives the spaces; what is tried out comes to `learn` from elsewhere.

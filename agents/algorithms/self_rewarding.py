@@ -100,8 +100,7 @@ class SelfRewarding(Prompted):
         self.options = context.options
         env = context.env
         self.task = make_task(env.task, env.data, env.task_options)
-        self.asks = type(self.task).training_problem is not Task.training_problem
-        if self.options.judge == "open-book" and not self.asks:
+        if self.options.judge == "open-book" and not self.task.has_training_questions:
             raise UserError(
                 f"judge open-book: task {env.task!r} makes no training questions; give it a method "
                 f"training_problem, or choose another judge"
@@ -113,7 +112,8 @@ class SelfRewarding(Prompted):
         kind = self.options.judge
         if kind == "auto":
             chat = self.policy.model.renderer.uses_chat()
-            kind = "rubric" if chat else "open-book" if self.asks else "likelihood"
+            questions = self.task.has_training_questions
+            kind = "rubric" if chat else "open-book" if questions else "likelihood"
         if kind == "open-book":
             return by_open_book(self.policy, self.task, experiences)
         return (by_rubric if kind == "rubric" else by_likelihood)(self.policy, experiences)

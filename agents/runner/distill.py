@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ def observe(
     problems: Sequence[Problem], env: EnvConfig, config: DistillConfig
 ) -> list[Observation]:
     """What a policy reads of problems, on the untouched learner."""
-    settings = {f.name: getattr(env, f.name) for f in fields(env)} | {"adapter": None}
+    settings = replace(env, adapter=None).kwargs()
     found: list[Observation] = []
     for start in range(0, len(problems), config.num_envs):
         some = list(problems[start : start + config.num_envs])

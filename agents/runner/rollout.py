@@ -79,9 +79,9 @@ def rollout(
         inner = [seed] * len(missing)
         if stage.own_seeds:
             inner = [stable_hash("inner", s) for s in seeds]
-        before = own_evaluations(agent)
+        before = agent.evaluations
         texts = _texts(agent, [observations[slots[i][0]] for i in missing], seeds)
-        own = (own_evaluations(agent) - before) / len(missing)
+        own = (agent.evaluations - before) / len(missing)
         unread = {p: agent.truncated(observations[p]) for p in {slots[i][0] for i in missing}}
         done = len(slots) - len(missing)
         for start in range(0, len(missing), num_envs):
@@ -103,14 +103,6 @@ def rollout(
         Experience(observations[p], known[i]["text"] or "", known[i]["reward"], known[i])
         for i, (p, _) in enumerate(slots)
     ]
-
-
-def own_evaluations(agent: Agent) -> int:
-    """Inner loops that an agent says it has run itself so far: its `evaluations`, if it has any.
-
-    What counts is how much the number grows while the agent acts or learns.
-    """
-    return int(getattr(agent, "evaluations", 0))
 
 
 def _texts(

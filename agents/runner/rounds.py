@@ -14,7 +14,7 @@ from seal_agents.reporting.invalid import check_not_all, counted, share
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import load
 from seal_agents.runner.configs import TrainConfig
-from seal_agents.runner.rollout import Stage, own_evaluations, rollout
+from seal_agents.runner.rollout import Stage, rollout
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
@@ -49,9 +49,9 @@ def play_round(
     env = learner_after(run, config, config.env, round_ - 1)
     experiences = rollout(run, agent, stage, env, config.seed, config.num_envs, progress)
     check_not_all(run, config.agent, config.env.edit, round_, config.rounds)
-    before = own_evaluations(agent)
+    before = agent.evaluations
     numbers = _learn_or_go_back(run, agent, config, round_, experiences)
-    extra = own_evaluations(agent) - before
+    extra = agent.evaluations - before
     done = [n for n in run.read_json("rounds.json") or [] if n["round"] < round_]
     spent = (done[-1]["evaluations"] if done else 0) + extra
     spent += sum(e.info["evaluations"] for e in experiences)

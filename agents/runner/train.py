@@ -6,7 +6,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +261,7 @@ def _resolved(env: EnvConfig) -> EnvConfig:
         UserError: The environment cannot be made of them.
     """
     env = replace(env, inner=env.inner or recipe(env.model))
-    gym.make_vec("SelfEdit-v0", num_envs=1, **{f.name: getattr(env, f.name) for f in fields(env)})
+    gym.make_vec("SelfEdit-v0", num_envs=1, **env.kwargs())
     return env
 
 

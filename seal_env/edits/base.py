@@ -38,6 +38,9 @@ class EditLanguage(ABC):
     default_prompt: str | None = None
     """Name of the prompt (see `seal_env.prompts`) that a policy uses unless told otherwise; None
     for the task's."""
+    menu: object = None
+    """Menu of a policy that chooses instead of writing: a `seal_env.menus.base.Menu`, its name in
+    `MENUS` or "package.module:Name"; None for the task's."""
 
     @abstractmethod
     def parse(self, action: Any, problem: Problem) -> SelfEdit:

@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
+from seal_env.edits.base import EditLanguage
 from seal_env.errors import UserError
 from seal_env.registry import Registry
+from seal_env.tasks.base import Task
 
 MENUS = Registry(
     "menu",
@@ -109,7 +110,7 @@ class Menu(ABC):
         return ", ".join(f"{choice.options[i]} {choice.name}".strip() for choice, i in named)
 
 
-def load_menu(menu: str | Menu | None, task: Any, edit: Any, names: Sequence[str]) -> Menu:
+def load_menu(menu: object, task: Task, edit: EditLanguage, names: Sequence[str]) -> Menu:
     """The menu that is meant.
 
     Args:
@@ -124,9 +125,8 @@ def load_menu(menu: str | Menu | None, task: Any, edit: Any, names: Sequence[str
         UserError: There is no such menu, or it is none.
     """
     if menu is None:
-        own = [getattr(part, "menu", None) for part in (edit, task)]
         named = [name for name in names if name in MENUS]
-        menu = next((m for m in [*own, *named] if m is not None), GENERIC)
+        menu = next(filter(None, (edit.menu, task.menu, *named)), GENERIC)
     if isinstance(menu, str):
         name, kind = menu, MENUS.load(menu)
         if not (isinstance(kind, type) and issubclass(kind, Menu)):

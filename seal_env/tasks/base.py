@@ -128,6 +128,9 @@ class Task(ABC):
     """What stands between `question_prompt` and an answer when a gold answer is scored."""
     tools: tuple[str, ...] = ()
     """Names of the data-generation tools that a self-edit can ask for; see `generate`."""
+    menu: object = None
+    """Menu of a policy that chooses instead of writing, where the language declares none: a
+    `seal_env.menus.base.Menu`, its name in `MENUS` or "package.module:Name"."""
     notes: tuple[str, ...] = ()
     """What a user should know of how the data were read, one line each; printed before a run."""
 
@@ -157,6 +160,11 @@ class Task(ABC):
     def style(self, text: str) -> str | None:
         """What kind of self-edit a text is, for tables and plots; None if the task has no kinds."""
         return None
+
+    @property
+    def has_training_questions(self) -> bool:
+        """Whether `training_problem` makes questions: by default, whether it is defined."""
+        return type(self).training_problem is not Task.training_problem
 
     def training_problem(self, reading: str) -> Problem | None:
         """The same context with questions that are made from it, to try self-edits out on.
