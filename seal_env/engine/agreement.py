@@ -1,9 +1,9 @@
-"""Whether a model gives its own numbers when it runs on packed rows.
+"""Check at load: does a model give its own numbers on packed rows?
 
 Packed rows are exact for layers that treat tokens alike and for attention that goes through
-transformers' interface. Anything else would be wrong without an error. So a model's own numbers
-on two short texts, taken before its attention is exchanged, are compared with those of packed
-rows: scores, cached generation, and the gradient that a training step starts from.
+transformers' interface. Any other layer would give wrong results without an error. Therefore the
+model's own results on two short texts, computed before its attention is replaced, are compared with
+those of packed rows: scores, cached generation, and the gradient of a training step.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from seal_env.engine.sampling import Sampling
 from seal_env.errors import UserError
 
 WIDENED = 1 << 28
-"""Most parameters that are compared in float32, whatever the model's precision: a larger model is
-compared as it is, where rounding hides small differences."""
+"""Bound on the parameters of models that are compared in float32; a larger model is compared in its
+own precision, where rounding hides small differences."""
 TOLERANCE = 1e-3
-"""Largest difference of float32 logits, as a share of their standard deviation, and of gradients,
-as a share of their norm."""
+"""Tolerance of float32 logits, relative to their standard deviation, and of gradients, relative to
+their norm."""
 ROUGH_TOLERANCE = 0.03
-"""The same of logits in bfloat16, where transformers' own ways of attention differ by 0.01."""
+"""Tolerance of bfloat16 logits, in which transformers' own attention kernels differ by 0.01."""
 ROUGH_GRADIENT_TOLERANCE = 0.1
 _LORA = LoraConfig(rank=4, alpha=8.0)
 _LENGTHS = (24, 21)
 _WRITTEN = 3
-"""Tokens at the end of each text that are written one by one."""
+"""Tokens at the end of each text that are generated one by one."""
 
 _CHUNKS = "it attends in chunks and scales queries by their place in the row"
 _SPARSE = "it chooses the keys that a query sees by an index of its own (sparse attention)"
@@ -53,27 +53,28 @@ BY_THE_ROW = {
     "llama4": _CHUNKS,
     "llama4_text": _CHUNKS,
 }
-"""Reasons by ``config.model_type`` for what texts as short as those compared here cannot show."""
+"""Refusals by ``config.model_type`` of differences that such short texts cannot show."""
 
 
 class Own(NamedTuple):
     """A model's own numbers."""
 
     logits: list[Tensor]
-    """Of each text, float32, shape (tokens, vocabulary)."""
+    """Logits of each text, float32, shape (tokens, vocabulary)."""
     grads: Tensor
-    """Of the adapters, one for each text, shape (texts, weights)."""
+    """Gradients of one adapter per text, shape (texts, weights)."""
 
 
 def checked(network: PreTrainedModel, prepare: Callable[[], Learner]) -> Learner:
-    """The learner that is made of a network, if it gives the network's own numbers.
+    """Learner of a network, if it gives the network's own results.
 
     Args:
-        network: As loaded.
-        prepare: Exchanges its attention and makes the learner; may be called twice.
+        network: The model as loaded.
+        prepare: Function that replaces its attention and constructs the learner; may be called
+            twice.
 
     Raises:
-        UserError: It does not; says why.
+        UserError: The results differ; the message names the difference.
     """
     if reason := BY_THE_ROW.get(network.config.model_type):
         raise UserError(reason)
@@ -89,7 +90,7 @@ def checked(network: PreTrainedModel, prepare: Callable[[], Learner]) -> Learner
 
 
 def _probes(network: PreTrainedModel) -> list[list[int]]:
-    """Two texts that begin alike, of ordinary words: special tokens can be a matter of rounding."""
+    """Two texts of ordinary words with a common beginning: special tokens may hinge on rounding."""
     ends = (network.get_input_embeddings(), network.get_output_embeddings())
     vocabulary = min(int(end.weight.shape[0]) for end in ends)  # type: ignore[index]
     special = {getattr(network.config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")}
@@ -102,10 +103,10 @@ def _probes(network: PreTrainedModel) -> list[list[int]]:
 
 @contextmanager
 def _widened(network: nn.Module) -> Iterator[bool]:
-    """Makes a small model float32 for a while; the model is the same to the bit afterwards.
+    """Context in which a small model is float32; afterwards it is the same to the bit.
 
     Yields:
-        Whether it was: False where it is float32 already, or large.
+        Whether the model was converted: False if it is float32 already, or large.
     """
     tensors = [*network.parameters(), *network.buffers()]
     narrow = [x for x in tensors if x.dtype == torch.bfloat16]
@@ -123,7 +124,7 @@ def _widened(network: nn.Module) -> Iterator[bool]:
 
 
 def _bank(network: nn.Module, device: torch.device) -> AdapterBank:
-    """An adapter for each text, no matrix of which is zero."""
+    """One adapter per text, without zero matrices."""
     bank = AdapterBank(find_targets(network, _LORA), _LORA, len(_LENGTHS), device)
     generator = torch.Generator().manual_seed(0)
     for target in bank.targets:
@@ -133,7 +134,7 @@ def _bank(network: nn.Module, device: torch.device) -> AdapterBank:
 
 
 def _own_numbers(network: PreTrainedModel, texts: Sequence[Sequence[int]]) -> Own:
-    """Those of the model as it is, each text by itself, with adapters in plain autograd."""
+    """Results of the original model, one text at a time, with adapters in plain autograd."""
     bank = _bank(network, network.device)
     grads = AdapterBank(bank.targets, _LORA, len(texts), network.device)
     logits: list[Tensor] = []
@@ -162,7 +163,7 @@ def _own_numbers(network: PreTrainedModel, texts: Sequence[Sequence[int]]) -> Ow
 
 @contextmanager
 def _plainly_adapted(network: nn.Module, pairs: dict[str, list[Tensor]]) -> Iterator[None]:
-    """While this lasts, modules add the low-rank products of A and B, by their names."""
+    """Context in which modules add the low-rank products of A and B, by module name."""
 
     def adapted(module: nn.Module, a: Tensor, b: Tensor) -> Callable[[Tensor], Tensor]:
         base, scale = module.forward, _LORA.alpha / _LORA.rank
@@ -179,13 +180,13 @@ def _plainly_adapted(network: nn.Module, pairs: dict[str, list[Tensor]]) -> Iter
 
 
 def _compare(learner: Learner, texts: list[list[int]], own: Own) -> bool:
-    """Compares packed rows with a model's own numbers.
+    """Comparison of packed rows with a model's own results.
 
     Returns:
         Whether each text gets the same bits alone and beside the other.
 
     Raises:
-        UserError: Something differs; says what.
+        UserError: A result differs; the message names it.
     """
     precision = learner.model.dtype
     alone = [_logits(learner, [text])[0] for text in texts]
@@ -210,9 +211,9 @@ def _compare(learner: Learner, texts: list[list[int]], own: Own) -> bool:
 
 
 def _differ(found: Tensor, expected: Tensor, precision: torch.dtype) -> bool:
-    """Whether logits differ: those of any token in float32, of most tokens in less.
+    """Whether logits differ: of any token in float32, of most tokens in lower precision.
 
-    In less, a token may take another expert by a matter of rounding.
+    In lower precision, rounding may route a token to another expert.
     """
     errors = (found - expected).square().mean(-1).sqrt() / (expected.std() + 1e-3)
     if precision == torch.float32:
@@ -232,7 +233,7 @@ def _logits(learner: Learner, texts: list[list[int]]) -> list[Tensor]:
 
 
 def _written(learner: Learner, texts: list[list[int]]) -> list[Tensor]:
-    """Logits at the last tokens of texts, whose common beginning is read once."""
+    """Logits at the last tokens of texts, with their common beginning read once."""
     prompts = [text[:-_WRITTEN] for text in texts]
     shared = [SHORTEST_SHARED] * len(texts)
     decoder = BatchGenerator(

@@ -1,4 +1,4 @@
-"""A model's chat template: what stands around the turns of a chat."""
+"""Chat templates: the text around the turns of a chat."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from seal_env.errors import UserError
 
 _PROBES = ("a", "b")
-"""Texts that are put into a template to see what it writes around them."""
+"""Texts that are put into a template to find the text around them."""
 
 
 class ChatTemplate:
     """The chat template of a tokenizer, if it has one.
 
-    Templates are programs. What one writes around a turn is found by running it on two texts: they
-    agree but for the text.
+    Templates are programs. The text around a turn is found by running one on two turns: the results
+    agree except for the turn itself.
 
     Args:
         tokenizer: The tokenizer.
@@ -25,20 +25,18 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.source = str(getattr(tokenizer, "chat_template", None) or "")
-        """The template itself; empty if there is none."""
+        """Source of the template; empty if there is none."""
         self._around: tuple[str, str] | None = None
-        self._in_parts = False  # whether it takes a turn as a list of parts, as some with images do
+        self._in_parts = False  # whether a turn is a list of parts, as for models with images
 
     def user_turn(self, said: str) -> tuple[str, str, str]:
-        """What stands before a user's turn, the turn as it is put, and what stands behind it.
-
-        That ends where the model's own turn begins.
+        """Text before a user's turn, the turn itself, and the text up to the model's turn.
 
         Args:
-            said: What the user says, without white space around it.
+            said: Text of the turn, without surrounding white space.
 
         Raises:
-            UserError: The template fails, or leaves out what is said.
+            UserError: The template fails, or omits the turn.
         """
         before, behind = self._around_user()
         whole = self._apply(said)
@@ -47,19 +45,19 @@ class ChatTemplate:
         return before, said, behind
 
     def behind_answer(self) -> str:
-        """What stands behind what the model says.
+        """Text after the model's turn.
 
         Raises:
-            UserError: The template fails, or leaves out what is said.
+            UserError: The template fails, or omits the turn.
         """
         self._around_user()  # finds out how the template takes a text
         return around([self._apply(_PROBES[0], probe) for probe in _PROBES])[1]
 
     def _around_user(self) -> tuple[str, str]:
-        """What stands before a user's turn, and behind it.
+        """Text before a user's turn, and after it.
 
         Raises:
-            UserError: The template fails, or leaves out what is said.
+            UserError: The template fails, or omits the turn.
         """
         if self._around is None:
             for self._in_parts in (False, True):
@@ -75,12 +73,12 @@ class ChatTemplate:
         return self._around
 
     def _apply(self, said: str, answer: str | None = None) -> str:
-        """The text of a user's turn, and of the model's if it is given."""
+        """Chat of a user's turn, and the model's if it is given."""
         # No system turn: some templates (Gemma's) refuse one.
         turns = [("user", said)] if answer is None else [("user", said), ("assistant", answer)]
         messages = [{"role": role, "content": self._content(text)} for role, text in turns]
         try:
-            # Models that think aloud are asked not to: a self-edit or a short answer is wanted.
+            # Reasoning is switched off: a self-edit or a short answer is needed.
             # Templates that know no such switch ignore it.
             rendered = self.tokenizer.apply_chat_template(
                 messages,
@@ -88,7 +86,7 @@ class ChatTemplate:
                 add_generation_prompt=answer is None,
                 enable_thinking=False,
             )
-        except Exception as error:  # templates are Jinja programs and raise what they like
+        except Exception as error:  # templates are Jinja programs and may raise any exception
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
                 f"the model's chat template failed ({reason}); use plain prompts instead"
@@ -96,18 +94,18 @@ class ChatTemplate:
         return str(rendered)
 
     def _content(self, text: str) -> str | list[dict[str, str]]:
-        """A turn's text as the template takes it: that of a model of text and images, in parts."""
+        """Content of a turn in the template's form: a text, or a list of parts."""
         return [{"type": "text", "text": text}] if self._in_parts else text
 
 
 def around(texts: Sequence[str]) -> tuple[str, str]:
-    """What texts have in common before and behind that in which they differ."""
+    """Longest common prefix and suffix of texts."""
     before = _common(texts)
     rest = [text[len(before) :][::-1] for text in texts]
     return before, _common(rest)[::-1]
 
 
 def _common(texts: Sequence[str]) -> str:
-    """What all texts begin with."""
+    """Longest common prefix of texts."""
     columns = zip(*texts, strict=False)
     return "".join(column[0] for column in takewhile(lambda c: len(set(c)) == 1, columns))

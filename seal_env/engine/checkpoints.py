@@ -1,8 +1,8 @@
-"""Reading a model and its tokenizer from files: all of it, or a reason why not.
+"""Models and tokenizers from files, completely or not at all.
 
-Weights come from safetensors or GGUF files alone; nothing that came with a model is executed.
-transformers fills what a file lacks with random weights, skips what the config does not name, and
-says so in its log. Here either is an error: what is trained and measured is the model in the file.
+Weights are read from safetensors or GGUF files only; no code that comes with a model is executed.
+transformers fills missing tensors with random weights, skips tensors that the config does not name,
+and logs both. Here either is an error: the model that is trained and measured is the file's.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from transformers.utils import logging as hf_logging
 from seal_env.errors import UserError
 
 EMBEDDED = {name: Path(__file__).parents[1] / "models" / name for name in ("tiny", "tiny-grids")}
-"""Models that come with the package: name to folder."""
+"""Folders of the models that come with the package, by name."""
 SHORTEST = 16
-"""Tokens that a model must take at least: fewer hold no question and no answer."""
+"""Smallest length of the longest input, in tokens: fewer hold no question and answer."""
 LANGUAGE_MODEL = {
     r"^(model\.)?language_model\.lm_head\.": "lm_head.",
     r"^(model\.)?language_model\.(model\.)?": "model.",
 }
-"""Where a model of text and images keeps its language model: pattern to the name in that alone."""
+"""Patterns of tensor names in models of text and images, and the names in the language model."""
 _OBSOLETE = re.compile(
     r"(^|\.)(inv_freq|position_ids|masked_bias|causal_mask)$|(attn|attention)\.bias$"
 )
-"""Buffers that old checkpoints have and the code of today computes."""
+"""Buffers of old checkpoints that current code computes."""
 
 
 def read_checkpoint(
@@ -56,8 +56,8 @@ def read_checkpoint(
         trust_remote_code: Whether the model may bring Python code of its own.
 
     Raises:
-        UserError: There is no such model, a file is broken or incomplete, or it is of a kind that
-            is no causal language model.
+        UserError: There is no such model, a file is broken or incomplete, or the model is no causal
+            language model.
     """
     source, options = _source(model)
     trust = {"trust_remote_code": trust_remote_code}
@@ -72,7 +72,7 @@ def read_checkpoint(
             source,
             dtype=dtype,
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # to be told which; `_check_complete` refuses them
+            ignore_mismatched_sizes=True,  # loaded so that `_check_complete` can name them
             output_loading_info=True,
             **special,
             **trust,
@@ -89,13 +89,13 @@ def read_checkpoint(
         # Weights that were unpacked from GGUF are plain weights; transformers would not save them
         # again while the config still calls them quantized.
         network.config.__dict__.pop("quantization_config", None)
-    # How names in the file became the model's own; `save_pretrained` would turn them back.
+    # Renaming of the file's tensors; `save_pretrained` would reverse it.
     network._weight_conversions = None
     return network, tokenizer
 
 
 def _source(model: str) -> tuple[str, dict[str, Any]]:
-    """Where to load from, and extra arguments of ``from_pretrained`` (for GGUF files alone)."""
+    """Source to load from, and extra arguments of ``from_pretrained`` (for GGUF files only)."""
     if model in EMBEDDED:
         return str(EMBEDDED[model]), {}
     path = Path(model)
@@ -142,22 +142,22 @@ def _text_part(model: str, config: PreTrainedConfig) -> dict[str, Any]:
         )
     if text is config or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return {}
-    # Old configs say it in one place, new ones in the other; if the file has both weights, it wins.
+    # Old and new configs differ in where they say it; if the file has both weights, it decides.
     text.tie_word_embeddings = config.tie_word_embeddings or text.tie_word_embeddings
     return {"config": text, "key_mapping": LANGUAGE_MODEL}
 
 
 def _check_complete(model: str, network: PreTrainedModel, report: dict[str, Any]) -> None:
-    """Makes sure that the file's tensors and the model's are the same.
+    """Checks that the file's tensors are the model's.
 
     Args:
-        model: What it was loaded as.
+        model: Name or path that was loaded.
         network: The loaded model.
-        report: What ``from_pretrained(output_loading_info=True)`` returned beside it. It names no
-            weight that is tied to one in the file.
+        report: Loading info of ``from_pretrained(output_loading_info=True)``, which omits weights
+            that are tied to one in the file.
 
     Raises:
-        UserError: A tensor is missing or of another shape, or there is one too many in a layer.
+        UserError: A tensor is missing or of another shape, or a layer has an extra one.
     """
     if getattr(network, "_hf_peft_config_loaded", False):
         raise UserError(f"model {model!r} is an adapter; give its base as the model")
@@ -181,10 +181,7 @@ def _check_complete(model: str, network: PreTrainedModel, report: dict[str, Any]
 
 
 def _layers_beyond(path: Path, network: PreTrainedModel) -> set[str]:
-    """Tensors of a GGUF file that belong to later layers than the config has.
-
-    transformers passes over them without a word.
-    """
+    """Tensors of a GGUF file for layers beyond the config's, which transformers ignores."""
     _, names = read_gguf_metadata(str(path))
     layers = {name: re.match(r"blk\.(\d+)\.", name) for name in names}
     count = network.config.num_hidden_layers
@@ -192,9 +189,9 @@ def _layers_beyond(path: Path, network: PreTrainedModel) -> set[str]:
 
 
 def _is_of_layer(name: str, network: PreTrainedModel) -> bool:
-    """Whether a tensor that the model has no place for belongs into its layers, embedding or head.
+    """Whether a tensor without a counterpart belongs to the layers, the embedding or the head.
 
-    Then the model would compute something else than it was trained to. Others are parts of a
+    The model would not compute what it was trained to without it. Other tensors are parts of a
     larger model (a vision tower, a value head) or obsolete buffers.
     """
     if name.startswith("blk."):  # GGUF's word for a layer
@@ -214,7 +211,7 @@ def _is_of_layer(name: str, network: PreTrainedModel) -> bool:
 
 
 def _check_finite(model: str, network: PreTrainedModel) -> None:
-    """Makes sure that all weights are numbers.
+    """Checks that all weights are finite.
 
     Raises:
         UserError: One is infinite or NaN.
@@ -225,17 +222,17 @@ def _check_finite(model: str, network: PreTrainedModel) -> None:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds neither infinity nor NaN, without a copy of it."""
+    """Whether all entries of a tensor are finite, computed without a copy."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     return all(math.isfinite(float(bound)) for bound in tensor.aminmax())
 
 
 def _check_sizes(model: str, network: PreTrainedModel, tokenizer: Any) -> None:
-    """Makes sure that lengths and token ids make sense together.
+    """Checks that lengths and token ids are consistent.
 
     Raises:
-        UserError: They do not.
+        UserError: They are not.
     """
     length = _length(tokenizer.model_max_length)
     if length is None:
@@ -266,7 +263,7 @@ def _check_sizes(model: str, network: PreTrainedModel, tokenizer: Any) -> None:
 
 
 def _length(value: Any) -> int | None:
-    """A length in tokens as a number; None if it is none."""
+    """Length in tokens as a number; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not value >= SHORTEST or (math.isfinite(value) and value != int(value)):
@@ -275,14 +272,14 @@ def _length(value: Any) -> int | None:
 
 
 def _listed(names: Collection[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """First of several names, and the number of the others."""
     first = min(names)
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{first if first.isprintable() else repr(first)}{more}"
 
 
 def _quietly(model: str, load: Callable[[], Any]) -> Any:
-    """Calls a loader; whatever goes wrong in it becomes one line."""
+    """Result of a loader; any exception becomes a `UserError` of one line."""
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
@@ -300,7 +297,7 @@ def _quietly(model: str, load: Callable[[], Any]) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first, with its name where that says little."""
+    """First line of an exception's message, with its type where the line says little."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
     return told[:240] if " " in told else f"{type(error).__name__} {told}".rstrip()

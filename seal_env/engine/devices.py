@@ -1,4 +1,4 @@
-"""The device and the precision that a user's words mean, and whether a processor has bfloat16."""
+"""Devices and precisions by name, and whether a processor computes in bfloat16."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from seal_env.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EMULATED = 3.0
-"""How many times slower than in float32 a product in bfloat16 is where the processor emulates it.
-Processors that have bfloat16 take 0.2 to 1 times as long, those without it 50 to 150 times."""
+"""Ratio of the times of a product in bfloat16 and in float32 above which the processor emulates
+bfloat16. Processors with bfloat16 have ratios of 0.2 to 1, those without it 50 to 150."""
 
 _log = logging.getLogger(__name__)
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device that a name means.
+    """Device by name.
 
     Raises:
-        UserError: The name is unknown or the device is not there.
+        UserError: The name is unknown or the device is not available.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == "auto":
@@ -36,9 +36,9 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The precision of the frozen weights that a name means.
+    """Precision of the frozen weights by name.
 
-    Warns once per process if bfloat16 is asked for on a processor that emulates it.
+    Warns once per process about bfloat16 on a processor that emulates it.
 
     Raises:
         UserError: The name is unknown.
@@ -67,7 +67,7 @@ def _warn_if_emulated() -> None:
 def product_seconds(dtype: torch.dtype) -> float:
     """Shortest time of a small matrix product (64 x 512 x 512) on one CPU thread, in seconds."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # with several, a busy machine measures their waiting for each other
+    torch.set_num_threads(1)  # several would also measure their waits
     try:
         x, y = torch.ones(64, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
         times = []

@@ -1,8 +1,8 @@
-"""Mixtures of experts, each token's result the same to the bit whichever tokens are beside it.
+"""Mixtures of experts with results that do not depend, to the bit, on neighboring tokens.
 
 Registered with transformers as an experts implementation. An expert takes its tokens in a product
-of a multiple of `ROW_MULTIPLE` rows: smaller ones take other paths through the CPU's library and
-round differently, and how many tokens an expert gets depends on all texts in the row.
+of a multiple of `ROW_MULTIPLE` rows: smaller products take other paths in the CPU's matrix library
+and round differently, and the number of an expert's tokens depends on all texts in the row.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from seal_env.engine.packing import padded_rows
 
 EXPERTS = "seal_env_experts"
-"""The name under which `padded_experts` is registered with transformers."""
+"""Name under which `padded_experts` is registered with transformers."""
 
 
 def padded_experts(
     module: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor
 ) -> Tensor:
-    """The experts implementation that transformers calls, in its signature.
+    """Experts function with transformers' signature.
 
     Args:
-        module: The experts, their matrices stacked; its flags say how they are laid out.
+        module: The experts with stacked matrices; its flags give the layout.
         hidden_states: Shape (tokens, width).
-        top_k_index: The experts of each token, shape (tokens, k).
-        top_k_weights: The share of each, shape (tokens, k).
+        top_k_index: Indices of the experts of each token, shape (tokens, k).
+        top_k_weights: Weights of these experts, shape (tokens, k).
 
     Returns:
         Shape (tokens, width).
@@ -50,7 +50,7 @@ def padded_experts(
 
 
 def _apply(module: Any, expert: int, x: Tensor) -> Tensor:
-    """One expert's output for some rows."""
+    """Output of one expert for some rows."""
     first = "gate_up_proj" if module.has_gate else "up_proj"
     inner = _linear(module, first, expert, x)
     inner = module._apply_gate(inner) if module.has_gate else module.act_fn(inner)

@@ -1,4 +1,4 @@
-"""The types of the fields of a settings dataclass, checked when one is made."""
+"""Type checks of the fields of a settings dataclass, without pydantic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def set_checked(settings: Any) -> None:
     becomes a float where one is declared, and a list of texts becomes a tuple.
 
     Raises:
-        UserError: A field has another type; says which.
+        UserError: A field has another type; the message names it.
     """
     for field in fields(settings):
         value = _CHECKS[str(field.type)](field.name, getattr(settings, field.name))
@@ -49,4 +49,4 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 
 
 _CHECKS = {"int": _integer, "float": _number, "tuple[str, ...]": _texts}
-"""Annotation to check."""
+"""Type check by annotation."""

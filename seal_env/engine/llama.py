@@ -1,10 +1,16 @@
-"""Llama's decoder layer with its backward pass written out, for the architectures that share it.
+"""Llama's decoder layer with a written-out backward pass, for architectures that share it.
 
 transformers' own layer is about a hundred small operations for autograd, most of which move
-memory or wait for Python; on a small model they cost more than the matrix products. Here a
-layer is one autograd function that keeps only what its gradient needs. Same weights, same
-formulas (Touvron et al. 2023, arXiv 2302.13971). No method of the model is patched, so several
+memory or wait for Python; in a small model they cost more than the matrix products. Here a
+layer is one autograd function that saves only what its gradient needs, with the same weights and
+formulas (Touvron et al. 2023, arXiv 2302.13971). No method of the model is patched, so that several
 threads can run it at once. Every other architecture runs through transformers' own layers.
+
+Dimensions:
+    - T: rows of tokens in a pass, spare ones included.
+    - D: width of the hidden states.
+    - H: heads of queries, keys and values together; E: width of a head.
+    - O: outputs of linear layers that share an input, together.
 """
 
 from __future__ import annotations
@@ -34,11 +40,11 @@ _LINEAR = (
     ("mlp.up_proj",),
     ("mlp.down_proj",),
 )
-"""A layer's matrices; those that one product takes together stand together."""
+"""Names of a layer's matrices, grouped by shared input: one product per group."""
 
 
 class Decoder:
-    """A model's stack of layers.
+    """Stack of a model's layers.
 
     Args:
         model: A causal language model that `is_supported`.
@@ -51,7 +57,7 @@ class Decoder:
         self.layers = [_Layer(layer, names[id(layer)]) for layer in base.layers]
 
     def hidden(self, row: Row, run: Pass, bank: Bank | None) -> Tensor:
-        """Last hidden states of a row, shape (rows, width)."""
+        """Last hidden states of a row, shape (T, D)."""
         x = self.base.embed_tokens(row.ids)
         cos, sin = (y[0, :, None] for y in self.base.rotary_emb(x[None], row.positions[None]))
         half = sin.shape[-1] // 2
@@ -66,9 +72,9 @@ class Decoder:
 
 
 def is_supported(model: nn.Module) -> bool:
-    """Whether a model's layers are of the kind that is written out here."""
+    """Whether a model's layers are implemented here."""
     config: Any = model.config
-    # Rotary embeddings that change with the input's length keep a state, which threads would share.
+    # Rotary embeddings that depend on the input's length have a state, which threads would share.
     rotary = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     return (
         config.model_type in ARCHITECTURES
@@ -78,7 +84,7 @@ def is_supported(model: nn.Module) -> bool:
 
 
 class _Layer:
-    """One decoder layer's parts."""
+    """Parts of one decoder layer."""
 
     def __init__(self, module: Any, name: str) -> None:
         attention = module.self_attn
@@ -99,10 +105,10 @@ class _Layer:
 
 
 class _Matrix:
-    """Linear layers of one input, whose matrices are laid below each other as one.
+    """Linear layers that share an input, with their matrices stacked to one.
 
     Args:
-        modules: The layers by their names in the model; their weights become views of the whole.
+        modules: The layers by name in the model; their weights become views of the stacked matrix.
     """
 
     def __init__(self, modules: Sequence[tuple[str, nn.Linear]]) -> None:
@@ -111,7 +117,7 @@ class _Matrix:
         ends = [0, *accumulate(len(weight) for weight in weights)]
         rows = [slice(*place) for place in pairwise(ends)]
         self.parts = [(name, place) for (name, _), place in zip(modules, rows, strict=True)]
-        """Which of the rows are whose."""
+        """Rows of the stacked matrix that belong to each layer."""
         self._whole: Tensor | None = None
         self._places: list[int] = []
         if len(weights) > 1:
@@ -121,16 +127,16 @@ class _Matrix:
             self._places = [weight.data_ptr() for weight in weights]
 
     def weight(self) -> Tensor:
-        """The matrix, shape (outputs, inputs)."""
+        """Stacked matrix, shape (O, D)."""
         weights: tuple[Tensor, ...] = tuple(module.weight for module in self.modules)
         if self._whole is None:
             return weights[0]
         if [weight.data_ptr() for weight in weights] == self._places:
             return self._whole
-        return torch.cat(weights)  # somebody gave a module other weights: right, but slower
+        return torch.cat(weights)  # a module was given other weights: correct, but slower
 
     def bias(self) -> Tensor | None:
-        """What is added, shape (outputs,)."""
+        """Stacked biases, shape (O,); None without any."""
         biases = tuple(module.bias for module in self.modules)
         if all(bias is None for bias in biases):
             return None
@@ -138,21 +144,21 @@ class _Matrix:
 
 
 class _Linear:
-    """Frozen linear layers of one input with their adapters, if they have any, in one pass."""
+    """Frozen linear layers that share an input, and their adapters, in one pass."""
 
     def __init__(self, matrix: _Matrix, bank: Bank | None, run: Pass) -> None:
         self.weight, self.bias, self.run = matrix.weight(), matrix.bias(), run
         self.adapters: list[tuple[slice, Products]] = []
-        """What is added to which of the outputs."""
+        """Adapters, each with the range of its outputs."""
         for name, rows in matrix.parts:
             adapter = None if bank is None else bank.adapter(name, run)
             if adapter is not None:
                 self.adapters.append((rows, adapter))
         self.hidden: list[list[Tensor]] = []
-        """What the adapters' gradients need."""
+        """Tensors that the adapters' gradients need."""
 
     def forward(self, x: Tensor, blocks: list[Tensor]) -> Tensor:
-        """Their outputs side by side."""
+        """Outputs of the layers side by side, shape (T, O)."""
         out = F.linear(x, self.weight, self.bias)
         self.hidden = [
             adapter.add(out[:, rows], blocks, self.run) for rows, adapter in self.adapters
@@ -160,14 +166,14 @@ class _Linear:
         return out
 
     def backward(self, grad: Tensor, blocks: list[Tensor], total: Tensor | None = None) -> Tensor:
-        """The gradient of their input, added to `total` if that is given."""
+        """Gradient of the input, added to `total` if that is given, shape (T, D)."""
         inner = grad @ self.weight if total is None else total.addmm_(grad, self.weight)
         parts: list[Tensor] = []
         self.learn(grad, blocks, parts)
         return inner.add_(self.run.join(parts)) if parts else inner
 
     def learn(self, grad: Tensor, blocks: list[Tensor], inner: list[Tensor] | None) -> None:
-        """The adapters' part of `backward`."""
+        """Adapters' part of `backward`."""
         if not self.adapters:
             return
         outer = self.run.split(grad)
@@ -177,12 +183,12 @@ class _Linear:
 
 
 def _blocks(x: Tensor, run: Pass, *layers: _Linear) -> list[Tensor]:
-    """An input in blocks by adapter, if one of the layers that take it is adapted."""
+    """Input in blocks by adapter, if one of its layers is adapted."""
     return run.split(x) if any(layer.adapters for layer in layers) else []
 
 
 class _DecoderLayer(torch.autograd.Function):
-    """Attention and MLP, each behind a norm and around a residual."""
+    """Attention and MLP, each after a norm and with a residual connection."""
 
     @staticmethod
     def forward(
@@ -213,7 +219,7 @@ class _DecoderLayer(torch.autograd.Function):
         blocks4 = _blocks(active, run, down_proj)
         out = down_proj.forward(active, blocks4).add_(middle)
         if back is not None:
-            # Nothing of this is an output, so autograd has no cycle to fear.
+            # None of these is an output, so there is no reference cycle.
             ctx.kept = linear, back.run, (blocks1, blocks2, blocks3, blocks4)
             ctx.layer, ctx.rotation = layer, rotation
             ctx.save_for_backward(x, scale1, middle, scale2, gate, up, *back.kept)
@@ -239,7 +245,7 @@ class _DecoderLayer(torch.autograd.Function):
         heads = attend_backward(grad.view(len(x), -1, layer.width), attended)
         _rotate(heads[:, : -layer.heads.keys], cos, back)
         grad = heads.view(len(x), -1)
-        if not ctx.needs_input_grad[0]:  # the first adapted layer: nothing below it learns
+        if not ctx.needs_input_grad[0]:  # the first adapted layer: nothing before it is trained
             attn_proj.learn(grad, blocks[0], None)
             return None, None, None, None, None, None
         grad = attn_proj.backward(grad, blocks[0])
@@ -248,14 +254,14 @@ class _DecoderLayer(torch.autograd.Function):
 
 
 def _norm(x: Tensor, module: Any) -> tuple[Tensor, Tensor]:
-    """RMSNorm (Zhang & Sennrich 2019, arXiv 1910.07467), and what it multiplied each row by."""
+    """RMSNorm (Zhang & Sennrich 2019, arXiv 1910.07467), and its factor of each row, (T, 1)."""
     wide = x.float()
     scale = wide.square().mean(-1, keepdim=True).add_(module.variance_epsilon).rsqrt_()
     return (wide * scale).to(x.dtype).mul_(module.weight), scale
 
 
 def _norm_backward(grad: Tensor, x: Tensor, scale: Tensor, module: Any) -> Tensor:
-    """The gradient of the norm's input: s (g - y mean(g y)), where y = s x and g = w grad."""
+    """Gradient of the norm's input: s (g - y mean(g y)), where y = s x and g = w grad."""
     wide = (grad * module.weight).float()
     normed = x.float() * scale
     wide.sub_(normed.mul_((wide * normed).mean(-1, keepdim=True)))
@@ -266,9 +272,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in place.
 
     Args:
-        x: Shape (rows, heads, width).
-        cos: Shape (rows, 1, width).
-        sin: As cos, its first half negated; negated as a whole it turns back.
+        x: Shape (T, heads, E).
+        cos: Shape (T, 1, E).
+        sin: Shape (T, 1, E), its first half negated; the negated tensor rotates back.
     """
     half = x.shape[-1] // 2
     turned = torch.cat([x[..., half:], x[..., :half]], dim=-1).mul_(sin)

@@ -1,6 +1,7 @@
-"""Learners by name: loaded once, checked, and kept as long as somebody uses them.
+"""Learners by name: loaded once, checked, and shared.
 
-Loaded models are shared through a process-wide pool, so that environments are cheap to construct.
+A process-wide pool holds the learners that are in use and the last unused ones, so that
+environments are cheap to construct.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from seal_env.engine.rounding import even_activations
 from seal_env.errors import UserError
 
 KEPT = 2
-"""How many base models, and how many with a merged adapter, are kept though nobody uses them."""
+"""Numbers of unused base models and of unused models with a merged adapter in the pool."""
 _MODEL_FILES = (".safetensors", ".json", ".gguf")
 
 _pool: WeakValueDictionary[tuple[str, ...], Learner] = WeakValueDictionary()
@@ -44,7 +45,7 @@ def load_learner(
     adapter: str | None = None,
     trust_remote_code: bool = False,
 ) -> Learner:
-    """A frozen model, from the pool if it is there.
+    """Frozen model by name, from the pool if it is there.
 
     Args:
         model: A name in `EMBEDDED`, a folder, a ``.gguf`` file, or a name on the Hugging Face hub.
@@ -82,10 +83,10 @@ def load_learner(
 
 
 def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
-    """Makes a learner of a loaded model, and checks that packed rows give its own numbers.
+    """Learner of a loaded model, after a check that packed rows give the model's own results.
 
     Raises:
-        UserError: The model's architecture does something that packed rows cannot do.
+        UserError: The model's architecture does not work on packed rows.
     """
 
     def learner() -> Learner:
@@ -98,7 +99,7 @@ def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
 
     try:
         return checked(network.eval(), learner)
-    except Exception as error:  # architectures raise whatever they raise
+    except Exception as error:  # architectures may raise any exception
         reason = first_line(error)
         if not isinstance(error, UserError):
             reason = f"it fails on packed rows ({type(error).__name__}: {reason})"
@@ -109,7 +110,7 @@ def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
 
 
 def merged_learner(base: Learner, bank: AdapterBank) -> Learner:
-    """A copy of a learner with the (single) adapter of a bank merged into its weights."""
+    """Copy of a learner with the adapter of a bank of one merged into its weights."""
     network = base.copy_model()
     with torch.no_grad():
         bank.merge_into(network)
@@ -117,14 +118,14 @@ def merged_learner(base: Learner, bank: AdapterBank) -> Learner:
 
 
 def _like(base: Learner, network: PreTrainedModel) -> Learner:
-    """A learner of another network of the same architecture."""
+    """Learner of another network of the same architecture."""
     learner = Learner(network, base.tokenizer, base.name)
     learner.bits = base.bits
     return learner
 
 
 def _stamp(model: str) -> str:
-    """Tells a folder or file from what was at its place earlier; empty for other names."""
+    """Fingerprint of a folder or file by sizes and times; empty for other names."""
     path = Path(model)
     if model in EMBEDDED or not path.exists():
         return ""
@@ -134,13 +135,13 @@ def _stamp(model: str) -> str:
 
 
 def _digest(adapter: str) -> str:
-    """Identifies an adapter by its content: the same folder may be written again."""
+    """Hash of an adapter's files: the same folder may be written again."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         for name in (CONFIG, WEIGHTS):
             path = Path(adapter) / name
             digest.update(path.read_bytes())
         return digest.hexdigest()
-    except (OSError, ValueError) as error:  # the latter: no file can have such a name
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"adapter {adapter!r}: cannot read {path.name} ({reason})") from error

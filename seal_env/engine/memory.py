@@ -1,4 +1,4 @@
-"""How much memory there is; and keeping freed memory at hand."""
+"""Free memory of a device; retention of freed memory by the C library."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Lets the C library keep memory that tensors on the CPU have freed, for the next tensors.
+    """Makes the C library retain the memory of freed tensors on the CPU for the next ones.
 
-    By default glibc gives large blocks back to the system at once, and every new tensor is
-    paid for in page faults: a third to a half of the inner loop's time (docs/performance.md).
-    Does nothing where the C library is another one.
+    By default glibc returns large blocks to the system at once, and every new tensor costs page
+    faults: a third to a half of the inner loop's time (docs/performance.md). No effect with other C
+    libraries.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that could be allocated on a device now; None where that cannot be told."""
+    """Bytes that can be allocated on a device now; None if unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -42,7 +42,7 @@ def available_memory(device: torch.device) -> int | None:
 
 
 def proc_field(path: Path, name: str) -> int | None:
-    """A figure of a /proc file in bytes; None without such a file."""
+    """Entry of a /proc file in bytes; None without such a file."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def proc_field(path: Path, name: str) -> int | None:
 
 
 def _cgroup_room() -> int | None:
-    """What a container's limit leaves (cgroup version 2); None without one."""
+    """Bytes left under a container's limit (cgroup version 2); None without a limit."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit = (folder / "memory.max").read_text().strip()

@@ -1,9 +1,9 @@
 """Adapter folders in PEFT's format: written, read as a bank, or merged into a model.
 
-A bank holds plain LoRA alone (`load_peft`). For merging, PEFT itself reads the folder
-(`merge_peft`), so that whatever it can merge is merged as it does it: DoRA, ranks that differ
-between modules, trained biases and embeddings, other types of adapters. What cannot be had
-exactly is refused.
+A bank holds plain LoRA only (`load_peft`). For merging, PEFT itself reads the folder
+(`merge_peft`), so that everything it can merge is merged in its way: DoRA, ranks that differ between modules,
+trained biases and embeddings, other types of adapters. An adapter that cannot be reproduced exactly
+is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ABOUT = frozenset(
     "auto_mapping base_model_name_or_path inference_mode peft_type peft_version revision "
     "runtime_config task_type".split()
 )
-"""Fields of a config that say nothing about weights."""
+"""Fields of a config without influence on the weights."""
 _PLAIN = _ABOUT | frozenset(
     "corda_config eva_config exclude_modules fan_in_fan_out init_lora_weights layers_pattern "
     "layers_to_transform loftq_config lora_alpha lora_dropout lora_ga_config r target_modules "
@@ -51,9 +51,9 @@ _EXACT = _PLAIN | frozenset(
 )
 """Fields of LoRA that PEFT merges exactly."""
 _BASE_KEPT = (True, False, "gaussian", "eva", "orthogonal", "mica")
-"""Ways to initialize LoRA that leave the base's weights alone."""
+"""Initializations of LoRA that do not change the base's weights."""
 _BASE_AGAIN = ("pissa", "olora")
-"""Ways that change the base, and that PEFT carries out again when it loads an adapter."""
+"""Initializations that change the base, which PEFT repeats when it loads an adapter."""
 
 
 def save_peft(bank: AdapterBank, index: int, folder: Path, base: str) -> None:
@@ -61,8 +61,8 @@ def save_peft(bank: AdapterBank, index: int, folder: Path, base: str) -> None:
 
     Args:
         bank: The adapters.
-        index: Which of them.
-        folder: Created if needed.
+        index: Index of the adapter.
+        folder: Folder of the files, created if needed.
         base: Name or path of the base model, for PEFT's config.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def save_peft(bank: AdapterBank, index: int, folder: Path, base: str) -> None:
 
 
 def load_peft(folder: Path, model: PreTrainedModel, device: torch.device) -> AdapterBank:
-    """Reads a plain LoRA adapter as a bank of one.
+    """Bank of one with a plain LoRA adapter from a folder.
 
     Raises:
         UserError: A file is missing or broken, or the adapter is for another model, or it is more
@@ -98,7 +98,7 @@ def load_peft(folder: Path, model: PreTrainedModel, device: torch.device) -> Ada
     if described.init_lora_weights in _BASE_AGAIN:
         raise _changed_base(folder, described.init_lora_weights)
     rank, alpha = int(described.r), float(described.lora_alpha)
-    if described.use_rslora:  # there alpha is divided by the root of the rank
+    if described.use_rslora:  # rank-stabilized LoRA divides alpha by the root of the rank
         alpha *= math.sqrt(rank)
     pieces = {name.removeprefix(_PREFIX).rpartition(".lora_")[0] for name in tensors}
     every = find_targets(model, LoraConfig(targets=("all-linear",)))
@@ -119,8 +119,8 @@ def merge_peft(folder: Path, network: PreTrainedModel) -> PreTrainedModel:
     """Merges an adapter into a model's own weights.
 
     Args:
-        folder: Holds the adapter.
-        network: Changed, and not to be used any more.
+        folder: Folder of the adapter.
+        network: The model, which is changed and must not be used afterwards.
 
     Returns:
         The model with the adapter in its weights.
@@ -150,7 +150,7 @@ def merge_peft(folder: Path, network: PreTrainedModel) -> PreTrainedModel:
 
 
 def _adapted(folder: Path, network: PreTrainedModel) -> peft.PeftModel:
-    """A model with an adapter, all of it.
+    """Model with all tensors of an adapter.
 
     Raises:
         UserError: See `merge_peft`.
@@ -158,7 +158,7 @@ def _adapted(folder: Path, network: PreTrainedModel) -> peft.PeftModel:
     described, tensors = _read(folder)
     if described.peft_type == "LORA":
         _check_fields(folder, described, _EXACT, "it cannot be merged exactly with")
-    # Initial weights, which are replaced at once, are only made where they change the base.
+    # Initial weights are replaced at once, and needed only where they change the base.
     empty = getattr(described, "init_lora_weights", True) not in _BASE_AGAIN
     adapted = peft.PeftModel(network, described, low_cpu_mem_usage=empty)
     expected = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -173,7 +173,7 @@ def _adapted(folder: Path, network: PreTrainedModel) -> peft.PeftModel:
 
 
 def _untie(network: PreTrainedModel) -> bool:
-    """Gives the output head weights of its own, if it shares the embedding's; whether it did.
+    """Copies the output head's weights if they are the embedding's; returns whether they were.
 
     An adapter of one would otherwise be merged into both.
     """
@@ -186,7 +186,7 @@ def _untie(network: PreTrainedModel) -> bool:
 
 
 def _tie_if_equal(network: PreTrainedModel) -> None:
-    """Lets the output head share the embedding's weights, and the config say whether it does."""
+    """Ties the output head to the embedding if their weights are equal, and sets the config."""
     embedding: Any = network.get_input_embeddings()
     head: Any = network.get_output_embeddings()
     tied = torch.equal(embedding.weight, head.weight)
@@ -204,17 +204,17 @@ def _probe(model: Any) -> Tensor:
 
 
 def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
-    """An adapter's config, of PEFT's class for its type, and its weights.
+    """Config of an adapter, in PEFT's class for its type, and its weights.
 
     Raises:
-        UserError: A file is missing or broken, it is of a type that cannot be merged or for a base
-            that cannot be had again, or parts of it are made for a later version of PEFT.
+        UserError: A file is missing or broken, the adapter's type cannot be merged, its base
+            cannot be reproduced, or it needs a later version of PEFT.
     """
     try:
         given = dict(json.loads((folder / CONFIG).read_text()))
         kind, initial = str(given["peft_type"]), given.get("init_lora_weights", True)
         tensors = load_file(folder / WEIGHTS)
-    except Exception as error:  # whatever the readers of such files raise
+    except Exception as error:  # the readers of such files may raise any exception
         raise _unreadable(folder, error) from error
     if kind not in MERGED_TYPES:
         raise UserError(f"{folder}: an adapter of type {kind} cannot be merged into the weights")
@@ -230,7 +230,7 @@ def _read(folder: Path) -> tuple[Any, dict[str, Tensor]]:
     try:
         with warnings.catch_warnings(action="ignore"):
             described = config_class(**{k: v for k, v in given.items() if k in names})
-    except Exception as error:  # whatever the classes of such configs raise
+    except Exception as error:  # the classes of such configs may raise any exception
         raise _unreadable(folder, error) from error
     if not tensors:
         raise UserError(f"{folder}: the adapter has no weights")
@@ -247,10 +247,10 @@ def _unreadable(folder: Path, error: Exception) -> UserError:
 
 
 def _check_fields(folder: Path, described: Any, allowed: frozenset[str], why: str) -> None:
-    """Makes sure that a LoRA config sets nothing but the allowed fields.
+    """Checks that a LoRA config sets only the allowed fields.
 
     Raises:
-        UserError: It does.
+        UserError: It sets another one.
     """
     for field in fields(described):
         usual = field.default if field.default_factory is MISSING else field.default_factory()
@@ -273,18 +273,18 @@ def _wrong_base(folder: Path, name: str) -> UserError:
 
 @contextmanager
 def _quietly(folder: Path) -> Iterator[None]:
-    """PEFT without its warnings; whatever goes wrong in it becomes one line."""
+    """Context without PEFT's warnings, in which any exception becomes a `UserError` of one line."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     except UserError:
         raise
-    except Exception as error:  # PEFT raises whatever its types of adapters raise
+    except Exception as error:  # PEFT's adapter types may raise any exception
         raise UserError(f"{folder}: PEFT cannot merge the adapter: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """Message of an exception in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
     return f"{told[:300]}" or type(error).__name__

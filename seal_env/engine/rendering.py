@@ -1,12 +1,12 @@
-"""Text to token ids: every prompt, answer and training sequence is written in tokens here.
+"""Rendering: token ids of every prompt, answer and training sequence.
 
 A prompt is a frame (begin token, chat header, instruction, question, cue) around contents (a
-passage, demonstrations). One rule holds for all that are too long: contents lose their middles,
-the longest of them first, and of the frame nothing is ever cut.
+passage, demonstrations). A prompt that is too long is cut by one rule: contents lose their middles,
+the longest of them first, and the frame is never cut.
 
-What somebody wrote stays text. A passage that spells a special token is read as the characters
-that spell it, also inside a chat turn, where only the chat template's own special tokens count; so
-is one that spells a token for which the model has no row of weights.
+Texts from data stay texts. A passage that spells a special token is read as its characters, also
+inside a chat turn, where only the chat template's own special tokens count; so is one that spells a
+token for which the model has no row of weights.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PROBE = "a"
-"""A text that is tokenized to see what the tokenizer puts around it."""
+"""Text that is tokenized to find the special tokens around it."""
 TOKENIZING = RLock()
-"""Held while a tokenizer is used: a call leaves its settings (whether spelled special tokens are
-read as such) in the tokenizer, where a call of another thread would find them."""
+"""Lock around every use of a tokenizer: a call stores its settings (whether spelled special tokens
+are read as such) in the tokenizer, where another thread's call would use them."""
 
 
 class Content(str):
-    """A part of a prompt that may lose its middle where the whole prompt is too long.
+    """Part of a prompt that may lose its middle if the whole prompt is too long.
 
-    All other parts are the frame (instruction, question, cue), of which nothing is ever cut.
+    All other parts are the frame (instruction, question, cue), which is never cut.
     """
 
 
 class DoesNotFit(UserError):
-    """A prompt's frame alone is longer than the room for the prompt."""
+    """The frame of a prompt is longer than the room for the prompt."""
 
 
 class Rendered(NamedTuple):
@@ -49,29 +49,29 @@ class Rendered(NamedTuple):
     ids: list[int]
     """Token ids, never empty."""
     cut: int
-    """Tokens that its contents lost."""
+    """Number of tokens that were cut from the contents."""
 
 
 class _Written(NamedTuple):
     """A prompt as one text; ranges are of characters."""
 
     text: str
-    """The prompt, with what a chat template writes around it."""
+    """The prompt with the chat template's text."""
     said: range
-    """All but what the chat template wrote."""
+    """Range without the chat template's text."""
     contents: tuple[range, ...]
-    """What may be cut."""
+    """Ranges that may be cut."""
 
 
 class Renderer:
-    """Writes texts as a model's token ids.
+    """Conversion of texts to a model's token ids.
 
     Args:
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
         name: The model's name, for messages.
-        rows: Tokens that the model has weights for; the tokenizer may know more.
+        rows: Number of tokens with weights in the model; the tokenizer may have more.
         max_length: The model's longest input, in tokens.
-        ends: Tokens that end a text by the model's generation settings.
+        ends: Ids of the tokens that end a text by the model's generation settings.
     """
 
     def __init__(
@@ -96,20 +96,20 @@ class Renderer:
         self._begin = self._known(*before)
         self._filler = [*self._known(tokenizer.bos_token_id), *end, 0][:1]
         self.end_ids = end
-        """What a plain text ends with; empty if there is no such token."""
+        """Ids at the end of a plain text; empty if there is no such token."""
         self.turn_end_ids = self._turn_end() or end
-        """What a turn of a chat ends with under the chat template; likewise."""
+        """Ids at the end of a chat turn under the chat template; empty if there is none."""
         self.stop_ids = np.array(sorted(stops | set(self.turn_end_ids)), dtype=np.int64)
-        """Tokens that end what a model writes."""
+        """Ids that end a continuation."""
 
     def uses_chat(self, chat: bool | None = None) -> bool:
         """Whether prompts are chat turns.
 
         Args:
-            chat: What is asked for; None for chat turns if the tokenizer has a chat template.
+            chat: The setting; None for chat turns if the tokenizer has a chat template.
 
         Raises:
-            UserError: A chat was asked for, but the tokenizer has no chat template.
+            UserError: Chat turns are set, but the tokenizer has no chat template.
         """
         has_template = bool(self._template.source)
         if chat and not has_template:
@@ -122,12 +122,12 @@ class Renderer:
     def prompt(
         self, parts: Sequence[str], room: int | None = None, chat: bool | None = None
     ) -> Rendered:
-        """A prompt, ready to be continued: it never ends in an end token.
+        """Prompt to be continued, which never ends in an end token.
 
         Args:
-            parts: The prompt's text in parts; those that are `Content` may be cut.
-            room: Most tokens; None for the model's longest input.
-            chat: Whether it is put as a chat turn, as in `uses_chat`.
+            parts: Text of the prompt in parts; those that are `Content` may be cut.
+            room: Bound on its tokens; None for the model's longest input.
+            chat: Whether it is a chat turn, as in `uses_chat`.
 
         Raises:
             DoesNotFit: The frame is longer than the room.
@@ -136,7 +136,7 @@ class Renderer:
         chat = self.uses_chat(chat)
         written = self._turn(parts) if chat else _joined(parts)
         ids, origins = self._read(written)
-        if chat:  # a template that knows no cue for the model's turn may end in an end token
+        if chat:  # a template without a cue for the model's turn may end in an end token
             while len(ids) > 1 and ids[-1] in self.stop_ids:
                 ids.pop()
                 origins.pop()
@@ -149,42 +149,42 @@ class Renderer:
         return Rendered(ids or self._filler, max(over, 0))
 
     def reading(self, text: str) -> list[int]:
-        """A text to be read and not continued, at most as long as the model's longest input."""
+        """Ids of a text that is read and not continued, cut to the model's longest input."""
         return self.prompt((Content(text),), chat=False).ids
 
     def encode(self, text: str) -> list[int]:
-        """A whole text, not cut, without its end; empty if it is and there is no begin token."""
+        """Ids of a whole text without end token; empty for an empty text without begin token."""
         return self._begin + self._text(text)
 
     def document(self, text: str) -> list[int]:
-        """A text to be learned as a whole, with its end."""
+        """Ids of a whole text to train on, with its end token."""
         return self.encode(text) + self.end_ids
 
     def answer(self, text: str, most: int | None = None) -> list[int]:
-        """A text that follows a prompt, without its end; what is over `most` tokens is cut off."""
+        """Ids of a text that follows a prompt, without end token, cut to `most` tokens."""
         return self._text(text)[:most]
 
     def scored(self, text: str, most: int | None = None, chat: bool | None = None) -> list[int]:
-        """`answer`, never empty: what says nothing is the end of a text."""
+        """`answer`, never empty: an empty text is represented by the end token."""
         return self.answer(text, most) or self.ends(chat) or self._filler
 
     def ends(self, chat: bool | None = None) -> list[int]:
-        """The token by which a model says that it is done answering a prompt; may be empty."""
+        """Ids that end a model's answer to a prompt; may be empty."""
         return self.turn_end_ids if self.uses_chat(chat) else self.end_ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """Text of token ids, without special tokens."""
         with TOKENIZING:
             return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     # ---- text -> tokens ----------------------------------------------------------------------
 
     def _known(self, *tokens: int | None) -> list[int]:
-        """The tokens among some that there are, and that the model has rows for."""
+        """Token ids that exist and have a row in the model."""
         return [int(i) for i in tokens if i is not None and i < self.rows]
 
     def _call(self, text: str, control: bool) -> Any:
-        """The tokenizer's own answer, special tokens read as such or not."""
+        """Result of the tokenizer, with spelled special tokens read as such or as text."""
         with TOKENIZING:
             return self.tokenizer(
                 text, add_special_tokens=False, split_special_tokens=not control, verbose=False
@@ -202,7 +202,7 @@ class Renderer:
         return all(i < self.rows and i not in self._control for i in ids)
 
     def _read(self, written: _Written) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt, and for each the content that it is from, -1 for the frame."""
+        """Token ids of a prompt, and the index of the content of each, -1 for the frame."""
         ids: list[int] = []
         origins: list[int] = []
         for token, start, stop in self._tokens(written):
@@ -215,11 +215,10 @@ class Renderer:
         return ids, origins
 
     def _tokens(self, written: _Written) -> Iterator[tuple[int, int, int]]:
-        """Each token of a prompt, and the range of characters that it is from."""
+        """Tokens of a prompt, each with its range of characters."""
         text, said = written.text, written.said
         if self.tokenizer.is_fast:
-            # In one piece, so that tokens may span the boundaries of parts as they did when the
-            # model was trained.
+            # In one piece, so that tokens may span the boundaries of parts as in training.
             found = self._call(text, control=len(said) < len(text))
             for token, (start, stop) in zip(found["input_ids"], found[0].offsets, strict=True):
                 yield token, start, stop
@@ -231,7 +230,7 @@ class Renderer:
                 yield token, start, stop
 
     def _allowed(self, token: int, said: bool) -> Sequence[int]:
-        """A token, or what stands for it where it may not stand: in what somebody said."""
+        """The token, or its spelling where it is not allowed: in texts from data."""
         if token < self.rows and not (said and token in self._control):
             return (token,)
         if token not in self._spellings:
@@ -242,12 +241,12 @@ class Renderer:
                     f"{text!r}; a text that spells them is read piece by piece",
                     stacklevel=2,
                 )
-            self._spellings[token] = self._unknown  # should its parts lead back to it
+            self._spellings[token] = self._unknown  # in case its parts lead back to it
             self._spellings[token] = self._spelled(text)
         return self._spellings[token]
 
     def _spelled(self, text: str) -> list[int]:
-        """Token ids of what a special token is spelled by: as text, or else in two pieces."""
+        """Token ids of the spelling of a special token: as text, or else in two pieces."""
         ids: list[int] = self._call(text, control=False)["input_ids"]
         if self._is_text(ids):
             return list(ids)
@@ -256,13 +255,13 @@ class Renderer:
         return [i for piece in pieces for i in self._text(piece)] or self._unknown
 
     def _turn(self, parts: Sequence[str]) -> _Written:
-        """A prompt as the user's turn, up to where the model's own turn begins."""
+        """Prompt as the user's turn, up to the beginning of the model's turn."""
         plain = _joined(parts)
         said = plain.text.strip()
         before, inner, behind = self._template.user_turn(said)
         place = inner.find(said)
         first = len(before) + max(place, 0)
-        if place < 0:  # the template rewrote it, so nobody can tell what became of the parts
+        if place < 0:  # the template rewrote the turn, and the ranges of its parts are unknown
             contents: tuple[range, ...] = (range(first, first + len(inner)),)
         else:
             shift = first - (len(plain.text) - len(plain.text.lstrip()))
@@ -274,23 +273,23 @@ class Renderer:
         return _Written(before + inner + behind, whole, contents)
 
     def _turn_end(self) -> list[int]:
-        """The first special token behind what the model says in the chat template, if any."""
+        """First special token after the model's turn in the chat template, if any."""
         if not self.uses_chat():
             return []
         try:
             behind = self._call(self._template.behind_answer(), control=True)["input_ids"]
-        except UserError:  # it is said when the template is used
+        except UserError:  # raised again when the template is used
             return []
         return [i for i in self._known(*behind) if i in self._control][:1]
 
 
 def _clean(text: str) -> str:
-    """A text without what UTF-8 cannot encode (lone surrogates), character for character."""
+    """Text with every lone surrogate, which UTF-8 cannot encode, replaced by one character."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _joined(parts: Sequence[str]) -> _Written:
-    """A prompt's parts as one plain text."""
+    """Parts of a prompt joined to one plain text."""
     texts = [_clean(part) for part in parts]
     starts = [sum(map(len, texts[:i])) for i in range(len(texts))]
     contents = tuple(
@@ -303,10 +302,10 @@ def _joined(parts: Sequence[str]) -> _Written:
 
 
 def _without_middles(ids: Sequence[int], origins: Sequence[int], room: int) -> list[int]:
-    """A prompt whose contents were cut so that it fits.
+    """Prompt with its contents cut to the room.
 
     Raises:
-        DoesNotFit: The frame does not.
+        DoesNotFit: The frame is longer than the room.
     """
     places: dict[int, list[int]] = {}
     for place, origin in enumerate(origins):
@@ -329,7 +328,7 @@ def _without_middles(ids: Sequence[int], origins: Sequence[int], room: int) -> l
 
 
 def _around_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Special tokens that a tokenizer puts before a text, and behind it."""
+    """Special tokens that a tokenizer puts before and after a text."""
     whole: list[int] = list(tokenizer(_PROBE)["input_ids"])
     bare: list[int] = list(tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
     for start in range(len(whole) - len(bare) + 1):
@@ -340,7 +339,7 @@ def _around_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[i
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> set[int]:
-    """Tokens that are no text: special ones, and what else a chat template writes as a token."""
+    """Ids of the tokens that are no text: special ones, and others that a chat template uses."""
     added = {
         index
         for index, token in tokenizer.added_tokens_decoder.items()

@@ -1,12 +1,11 @@
-"""Running parts of one job side by side on a CPU, each on threads of its own.
+"""Parallel parts of one job on a CPU, each with its own threads.
 
-Every operation that several threads share ends with all of them waiting for the last. Where a
-job falls into independent parts, such as adapters that are trained next to each other, it is
-quicker to give each part a thread. The numbers are the same to the bit either way.
+Every operation that several threads share ends with all of them waiting for the last. If a job
+has independent parts, such as adapters that are trained side by side, one thread per part is
+faster. The results are the same to the bit either way.
 
-Several environments may run in threads of their own as well. What such threads share and cannot
-use at the same time is locked: see `Turns` and
-`seal_env.engine.rendering.TOKENIZING`.
+Several environments may run in threads, too. Objects that such threads share and cannot use at
+the same time are locked: see `Turns` and `seal_env.engine.rendering.TOKENIZING`.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ import torch
 
 T = TypeVar("T")
 if hasattr(os, "register_at_fork"):
-    # A forked process has one thread, and OpenMP, which torch computes with, waits for ever for
-    # those that the old one had. With one thread it does not look for them.
+    # A forked process has one thread, and torch's OpenMP waits forever for those of the parent.
+    # With one thread it does not wait.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 _SHARING = RLock()
-"""Held while `run_parts` changes how many threads torch gives to new threads."""
+"""Lock around changes of torch's number of threads by `run_parts`."""
 
 
 class Turns:
-    """A lock for what threads have to use one after the other; copies and pickles as a new one."""
+    """Lock for objects that one thread may use at a time; copied and pickled as a new lock."""
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -56,23 +55,23 @@ def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
     """Runs jobs at the same time, each with its share of torch's threads.
 
     Args:
-        jobs: Called with an event that is set when another one has failed: they may as well stop.
+        jobs: Functions of an event that is set when another job has failed, so that they can stop.
 
     Returns:
-        What they returned. An exception of one is raised once all have ended.
+        The results in order. An exception of one job is raised once all have ended.
     """
     stop = Event()
     if len(jobs) == 1:
         return [jobs[0](stop)]
-    # torch keeps one number for each thread and one for threads that have none yet, and setting
-    # one's own sets the other too. So the whole number is put back once every part has its share.
+    # torch has one number per thread and a default for new threads, and setting one's own sets the
+    # default, too. The full number is restored once every part has its share.
     started = Semaphore(0)
     with _SHARING:
         threads = torch.get_num_threads()
 
     def work(job: Callable[[Event], T]) -> T:
         torch.set_num_threads(max(1, threads // len(jobs)))
-        torch.get_num_threads()  # now this thread has its number, and no longer takes that of all
+        torch.get_num_threads()  # fixes this thread's number, so that it no longer uses the default
         started.release()
         try:
             return job(stop)
@@ -93,7 +92,7 @@ def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
 
 
 def split_evenly(sizes: Sequence[int], parts: int) -> list[range]:
-    """Cuts a sequence of items into at most so many runs of about equal total size."""
+    """Ranges of neighboring items of about equal total size, at most `parts` of them."""
     middles = np.cumsum(sizes) - np.asarray(sizes) / 2
     shares = [sum(sizes) * i / parts for i in range(1, parts)]
     cuts = [0, *(int(np.searchsorted(middles, share)) for share in shares), len(sizes)]
