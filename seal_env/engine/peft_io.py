@@ -1,9 +1,9 @@
 """Adapter folders in PEFT's format: written, read as a bank, or merged into a model.
 
 A bank holds plain LoRA only (`load_peft`). For merging, PEFT itself reads the folder
-(`merge_peft`), so that everything it can merge is merged in its way: DoRA, ranks that differ between modules,
-trained biases and embeddings, other types of adapters. An adapter that cannot be reproduced exactly
-is refused.
+(`merge_peft`), so that everything it can merge is merged in its way: DoRA, ranks that differ
+between modules, trained biases and embeddings, other types of adapters. An adapter that cannot be
+reproduced exactly is refused.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class TrainableBank(Bank):
         self.grad_views: dict[str, tuple[Tensor, ...]] = {}
         """Views of the gradients, like `matrices`; empty without training."""
         self.matrices = self._views(self.weights)
-        """The matrices of a module, each (K, *shape), by module name."""
+        """The matrices of a module, each ``(K, *shape)``, by module name."""
 
     @property
     def size(self) -> int:
@@ -76,7 +76,7 @@ class TrainableBank(Bank):
         return views
 
     def taken(self, name: str, run: Pass) -> list[tuple[Tensor, ...]]:
-        """The matrices of one module, each (G, *shape), for each group of a pass."""
+        """The matrices of one module, each ``(G, *shape)``, for each group of a pass."""
         # The weights of a pass are gathered once, not once per module.
         if self not in run.kept:
             run.kept[self] = [self._views(take(self.weights, owners)) for owners in run.groups]
