@@ -133,7 +133,7 @@ def default_prompt(task: Task, language: EditLanguage) -> str:
 def takes_text(language: EditLanguage) -> bool:
     """Whether a language model can be asked for self-edits: they are texts, or a prompt says how.
 
-    A language of vectors, such as `gradient`, reads texts too, but no usual prompt asks for such.
+    A language of vectors, such as `subspace`, reads texts too, but no usual prompt asks for such.
     """
     return isinstance(language.action_space(), Text) or language.default_prompt is not None
 

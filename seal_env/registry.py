@@ -21,16 +21,25 @@ class Registry(Mapping[str, str]):
     Args:
         kind: What the entries are, as it reads in an error message (``"task"``).
         entries: Short name to ``"package.module:Name"``.
+        aliases: Earlier name to the short name that replaced it. An alias loads what the short
+            name does, and is not listed.
         extra: The extra of seal-env that brings what the entries need, if there is one.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str], extra: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, str],
+        extra: str = "",
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind = kind
         self.extra = extra
         self._entries = dict(entries)
+        self._aliases = dict(aliases or {})
 
     def __getitem__(self, name: str) -> str:
-        return self._entries[name]
+        return self._entries[self._aliases.get(name, name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -45,7 +54,7 @@ class Registry(Mapping[str, str]):
             UserError: The name is not registered, the path cannot be imported, or a package
                 that it needs is not installed.
         """
-        path = self._entries.get(name, name)
+        path = self.get(name, name)
         if ":" not in path:
             raise UserError(f"unknown {self.kind} {name!r}: {self._advice(name)}")
         module_name, _, attribute = path.partition(":")

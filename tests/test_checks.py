@@ -16,7 +16,7 @@ from helpers import INNER
 
 from seal_env.checks import build, check_fields
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
-from seal_env.edits.subspace import GradientConfig
+from seal_env.edits.subspace import SubspaceConfig
 from seal_env.edits.training_data import TrainingDataConfig
 from seal_env.edits.weights import WeightsConfig
 from seal_env.engine.config import FinetuneConfig, LoraConfig
@@ -26,7 +26,7 @@ from seal_env.tasks.biographies.task import Biographies
 ANYTHING = [None, True, 5, -1, 1.5, math.nan, math.inf, "x", "", b"x", [], ["x"], {}, {"x": 1}, {1}]
 ANYTHING += [object(), type, np.array([1, 2]), np.bool_(True), 10**400, "\n" * 99, 1j, (None,)]
 KINDS = (EnvConfig, InnerLoopConfig, LoraConfig, FinetuneConfig)
-LANGUAGES = (TrainingDataConfig, WeightsConfig, GradientConfig)
+LANGUAGES = (TrainingDataConfig, WeightsConfig, SubspaceConfig)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *LANGUAGES])

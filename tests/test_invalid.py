@@ -76,12 +76,12 @@ def test_who_writes_nothing_has_no_share(models, tmp_path):
 @pytest.mark.parametrize("agent", ["rest-em", "grpo", "ppo", "best-of-n", "base"])
 def test_a_language_of_vectors_is_refused_to_language_models_at_once(models, tmp_path, agent):
     config = TrainConfig(
-        env(models["llama"], edit="gradient"), agent, learner="fixed", out=tmp_path / "run"
+        env(models["llama"], edit="subspace"), agent, learner="fixed", out=tmp_path / "run"
     )
     from seal_agents.runner.build import agent_class
 
     config = TrainConfig(**{**config.__dict__, "options": agent_class(agent).Options()})
-    with pytest.raises(UserError, match="--edit gradient: its self-edits are vectors"):
+    with pytest.raises(UserError, match="--edit subspace: its self-edits are vectors"):
         train(config, False, False, quiet())
     assert not (tmp_path / "run").exists()
 
@@ -94,7 +94,7 @@ class Vectors(Agent):
 def test_an_agent_of_ones_own_writes_vectors(models, tmp_path):
     told = {"rounds": 1, "problems": 2, "samples": 1, "test_problems": 2, "out": tmp_path / "run"}
     train(
-        TrainConfig(env(models["llama"], edit="gradient"), "test_invalid:Vectors", **told),
+        TrainConfig(env(models["llama"], edit="subspace"), "test_invalid:Vectors", **told),
         False,
         False,
         quiet(),
@@ -107,7 +107,7 @@ def test_an_evaluation_tells_whose_self_edits_are_invalid(models, tmp_path):
     said = quiet()
     config = EvaluateConfig(
         ("none", "passage", "test_invalid:Vectors"),
-        env(models["llama"], edit="gradient"),
+        env(models["llama"], edit="subspace"),
         problems=3,
         out=tmp_path / "run",
     )

@@ -28,6 +28,17 @@ def test_a_registry_is_a_mapping():
     assert FRUIT["apple"] == "collections:OrderedDict"
 
 
+def test_an_alias_loads_what_its_new_name_does_and_is_not_listed():
+    fruit = Registry("fruit", FRUIT, aliases={"pomme": "apple", "cassé": "broken"})
+    assert fruit.load("pomme") is fruit.load("apple")
+    assert "pomme" in fruit and fruit["pomme"] == fruit["apple"]
+    assert list(fruit) == ["apple", "broken"] and len(fruit) == 2
+    with pytest.raises(UserError, match="known: apple, broken; or"):
+        fruit.load("zzz")
+    with pytest.raises(UserError, match="no_such_module"):
+        fruit.load("cassé")
+
+
 def test_a_path_needs_no_entry():
     assert FRUIT.load("test_registry:Mine") is Mine
 

@@ -1,4 +1,4 @@
-"""The language `gradient` and its basis: linear, to scale, fixed by a seed; SB3 trains on it."""
+"""The language `subspace` and its basis: linear, to scale, fixed by a seed; SB3 trains on it."""
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +11,7 @@ from stable_baselines3.common.env_checker import check_env
 
 import seal_env  # noqa: F401 (registers SelfEdit-v0)
 from seal_env.edits import EDITS
-from seal_env.edits.subspace import Gradient, GradientConfig
+from seal_env.edits.subspace import Subspace, SubspaceConfig
 from seal_env.engine.deltas import norm_of
 from seal_env.engine.lora import AdapterBank, LoraConfig, find_targets
 from seal_env.engine.subspace import Basis
@@ -20,12 +20,12 @@ from seal_env.tasks.base import Problem
 
 CPU = torch.device("cpu")
 PROBLEM = Problem("p", "", "", ())
-SETTINGS = {"task": "helpers:OneQuestion", "model": "tiny", "edit": "gradient"}
+SETTINGS = {"task": "helpers:OneQuestion", "model": "tiny", "edit": "subspace"}
 
 
 @pytest.fixture(scope="module")
 def made():
-    return Gradient(GradientConfig(count=3, reach=0.5))
+    return Subspace(SubspaceConfig(count=3, reach=0.5))
 
 
 def basis_of(learner, seed=0, lora=LORA):
@@ -40,12 +40,24 @@ def update_of(learner, weights, lora=LORA):
 
 
 def test_is_registered():
-    assert EDITS.load("gradient") is Gradient
+    assert EDITS.load("subspace") is Subspace
+
+
+def test_its_earlier_name_is_an_alias():
+    assert EDITS.load("gradient") is Subspace
+    assert "gradient" in EDITS and "gradient" not in list(EDITS)
+    action = np.array([0.3, -0.2, 0.1, 0, 0, 0, 0, 1], np.float32)
+    rewards = []
+    for name in ("gradient", "subspace"):
+        env = gym.make("SelfEdit-v0", **SETTINGS | {"edit": name}, reward="log_likelihood")
+        env.reset(seed=0, options={"problems": 0})
+        rewards.append(env.step(action)[1])
+    assert rewards[0] == rewards[1] != 0
 
 
 def test_the_action_space():
-    assert Gradient().action_space() == gym.spaces.Box(-1, 1, (8,), np.float32)
-    assert Gradient(GradientConfig(count=3)).action_space().shape == (3,)
+    assert Subspace().action_space() == gym.spaces.Box(-1, 1, (8,), np.float32)
+    assert Subspace(SubspaceConfig(count=3)).action_space().shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +129,7 @@ def test_what_is_no_vector_is_an_error(made, action, reason):
 @pytest.mark.parametrize("config", [{"count": 0}, {"reach": 0.0}, {"reach": float("nan")}])
 def test_senseless_settings(config):
     with pytest.raises(UserError):
-        GradientConfig(**config)
+        SubspaceConfig(**config)
 
 
 def test_a_coefficient_of_one_changes_each_matrix_by_its_own_norm(learner):
@@ -187,7 +199,7 @@ def flat_env(**settings):
 
 
 def test_an_action_moves_the_learner_and_reset_restores_it():
-    env = gym.make("SelfEdit-v0", **SETTINGS, edit_options={"config": GradientConfig(4, 0.5)})
+    env = gym.make("SelfEdit-v0", **SETTINGS, edit_options={"config": SubspaceConfig(4, 0.5)})
     learner = env.unwrapped.episodes.loop.learner
     before = weights_hash(learner.model)
     first, _ = env.reset(seed=0, options={"problems": 0})
@@ -208,7 +220,7 @@ def test_an_action_moves_the_learner_and_reset_restores_it():
 
 def test_steps_of_a_stream_add_up():
     """Two half steps are a whole one; the last problem of both streams is the same."""
-    config = {"config": GradientConfig(2, 0.4)}
+    config = {"config": SubspaceConfig(2, 0.4)}
     twice = gym.make("SelfEdit-v0", **SETTINGS, edit_options=config, horizon=2)
     twice.reset(seed=0, options={"problems": [0, 1]})
     twice.step(np.array([0.5, -0.5], np.float32))

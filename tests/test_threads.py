@@ -27,7 +27,7 @@ TEXTS = [
 ]
 CHANGES = ["scale {} by 1.5", "set {}[0, 0] to 2", "add 0.5 to {} row 1", "scale {} by -1"]
 ROUNDS = 3
-LANGUAGES = ("training-data", "weights", "gradient")
+LANGUAGES = ("training-data", "weights", "subspace")
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ EDITS = Registry(
         "training-data": "seal_env.edits.training_data:TrainingData",
         "directives": "seal_env.edits.directives:Directives",
         "weights": "seal_env.edits.weights:Weights",
-        "gradient": "seal_env.edits.subspace:Gradient",
+        "subspace": "seal_env.edits.subspace:Subspace",
     },
+    aliases={"gradient": "subspace"},
 )
 
 __all__ = ["EDITS", "EditLanguage", "SelfEdit"]

@@ -1,8 +1,9 @@
-"""The self-edit language `gradient`: how far to go along each of a few fixed directions.
+"""The self-edit language `subspace`: a step in a random low-dimensional subspace of the weights.
 
-An action is n numbers from -1 to 1. The directions are the vectors of a fixed, seeded basis of the
-adapter's weights (`seal_env.engine.subspace`); nothing is finetuned. So a continuous-control agent
-moves the learner's weights directly, and its action is a gradient step of its own finding.
+An action is n numbers from -1 to 1: coefficients of the vectors of a fixed, seeded basis of the
+adapter's weights (`seal_env.engine.subspace`). Nothing is finetuned, so that a continuous-control
+agent moves the learner's weights directly. Training in a random subspace is that of Li et al. 2018
+(arXiv 1804.08838); here the agent takes the steps in place of a gradient.
 """
 
 from __future__ import annotations
@@ -22,25 +23,26 @@ from seal_env.updates.subspace import SubspaceStep
 
 
 @dataclass(frozen=True)
-class GradientConfig:
-    """How many directions there are, and how far an action reaches."""
+class SubspaceConfig:
+    """Dimension of the subspace, and length of a step."""
 
     count: int = 8
-    """Numbers in an action: vectors of the basis."""
+    """n, numbers in an action: vectors of the basis."""
     reach: float = 0.1
-    """What 1 means: it changes every adapted matrix by this share of its own norm."""
+    """Change of every adapted matrix by a coefficient of 1, as a share of the matrix's own norm
+    (Frobenius norms, both)."""
     seed: int = 0
-    """Which basis."""
+    """Seed of the basis."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.count < 1:
-            raise UserError(f"gradient: count={self.count} must be at least 1")
+            raise UserError(f"subspace: count={self.count} must be at least 1")
         if not (math.isfinite(self.reach) and self.reach > 0):
-            raise UserError(f"gradient: reach={self.reach} must be more than 0 and finite")
+            raise UserError(f"subspace: reach={self.reach} must be more than 0 and finite")
 
 
-class Gradient(EditLanguage):
+class Subspace(EditLanguage):
     """Reads a vector as a step in the adapter's weights.
 
     Anything that numpy makes a vector of `count` finite real numbers is an action, and so is a
@@ -48,7 +50,7 @@ class Gradient(EditLanguage):
     there, which counts as a cap (`SelfEdit.truncated`).
     """
 
-    def __init__(self, config: GradientConfig = GradientConfig()) -> None:
+    def __init__(self, config: SubspaceConfig = SubspaceConfig()) -> None:
         self.config = config
 
     def action_space(self) -> spaces.Box:
@@ -72,15 +74,15 @@ class Gradient(EditLanguage):
 
 
 def _numbers(action: Any, most: int) -> np.ndarray | str:
-    """An action as float64 numbers, or why it is none."""
+    """An action as float64 numbers, or the reason why it is none."""
     try:
         if isinstance(action, str):
             # A number takes no more than some 25 characters; what is longer is not looked at.
             words = action[: 100 * most].strip(" []()").replace(",", " ").split()
             action = [float(word) for word in words]
-        found = np.asarray(action)
-        if found.dtype.kind not in "iuf":
+        numbers = np.asarray(action)
+        if numbers.dtype.kind not in "iuf":
             return "not a vector of numbers"
-        return found.astype(np.float64)
+        return numbers.astype(np.float64)
     except Exception:  # whatever the action's own code raises: any action is legal
         return "not a vector of numbers"
