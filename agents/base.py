@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
@@ -25,11 +25,6 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class AgentOptions:
     """An agent's own settings; each agent that has some defines a frozen dataclass of its own."""
-
-    @classmethod
-    def suited(cls, model: str) -> Self:
-        """The settings that suit a model: the defaults, unless a class knows better."""
-        return cls()
 
 
 @dataclass(frozen=True)

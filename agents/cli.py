@@ -18,15 +18,15 @@ import tyro
 from rich.console import Console
 
 from seal_agents.parsing import did_you_mean, early, nearest, parse
-from seal_agents.runner.build import agent_class
+from seal_agents.presets import preset
+from seal_agents.runner.build import agent_class, parted
 from seal_agents.runner.configs import DistillConfig, EvaluateConfig, TrainConfig
 from seal_agents.runner.settings import read_pairs
-from seal_agents.suited import REWARDS, run_settings
 from seal_env import __version__
 from seal_env.config import EnvConfig
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
-from seal_env.presets import recipe
+from seal_env.presets import model_preset
 from seal_env.tasks import TASKS
 
 Chosen = TypeVar("Chosen")
@@ -160,9 +160,11 @@ def _run(argv: list[str]) -> None:
 def _train(argv: list[str]) -> None:
     agent = early(argv, "agent", TrainConfig.agent)
     model = early(argv, "model", EnvConfig.model)
-    options = agent_class(agent).Options.suited(model)
-    env = replace(_env(argv), reward=REWARDS.get(model, EnvConfig.reward))
-    default = TrainCommand(TrainConfig(env, agent, options, **run_settings(agent, model)))
+    kind = agent_class(agent)  # imports the agent's module, which may add presets
+    usual = preset(model, parted(agent)[0])
+    env = replace(_env(argv), reward=model_preset(model).reward)
+    options = kind.Options(**usual.options)
+    default = TrainCommand(TrainConfig(env, agent, options, **usual.run))
     chosen = parse("train", TrainCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
     from seal_agents.runner.train import train
@@ -215,4 +217,4 @@ def _with_options(chosen: TrainCommand | EvaluateCommand, env: EnvConfig) -> Env
 
 def _env(argv: list[str]) -> EnvConfig:
     """The environment's defaults: a model brings the inner-loop settings that suit it."""
-    return EnvConfig(inner=recipe(early(argv, "model", EnvConfig.model)))
+    return EnvConfig(inner=model_preset(early(argv, "model", EnvConfig.model)).inner)

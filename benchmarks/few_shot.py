@@ -24,17 +24,18 @@ from rich.table import Table
 
 from benchmarks.command import command
 from benchmarks.few_shot_plot import plot
+from seal_agents.presets import preset
 from seal_agents.reporting.invalid import counted, percent, share
 from seal_agents.reporting.stats import Estimate, bootstrap_mean
 from seal_agents.run_folder import Record, RunFolder
 from seal_agents.runner.build import agent_class
 from seal_agents.runner.configs import EvaluateConfig, TrainConfig
 from seal_agents.runner.train import evaluate, train
-from seal_agents.suited import REWARDS, run_settings
 from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.errors import UserError
 from seal_env.menus.base import load_menu
 from seal_env.menus.directives import DirectiveMenu
+from seal_env.presets import model_preset
 
 UNTRAINED = "after round 0"
 """What `train` calls an agent that is evaluated before it has learned anything."""
@@ -65,7 +66,7 @@ class Args:
             task="few-shot",
             model="tiny-grids",
             edit="directives",
-            reward=REWARDS["tiny-grids"],
+            reward=model_preset("tiny-grids").reward,
         )
     )
     """The environment."""
@@ -143,12 +144,13 @@ def _write(folder: Path, written: Sequence[str]) -> None:
 def _config(args: Args, agent: str, seed: int) -> TrainConfig:
     sizes = {name: getattr(args, name) for name in ("rounds", "problems", "samples")}
     given = {name: size for name, size in sizes.items() if size is not None}
+    usual = preset(args.env.model, agent)
     settings = {
-        **run_settings(agent, args.env.model),
+        **usual.run,
         **given,
         "env": args.env,
         "agent": agent,
-        "options": agent_class(agent).Options.suited(args.env.model),
+        "options": agent_class(agent).Options(**usual.options),
         "test_problems": args.test_problems,
         "references": (),
         "checks": 1,

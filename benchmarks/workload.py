@@ -16,7 +16,7 @@ from seal_env.engine.learner import Learner
 from seal_env.engine.training import Dataset, finetune
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, Request
-from seal_env.presets import recipe
+from seal_env.presets import model_preset
 from seal_env.tasks.base import Problem, Task
 from seal_env.tasks.biographies.edits import STYLES, write
 from seal_env.tasks.biographies.task import Biographies
@@ -55,7 +55,7 @@ class ThroughputConfig:
     pad_to: int | None = None
     """Length that the reference pads to; the model's own maximum, at most 2,048, if left out."""
     epochs: int | None = None
-    """Epochs; the model's recipe if left out."""
+    """Epochs; the model's preset if left out."""
     dtype: str = "auto"
     """Precision of all three."""
     device: str = "auto"
@@ -83,7 +83,7 @@ class ThroughputConfig:
 
 def make_workload(config: ThroughputConfig, learner: Learner) -> Workload:
     """The self-edits and the settings."""
-    inner = recipe(config.model)
+    inner = model_preset(config.model).inner
     if config.epochs is not None:
         inner = replace(inner, finetune=replace(inner.finetune, epochs=config.epochs))
     task, pairs = _passages(config) if config.data else _people(config)

@@ -23,7 +23,7 @@ from seal_env.errors import UserError, one_line
 from seal_env.evaluation import Progress
 from seal_env.hashing import stable_hash
 from seal_env.inner_loop import EditResult, InnerLoop, Request
-from seal_env.presets import recipe
+from seal_env.presets import model_preset
 from seal_env.rewards import RewardInputs, parse_reward
 from seal_env.score import Score
 from seal_env.tasks import Problem
@@ -91,7 +91,7 @@ class Episodes:
             config.model, config.dtype, config.device, adapter, config.trust_remote_code
         )
         self.language.bind(learner, self.task)
-        inner = config.inner or recipe(config.model)
+        inner = config.inner or model_preset(config.model).inner
         scores = learner.kept.setdefault(("scores", *self._asks(inner)), {})
         self.loop = InnerLoop(learner, self.task, inner, scores)
         self._described = learner.kept.setdefault("described", {})

@@ -1,27 +1,50 @@
-"""Inner-loop settings that were found to suit a model; where none were, SEAL's own."""
+"""Settings of the environment per model, where the usual ones do not fit; without, SEAL's.
+
+A module of your own may add some:
+``MODEL_PRESETS["my-org/*"] = ModelPreset(InnerLoopConfig(...))``. Settings of runs and agents per
+model are in `seal_agents.presets`.
+"""
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
-from seal_env.config import InnerLoopConfig
+from seal_env.config import EnvConfig, InnerLoopConfig
 from seal_env.engine.config import FinetuneConfig, LoraConfig
 
-RECIPES = {
+
+@dataclass(frozen=True)
+class ModelPreset:
+    """Settings for a model as learner."""
+
+    inner: InnerLoopConfig = field(default_factory=InnerLoopConfig)
+    """The inner loop, where `EnvConfig.inner` is None."""
+    reward: str = EnvConfig.reward
+    """The reward with which ``seal-env train`` trains unless told otherwise."""
+
+
+MODEL_PRESETS: dict[str, ModelPreset] = {
     # The passage alone teaches a little, so that the kind of self-edit matters.
-    "tiny": InnerLoopConfig(LoraConfig(8, 32.0), FinetuneConfig(5e-3, epochs=5)),
-    # Rate and epochs are what a directive says; these are the middling ones without it.
-    "tiny-grids": InnerLoopConfig(
-        LoraConfig(16, 32.0, ("all-linear",)), FinetuneConfig(3e-3, epochs=4, batch_size=2)
+    "tiny": ModelPreset(InnerLoopConfig(LoraConfig(8, 32.0), FinetuneConfig(5e-3, epochs=5))),
+    # Rate and epochs are what a directive says; these are the middling ones without it. A problem
+    # has few grids, so accuracy alone has few values.
+    "tiny-grids": ModelPreset(
+        InnerLoopConfig(
+            LoraConfig(16, 32.0, ("all-linear",)), FinetuneConfig(3e-3, epochs=4, batch_size=2)
+        ),
+        reward="accuracy + 0.3 * log_likelihood",
     ),
     # SEAL's 1e-3 hardly moves a model this small in 4 epochs, and at 8 it begins to overfit
     # (docs/lab-log.md). Plain questions: it learns from plain text.
-    "*SmolLM2-135M*": InnerLoopConfig(finetune=FinetuneConfig(3e-3, epochs=4), chat=False),
+    "*SmolLM2-135M*": ModelPreset(
+        InnerLoopConfig(finetune=FinetuneConfig(3e-3, epochs=4), chat=False)
+    ),
 }
-"""Pattern of model names to settings; the first that fits counts."""
+"""Pattern of model names (as of `fnmatch`) to settings; of those that fit, the last counts."""
 
 
-def recipe(model: str) -> InnerLoopConfig:
-    """The settings for a model."""
-    fitting = (config for pattern, config in RECIPES.items() if fnmatch(model, pattern))
-    return next(fitting, InnerLoopConfig())
+def model_preset(model: str) -> ModelPreset:
+    """The settings for a model, by its name or path."""
+    fitting = [preset for name, preset in MODEL_PRESETS.items() if fnmatchcase(model, name)]
+    return fitting[-1] if fitting else ModelPreset()

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import few_shot
 from seal_env.edits.directives import write_directive
 from seal_env.errors import UserError
-from seal_env.presets import RECIPES
+from seal_env.presets import MODEL_PRESETS
 from seal_env.tasks.grids.tiny_grids import TinyGrids
 
 pytestmark = pytest.mark.slow
@@ -26,9 +26,10 @@ def of(tools, epochs=1):
 def folder(tmp_path_factory):
     """A finished run; the menu is cut to four recipes."""
     out = tmp_path_factory.mktemp("few-shot") / "out"
-    quick = dataclasses.replace(RECIPES["tiny-grids"], max_tokens=300)
+    usual = MODEL_PRESETS["tiny-grids"]
+    quick = dataclasses.replace(usual, inner=dataclasses.replace(usual.inner, max_tokens=300))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "tiny-grids", quick)
+        patch.setitem(MODEL_PRESETS, "tiny-grids", quick)
         written = [of([]), of(TOOLS), of(TOOLS[:1], 2), of([])]
         patch.setattr(few_shot, "recipes", lambda env: (written, 2))
         assert few_shot.main([*SMALL, "--out", str(out)]) == 0

@@ -23,7 +23,7 @@ from seal_env.engine.training import FinetuneConfig
 from seal_env.env import SelfEditEnv
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoopConfig
-from seal_env.presets import recipe
+from seal_env.presets import model_preset
 from seal_env.tasks.base import Problem, Question
 from seal_env.tasks.biographies.edits import write
 from seal_env.tasks.biographies.task import Biographies
@@ -300,9 +300,9 @@ def test_a_tokenizer_that_appends_its_end_token_changes_nothing(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_eos_token = True
     tokenizer.save_pretrained(folder)
-    found = []
+    found, inner = [], model_preset("tiny").inner
     for model in ("tiny", str(folder)):
-        envs = gym.make_vec("SelfEdit-v0", num_envs=2, model=model, inner=recipe("tiny"))
+        envs = gym.make_vec("SelfEdit-v0", num_envs=2, model=model, inner=inner)
         envs.reset(seed=0, options={"problems": [0, 1]})
         person = [Biographies().person("train", i) for i in range(2)]
         texts = [write("paraphrases", p, random.Random(0)) for p in person]

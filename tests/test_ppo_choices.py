@@ -183,11 +183,6 @@ def test_the_learners_state_can_be_left_unread(models, tmp_path):
         agent(models).load(tmp_path)
 
 
-def test_a_model_may_be_suited_by_other_settings():
-    assert PPOChoicesOptions.suited("tiny") == PPOChoicesOptions()
-    assert PPOChoicesOptions.suited("tiny-grids").read_state is False
-
-
 def test_the_menu_of_the_task_is_the_default(models):
     config = EnvConfig(**identity(2, 3, model=models["llama"]))
     learner = PPOChoices(AgentContext(config, options=PPOChoicesOptions()))

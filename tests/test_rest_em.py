@@ -4,7 +4,7 @@ import pytest
 from agent_fixtures import context
 
 from seal_agents.algorithms.rest_em import RestEM, RestEMOptions, best
-from seal_agents.base import Agent, Experience
+from seal_agents.base import Experience
 from seal_env.engine.training import FinetuneConfig
 from seal_env.errors import UserError
 
@@ -98,11 +98,3 @@ def test_with_nothing_kept_the_policy_stays_as_it_is(models):
     numbers = agent.learn([experience("p", "a", 0.0, -3.0)])
     assert numbers["kept"] == 0 and "loss" not in numbers
     assert (agent.policy.adapter.weights == before).all()
-
-
-def test_how_a_policy_is_finetuned_depends_on_its_model_unless_told():
-    assert RestEMOptions.suited("tiny") == RestEMOptions.suited("anything") == RestEMOptions()
-    grids = RestEMOptions.suited("tiny-grids")
-    assert grids.keep == RestEMOptions().keep
-    assert grids.finetune.epochs > RestEMOptions().finetune.epochs
-    assert Agent.Options.suited("tiny-grids") == Agent.Options()

@@ -12,7 +12,7 @@ from seal_env.engine.sampling import Sampling
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop, Request
 from seal_env.menus.base import load_menu
-from seal_env.presets import recipe
+from seal_env.presets import model_preset
 from seal_env.pretraining.common import IGNORED
 from seal_env.pretraining.grid_corpus import PAIRS, GridCorpus
 from seal_env.pretraining.tokenizer import build_grid_tokenizer
@@ -219,7 +219,7 @@ def test_the_menu_is_every_recipe_that_the_model_writes(tokenizer):
 
 @pytest.fixture(scope="module")
 def loop():
-    return InnerLoop(load_learner("tiny-grids"), WORLD, recipe("tiny-grids"))
+    return InnerLoop(load_learner("tiny-grids"), WORLD, model_preset("tiny-grids").inner)
 
 
 def mean(scores):

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from seal_agents.base import AgentOptions
 from seal_env.errors import UserError
-
-SUITED: dict[str, dict[str, Any]] = {
-    # What counts on a grid is in three of the menu's ten numbers; beside a hidden state of more
-    # than a hundred they are found out much later (docs/lab-log.md).
-    "tiny-grids": {"read_state": False},
-}
-"""Model to what suits it, where the default does not."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +47,6 @@ class PPOChoicesOptions(AgentOptions):
         for name in ("ent_coef", "vf_coef"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"ppo-choices: {name} must be finite and not < 0")
-
-    @classmethod
-    def suited(cls, model: str) -> Self:
-        """The settings that suit a model."""
-        return cls(**SUITED.get(model, {}))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import AgentContext, Experience
@@ -16,13 +15,6 @@ from seal_agents.policies.options import PolicyOptions
 from seal_env.engine.config import FinetuneConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
-
-SUITED = {
-    # Which tools a directive has depends on a remark some words before them: that takes more
-    # passes over what was kept than the styles of `biographies` do (docs/lab-log.md).
-    "tiny-grids": FinetuneConfig(3e-3, epochs=16, batch_size=4),
-}
-"""Model to how a policy on it is finetuned, where the default is not right."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +32,6 @@ class RestEMOptions(PolicyOptions):
         super().__post_init__()
         if self.keep < 1:
             raise UserError(f"keep {self.keep}: at least 1 self-edit a problem is kept")
-
-    @classmethod
-    def suited(cls, model: str) -> Self:
-        """The settings that suit a model."""
-        return cls(finetune=SUITED[model]) if model in SUITED else cls()
 
 
 class RestEM(Prompted):

@@ -35,7 +35,7 @@ from seal_agents.runner.rounds import (
 from seal_env.config import EnvConfig, make_language, make_task, takes_text
 from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
-from seal_env.presets import recipe
+from seal_env.presets import model_preset
 from seal_env.tasks.base import Problem, Task
 
 __all__ = ["EvaluateConfig", "TrainConfig", "agent_class", "evaluate", "restored", "train"]
@@ -255,12 +255,12 @@ def _pointed(run: RunFolder, console: Console, summary: dict[str, Any]) -> dict[
 
 
 def _resolved(env: EnvConfig) -> EnvConfig:
-    """The settings with what the model's recipe fills in, tried out.
+    """The settings with what the model's preset fills in, tried out.
 
     Raises:
         UserError: The environment cannot be made of them.
     """
-    env = replace(env, inner=env.inner or recipe(env.model))
+    env = replace(env, inner=env.inner or model_preset(env.model).inner)
     gym.make_vec("SelfEdit-v0", num_envs=1, **env.kwargs())
     return env
 

@@ -25,7 +25,7 @@ from seal_env.engine.loading import load_learner
 from seal_env.engine.passes import IMPLEMENTATION
 from seal_env.engine.sampling import Sampling
 from seal_env.inner_loop import InnerLoop, Request
-from seal_env.presets import recipe
+from seal_env.presets import model_preset
 from seal_env.pretraining.common import (
     Document,
     MakingConfig,
@@ -142,7 +142,7 @@ def measure_policy(learner: Learner, people: int) -> dict[str, object]:
 def measure_learner(learner: Learner, people: int) -> dict[str, float]:
     """Accuracy on new people after self-edits written by rule, and on known people untouched."""
     world, language = Biographies(), TrainingData()
-    loop = InnerLoop(learner, world, recipe("tiny"))
+    loop = InnerLoop(learner, world, model_preset("tiny").inner)
     problems = [world.problem("validation", i) for i in range(people)]
 
     def accuracy(texts: Sequence[str]) -> float:
