@@ -1,6 +1,7 @@
 """Agents: algorithms that train a policy against SelfEdit-v0. One file an agent."""
 
-from seal_agents.base import Agent, AgentContext, Experience
+from seal_agents.base import Action, Agent, AgentContext, Experience
+from seal_env.engine.sampling import Completion
 from seal_env.registry import Registry
 
 AGENTS = Registry(
@@ -22,4 +23,4 @@ AGENTS = Registry(
     extra="agents",
 )
 
-__all__ = ["AGENTS", "Agent", "AgentContext", "Experience"]
+__all__ = ["AGENTS", "Action", "Agent", "AgentContext", "Completion", "Experience"]

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from seal_env.config import EnvConfig
+from seal_env.engine.sampling import Completion
 from seal_env.errors import UserError
 
 Observation = Mapping[str, Any]
 """What `SelfEditEnv` observes: ``context`` (str) and ``model_state`` (float32 array)."""
+Action = str | Completion | None
+"""An agent's answer to an observation: a self-edit as a text alone, or as a text with the tokens
+that it was sampled as; None leaves the learner as it is."""
 Progress = Callable[[str, int, int], None]
 """Told a stage's name, what is done of it, and how much there is."""
 
@@ -50,12 +54,20 @@ class Experience:
     observation: Observation
     """What the policy had read."""
     text: str
-    """The self-edit that it wrote."""
+    """The self-edit that was carried out: what was written, unless a curriculum or a wrapper of
+    the environment changed it."""
     reward: float
     """The reward."""
     info: Mapping[str, Any]
-    """The step's info, see `SelfEditEnv`, and ``reward_before``: what doing nothing is rewarded.
-    ``info["problem"]`` tells groups apart."""
+    """The step's info, see `SelfEditEnv`, and ``reward_before``: what doing nothing is rewarded."""
+    group: str
+    """The same for all self-edits that are compared with each other: those for one problem."""
+    tokens: tuple[int, ...] | None = None
+    """Token ids that the agent wrote, as in `Completion`; None where it gave a text alone."""
+    log_probs: tuple[float, ...] | None = None
+    """Log-probability (nats) of each of `tokens` when it was sampled, as in `Completion`."""
+    ended: bool = False
+    """Whether the last of `tokens` ended the text, as in `Completion`."""
 
 
 class Agent(ABC):
@@ -82,7 +94,7 @@ class Agent(ABC):
         self.context = context
 
     @abstractmethod
-    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
+    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> Sequence[Action]:
         """Writes one self-edit for each observation.
 
         Args:
@@ -91,7 +103,8 @@ class Agent(ABC):
                 that a run that was stopped goes on as if it had not been.
 
         Returns:
-            A text each; None leaves the learner as it is.
+            A text each, or a `Completion` where `learn` is to get the sampled tokens back; None
+            leaves the learner as it is.
         """
 
     def truncated(self, observation: Observation) -> int:

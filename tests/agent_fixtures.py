@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from seal_agents import cli
-from seal_agents.base import AgentContext
+from seal_agents.base import AgentContext, Experience
+from seal_agents.runner.experience import text_of, tokens_of
 from seal_env.engine.lora import LoraConfig
 from seal_env.engine.training import FinetuneConfig
 from seal_env.episodes import EnvConfig
@@ -49,6 +50,21 @@ def env(model: str, **settings) -> EnvConfig:
 
 def context(model: str, **settings) -> AgentContext:
     return AgentContext(env=env(model), **settings)
+
+
+def experience(observation, action, reward, group="p", **info) -> Experience:
+    """What a run makes of an action: of a text, or of a text with its tokens."""
+    told = tokens_of(action)
+    return Experience(
+        observation,
+        text_of(action) or "",
+        reward,
+        {"problem": group, **info},
+        group,
+        tokens=tuple(told["token_ids"]) if told else None,
+        log_probs=tuple(told["log_probs"]) if told else None,
+        ended=told.get("ended", False),
+    )
 
 
 def quiet() -> Console:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent_fixtures import QUICK, context, env, lines, summary
+from agent_fixtures import QUICK, context, env, experience, lines, summary
 
-from seal_agents import AGENTS, Agent, AgentContext
+from seal_agents import AGENTS, Action, Agent, AgentContext
 from seal_agents.algorithms.fixed import Edits, Nothing, Passage
 from seal_agents.base import AgentOptions
 from seal_agents.policies.language_model import PolicyOptions
@@ -35,7 +35,7 @@ def make(name, models, argument=""):
 def test_every_agent_keeps_the_interface(name, models, tmp_path):
     agent = make(name, models)
     texts = agent.act(SEEN * 2, [1, 2, 3, 4])
-    assert len(texts) == 4 and all(text is None or isinstance(text, str) for text in texts)
+    assert len(texts) == 4 and all(isinstance(text, Action) for text in texts)
     assert agent.act(SEEN * 2, [1, 2, 3, 4]) == texts
     assert agent.act(SEEN[1:], [4]) == texts[3:]
     assert isinstance(agent_class(name).__doc__, str)
@@ -168,15 +168,13 @@ def test_the_example_comes_to_prefer_what_pays(models, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLE.parent)
     from own_agent import KINDS, Bandit
 
-    from seal_agents.base import Experience
-
     agent = Bandit(context(models["llama"]))
     passage = "Ada is a vet. She has a cat. She likes tea."
     seen = [{"context": passage, "model_state": None}] * 60
     experiences = []
     for text in agent.act(seen, range(60)):
         paid = float(text == KINDS["sentence by sentence"](passage))
-        experiences.append(Experience(seen[0], text, paid, {}))
+        experiences.append(experience(seen[0], text, paid))
     numbers = agent.learn(experiences)
     assert numbers["sentence by sentence"] == 1.0
     agent.save(tmp_path)

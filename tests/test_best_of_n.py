@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from agent_fixtures import INNER, QUICK, context, lines
+from agent_fixtures import INNER, QUICK, context, experience, lines
 from helpers import Parity
 
 from seal_agents import cli
 from seal_agents.algorithms.best_of_n import BestOfN, BestOfNOptions
 from seal_agents.algorithms.prompted import Prompted
-from seal_agents.base import AgentContext, Experience
+from seal_agents.base import AgentContext
+from seal_agents.runner.experience import text_of
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
@@ -23,6 +24,10 @@ from seal_env.vector import SelfEditVectorEnv
 TASK = Parity()
 PROBLEMS = [TASK.problem("train", i) for i in range(3)]
 SEEN = [{"context": TASK.reads(problem), "model_state": None} for problem in PROBLEMS]
+
+
+def written(agent, observations, seeds):
+    return [text_of(action) for action in agent.act(observations, seeds)]
 
 
 def make(models, argument="", **options):
@@ -45,13 +50,13 @@ def test_the_best_on_training_questions_is_written(models):
     candidates = []
 
     def watch(observations, seeds):
-        candidates.extend(real(observations, seeds))
-        return candidates
+        candidates.extend(one.text for one in real(observations, seeds))
+        return real(observations, seeds)
 
     real, agent.policy.write = agent.policy.write, watch
     again = BestOfN.act(agent, SEEN[:2], [7, 8])
     assert again == chosen
-    assert [candidates[0], candidates[4]] == base.act(SEEN[:2], [7, 8])
+    assert [candidates[0], candidates[4]] == written(base, SEEN[:2], [7, 8])
     seed = stable_hash(0, "best-of-n")
     for start, problem, text in zip((0, 4), PROBLEMS, chosen, strict=False):
         group = candidates[start : start + 4]
@@ -65,10 +70,8 @@ def test_one_of_one_is_what_base_writes_and_costs_nothing(models):
     agent = make(models, argument="1")
     base = Prompted(context(models["llama"], options=agent.context.options))
     texts = agent.act(SEEN, [1, 2, 3])
-    assert texts == base.act(SEEN, [1, 2, 3]) and not agent.worth
-    given = [
-        Experience(o, text, 0.0, {"problem": "p"}) for o, text in zip(SEEN, texts, strict=True)
-    ]
+    assert texts == written(base, SEEN, [1, 2, 3]) and not agent.worth
+    given = [experience(o, text, 0.0) for o, text in zip(SEEN, texts, strict=True)]
     assert agent.learn(given) == {}
 
 
@@ -76,8 +79,7 @@ def test_the_cost_is_counted_and_does_not_depend_on_a_stop(models):
     agent = make(models, candidates=3)
     texts = agent.act(SEEN, [1, 2, 3])
     given = [
-        Experience(o, text, 0.0, {"problem": p.id})
-        for o, text, p in zip(SEEN, texts, PROBLEMS, strict=True)
+        experience(o, text, 0.0, p.id) for o, text, p in zip(SEEN, texts, PROBLEMS, strict=True)
     ]
     numbers = agent.learn(given)
     assert numbers["candidate_evaluations"] == 9.0
@@ -88,7 +90,7 @@ def test_what_cannot_be_asked_about_is_not_tried_out(models):
     agent = make(models, candidates=3)
     seen = [{"context": "Nothing to be asked about.", "model_state": None}]
     base = Prompted(context(models["llama"], options=agent.context.options))
-    assert agent.act(seen, [4]) == base.act(seen, [4]) and not agent.worth
+    assert agent.act(seen, [4]) == written(base, seen, [4]) and not agent.worth
 
 
 @pytest.mark.slow

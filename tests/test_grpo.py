@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 from agent_fixtures import QUICK, context
+from agent_fixtures import experience as experienced
 from transformers.utils import logging as hf_logging
 
 from seal_agents import cli
 from seal_agents.algorithms.grpo import GRPO, RLOO, GRPOOptions, RLOOOptions
 from seal_agents.algorithms.rest_em import RestEM, RestEMOptions
-from seal_agents.base import Experience
 from seal_agents.trl.bridge import (
     arguments,
     borrowed,
     peft_config,
     seal_reward,
-    tokens,
     with_adapter,
 )
 from seal_agents.trl.trainers import largest_divisor
@@ -46,14 +45,15 @@ def make(models, kind=GRPO, model="llama", **options):
 
 
 def experience(problem, text, reward):
-    return Experience(PASSAGES[problem], text, reward, {"problem": f"p{problem}"})
+    return experienced(PASSAGES[problem], text, reward, f"p{problem}")
 
 
 def write(agent, problems=2, samples=4, seed=0, worth=len):
     """A round as the run loop would make it."""
     slots = [p for p in range(problems) for _ in range(samples)]
     texts = agent.act([PASSAGES[p] for p in slots], [seed * 1000 + i for i in range(len(slots))])
-    return [experience(p, text, float(worth(text))) for p, text in zip(slots, texts, strict=True)]
+    pairs = zip(slots, texts, strict=True)
+    return [experience(p, one, float(worth(one.text))) for p, one in pairs]
 
 
 def state(agent):
@@ -172,7 +172,7 @@ def test_the_gradient_is_that_of_the_formula(models, model):
     advantages = ((rewards - rewards.mean(dim=1, keepdim=True)) / spread).flatten()
     total, count = 0.0, 0
     for advantage, e in zip(advantages, given, strict=True):
-        prompt, completion = tokens(agent.policy, e)
+        prompt, completion, _ = agent.policy.tokenize(e)
         ids = torch.tensor([prompt + completion])
         logits = (
             network(input_ids=ids, attention_mask=torch.ones_like(ids))
@@ -252,21 +252,21 @@ def test_the_second_model_takes_no_memory_and_agrees(models):
     assert mean == pytest.approx(learner.score([prompt], [text], [0], None)[0], abs=1e-4)
 
 
-def test_tokens_are_those_that_were_written(models):
+def test_a_text_without_tokens_is_learned_in_its_usual_spelling(models):
     agent = make(models, max_new_tokens=3)
     end = agent.policy.model.end_ids
-    ended = tokens(agent.policy, experience(0, "Ada enjoys", 0.0))[1]
+    ended = agent.policy.tokenize(experience(0, "Ada enjoys", 0.0)).completion_ids
     assert ended == agent.policy.model.encode_answer("Ada enjoys") + end and len(ended) == 3
-    cut = tokens(agent.policy, experience(0, "Ada enjoys chess.", 0.0))[1]
+    cut = agent.policy.tokenize(experience(0, "Ada enjoys chess.", 0.0)).completion_ids
     assert len(cut) == 3 and cut[-1:] != end
-    assert tokens(agent.policy, experience(0, "", 0.0))[1] == end
+    assert agent.policy.tokenize(experience(0, "", 0.0)).completion_ids == end
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_chat_model_learns_to_end_its_turn(chat_model, kind):
     agent = make({"chat": chat_model}, kind, "chat")
     turn = agent.policy.model.tokenizer.convert_tokens_to_ids("<|im_end|>")
-    prompt, written = tokens(agent.policy, experience(0, "Ada", 0.0))
+    prompt, written, _ = agent.policy.tokenize(experience(0, "Ada", 0.0))
     assert written[-1] == turn and written[:-1] == agent.policy.model.encode_answer("Ada")
     assert prompt == agent.policy.read(PASSAGES[0]) and prompt.count(turn) == 1
     before = agent.policy.adapter.weights.clone()

@@ -4,7 +4,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from agent_fixtures import context
+from agent_fixtures import context, experience
 
 from seal_agents.policies.language_model import Policy, PolicyOptions
 from seal_env.engine.training import FinetuneConfig
@@ -12,6 +12,10 @@ from seal_env.errors import UserError
 from seal_env.prompts import prompt_tokens
 
 SEEN = [{"context": text, "model_state": None} for text in ("Ada is a vet.", "Bo has a cat.", "x")]
+
+
+def pairs(observations, texts):
+    return [experience(o, text, 0.0) for o, text in zip(observations, texts, strict=True)]
 
 
 def policy(models, trainable=True, argument="", seed=0, **options):
@@ -50,7 +54,7 @@ def test_only_the_completion_is_learned(models, monkeypatch):
     real = module.finetune
     monkeypatch.setattr(module, "finetune", spy)
     config = FinetuneConfig(1e-3, epochs=1, batch_size=2)
-    loss = writer.imitate(SEEN[:2], ["Oslo", "a vet"], config, 0)
+    loss = writer.imitate(pairs(SEEN[:2], ["Oslo", "a vet"]), config, 0)
     assert math.isfinite(loss)
     for example, observation, text in zip(seen, SEEN, ["Oslo", "a vet"], strict=False):
         prompt = writer.read(observation)
@@ -63,13 +67,13 @@ def test_imitating_makes_a_text_likelier(models):
     writer = policy(models)
     prompt, target = writer.read(SEEN[0]), writer.model.encode_answer("Oslo")
     before = writer.model.score([prompt], [target], [0], writer.adapter)[0]
-    writer.imitate(SEEN[:1], ["Oslo"], FinetuneConfig(5e-3, epochs=5), 0)
+    writer.imitate(pairs(SEEN[:1], ["Oslo"]), FinetuneConfig(5e-3, epochs=5), 0)
     assert writer.model.score([prompt], [target], [0], writer.adapter)[0] > before + 0.5
 
 
 def test_saved_and_loaded_it_writes_the_same(models, tmp_path):
     writer = policy(models, seed=3)
-    writer.imitate(SEEN, ["Oslo", "a vet", "chess"], FinetuneConfig(5e-3, epochs=2), 0)
+    writer.imitate(pairs(SEEN, ["Oslo", "a vet", "chess"]), FinetuneConfig(5e-3, epochs=2), 0)
     writer.save(tmp_path)
     other = policy(models, seed=4)
     other.load(tmp_path)
@@ -77,13 +81,13 @@ def test_saved_and_loaded_it_writes_the_same(models, tmp_path):
     assert other.write(SEEN, [1, 2, 3]) == writer.write(SEEN, [1, 2, 3])
     # And it goes on learning in the same way.
     for one in (writer, other):
-        one.imitate(SEEN, ["a", "b", "c"], FinetuneConfig(5e-3, epochs=2), 1)
+        one.imitate(pairs(SEEN, ["a", "b", "c"]), FinetuneConfig(5e-3, epochs=2), 1)
     assert (other.adapter.weights == writer.adapter.weights).all()
 
 
 def test_finetuning_that_diverges_is_one_line(models):
     with pytest.raises(UserError, match="lower its learning rate"):
-        policy(models).imitate(SEEN, ["a"] * 3, FinetuneConfig(1e38, epochs=4), 0)
+        policy(models).imitate(pairs(SEEN, ["a"] * 3), FinetuneConfig(1e38, epochs=4), 0)
 
 
 def test_a_long_passage_loses_its_middle(models):
@@ -107,7 +111,8 @@ def test_the_end_of_a_turn_is_what_a_chat_model_learns(models, chat_model, monke
     for model, end in ((chat_model, "<|im_end|>"), (models["qwen2"], "<|endoftext|>")):
         writer = Policy(context(model, options=PolicyOptions(max_new_tokens=8)), True)
         token = writer.model.tokenizer.convert_tokens_to_ids(end)
-        writer.imitate(SEEN[:2], ["Oslo", "a vet and a cat in Oslo, a vet"], FinetuneConfig(), 0)
+        texts = ["Oslo", "a vet and a cat in Oslo, a vet"]
+        writer.imitate(pairs(SEEN[:2], texts), FinetuneConfig(), 0)
         whole, cut = (example.ids[example.unscored :] for example in seen)
         assert whole == (*writer.model.encode_answer("Oslo"), token)
         assert len(cut) == 8 and token not in cut  # it was still writing

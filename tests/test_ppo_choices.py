@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from agent_fixtures import context, env
+from agent_fixtures import context, env, experience
 
 from seal_agents.algorithms.ppo_choices import PPOChoices, PPOChoicesOptions
-from seal_agents.base import AgentContext, Experience
+from seal_agents.base import AgentContext
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.tasks.biographies.task import Biographies
@@ -40,7 +40,7 @@ def rounds(learner, count, worth, start=0, texts=None):
         written = learner.act(seen, [1000 * round_ + i for i in range(32)])
         if texts is not None:
             texts.append(written)
-        some = [Experience(o, t, worth(t), {}) for o, t in zip(seen, written, strict=True)]
+        some = [experience(o, t, worth(t)) for o, t in zip(seen, written, strict=True)]
         yield learner.learn(some)
 
 
@@ -86,7 +86,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(models, tmp_path):
     again = agent(models)
     again.load(tmp_path)
     seen = observations(32, 200)
-    again.learn([Experience(o, t, questions(t), {}) for o, t in zip(seen, texts[2], strict=True)])
+    again.learn([experience(o, t, questions(t)) for o, t in zip(seen, texts[2], strict=True)])
     assert same(weights(whole), weights(again))
     ours, theirs = (a.model.policy.optimizer.state_dict()["state"] for a in (whole, again))
     assert all(same(ours[i], theirs[i]) for i in ours) and ours.keys() == theirs.keys()
@@ -117,8 +117,8 @@ def test_where_several_choices_say_the_same_one_is_drawn_by_its_probability(mode
     learner = agent(models)
     learner.model.policy.action_net.bias.data[:4] = torch.tensor([0.0, 0.0, 0.0, 2.0])
     seen = {"context": "No person. Just this.", "model_state": np.zeros(WIDTH, np.float32)}
-    experience = Experience(seen, learner.act([seen], [0])[0], 1.0, {})
-    drawn = [learner._chosen(experience, place)[0] for place in range(400)]
+    one = experience(seen, learner.act([seen], [0])[0], 1.0)
+    drawn = [learner._chosen(one, place)[0] for place in range(400)]
     with torch.no_grad():
         wanted = learner.model.policy.get_distribution(learner.read([seen])).distribution[0].probs
     share = np.bincount(drawn, minlength=4) / 400
@@ -129,11 +129,11 @@ def test_where_several_choices_say_the_same_one_is_drawn_by_its_probability(mode
 def test_texts_that_are_not_on_the_menu_are_counted_and_left_out(models):
     learner, seen = agent(models), observations(3)
     before = weights(learner)
-    numbers = learner.learn([Experience(o, "by someone else", 1.0, {}) for o in seen])
+    numbers = learner.learn([experience(o, "by someone else", 1.0) for o in seen])
     assert numbers == {"off_menu": 3.0} and same(before, weights(learner))
     text = learner.act(seen[:1], [0])[0]
     numbers = learner.learn(
-        [Experience(seen[0], text, 1.0, {}), Experience(seen[1], "by someone else", 1.0, {})]
+        [experience(seen[0], text, 1.0), experience(seen[1], "by someone else", 1.0)]
     )
     assert numbers["off_menu"] == 1.0 and not same(before, weights(learner))
 

@@ -2,9 +2,9 @@
 
 import pytest
 from agent_fixtures import context
+from agent_fixtures import experience as experienced
 
 from seal_agents.algorithms.rest_em import RestEM, RestEMOptions, best
-from seal_agents.base import Experience
 from seal_env.engine.training import FinetuneConfig
 from seal_env.errors import UserError
 
@@ -13,13 +13,12 @@ def experience(
     problem, text, reward, likelihood=-1.0, nothing=0.0, error="", passage="Ada is a vet."
 ):
     info = {
-        "problem": problem,
         "error": error,
         "log_likelihood": likelihood,
         "log_likelihood_before": -2.0,
         "reward_before": nothing,
     }
-    return Experience({"context": passage, "model_state": None}, text, reward, info)
+    return experienced({"context": passage, "model_state": None}, text, reward, problem, **info)
 
 
 def texts(kept):
@@ -76,7 +75,7 @@ def test_the_agent_comes_to_write_what_is_rewarded(models, tmp_path):
         return float("Oslo" in text)
 
     def share(seeds):
-        return sum(worth(t) for t in agent.act(watched[: len(seeds)], seeds)) / len(seeds)
+        return sum(worth(one.text) for one in agent.act(watched[: len(seeds)], seeds)) / len(seeds)
 
     before = share(seeds)
     given = [experience(f"p{i}", text, worth(text)) for i, text in enumerate(["Oslo Oslo"] * 4)]

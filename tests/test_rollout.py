@@ -12,6 +12,7 @@ from seal_agents.policies.language_model import PolicyOptions
 from seal_agents.reporting.report import print_summary, summarize
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.rollout import Stage, rollout
+from seal_env.engine.sampling import Completion
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
 from seal_env.wrappers.curriculum import Curriculum
@@ -126,7 +127,12 @@ def test_seeds_differ_by_problem_sample_round_and_phase(models, tmp_path):
 
 @pytest.mark.parametrize(
     ("returned", "message"),
-    [(["a"], "one text for each of the 6"), ("abcdef", "it returned one text"), ([7] * 6, "a int")],
+    [
+        (["a"], "one text for each of the 6"),
+        ("abcdef", "it returned one text"),
+        ([7] * 6, "a int"),
+        ([Completion("a", (5, 3), (-1.0,), True)] * 6, "2 tokens and 1 log_probs"),
+    ],
 )
 def test_an_agent_that_returns_nonsense_is_told_so(models, tmp_path, returned, message):
     class Wrong(Agent):
@@ -191,6 +197,53 @@ def test_a_curriculum_cuts_what_is_carried_out_and_learned_from(models, tmp_path
     assert [e.text for e in later] == ["He works.\nHe sleeps.\nHe eats."] * 6
     assert not any("written" in e.info for e in later)
     assert max(e.info["tokens"] for e in short) < min(e.info["tokens"] for e in later)
+
+
+class Sampler(Same):
+    """Says which tokens it sampled, with numbers that a short notation would not keep."""
+
+    def act(self, observations, seeds):
+        return [
+            Completion(text, (5, s % 100, 3), (-1 / 3, -(s % 97) / 7, -1e-17), True)
+            for text, s in zip(super().act(observations, seeds), seeds, strict=True)
+        ]
+
+
+def learned_from(experiences):
+    return [(e.group, e.text, e.tokens, e.log_probs, e.ended) for e in experiences]
+
+
+def test_tokens_are_on_file_and_come_back_to_the_bit(models, tmp_path):
+    whole = own(tmp_path / "whole", models["llama"], Sampler(context(models["llama"])))
+    assert [e.group for e in whole] == [p.id for p in PROBLEMS for _ in range(2)]
+    assert len({e.tokens for e in whole}) > 1
+    assert all(e.ended and len(e.tokens) == len(e.log_probs) == 3 for e in whole)
+    own(tmp_path / "cut", models["llama"], Sampler(context(models["llama"])))
+    place = tmp_path / "cut" / "episodes.jsonl"
+    place.write_text("".join(place.read_text().splitlines(keepends=True)[:3]))
+    again = own(tmp_path / "cut", models["llama"], Sampler(context(models["llama"])))
+    assert learned_from(again) == learned_from(whole)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+
+
+def test_a_cut_text_keeps_the_tokens_that_were_sampled(models, tmp_path):
+    lengths = Curriculum(first=1, last=2, until=0.5)
+    agent = Sampler(context(models["llama"]))
+    for e in own(tmp_path, models["llama"], agent, curriculum=lengths):
+        assert e.text == "He works." and len(e.tokens) == 3 and e.ended
+
+
+def test_texts_alone_and_older_runs_have_no_tokens(models, tmp_path):
+    for e in own(tmp_path / "a", models["llama"]):
+        assert (e.tokens, e.log_probs, e.ended) == (None, None, False)
+    assert not {"token_ids", "log_probs", "ended"} & set(lines(tmp_path / "a")[0])
+
+
+def test_an_evaluation_keeps_no_tokens(models, tmp_path):
+    one = Stage("evaluate", "same", 0, PROBLEMS, 1)
+    agent = Sampler(context(models["llama"]))
+    rollout(open_run(tmp_path), agent, one, env(models["llama"]), 0, 4, lambda *_: None)
+    assert not {"token_ids", "log_probs", "ended"} & set(lines(tmp_path)[0])
 
 
 def test_what_an_agent_tries_out_itself_is_counted(models, tmp_path):

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 import torch
 from agent_fixtures import context
+from agent_fixtures import experience as experienced
 
 from seal_agents.algorithms.self_rewarding import (
     RUBRIC,
@@ -18,7 +19,6 @@ from seal_agents.algorithms.self_rewarding import (
     by_rubric,
     spearman,
 )
-from seal_agents.base import Experience
 from seal_env.engine.rendering import _joined
 from seal_env.errors import UserError
 from seal_env.tasks.base import Task
@@ -39,14 +39,15 @@ def make(models, model="llama", **options):
 
 
 def experience(problem, text, reward=0.0):
-    return Experience(PASSAGES[problem], text, reward, {"problem": f"p{problem}"})
+    return experienced(PASSAGES[problem], text, reward, f"p{problem}")
 
 
 def write(agent, problems=2, samples=4, seed=0, worth=len):
     slots = [p for p in range(problems) for _ in range(samples)]
     seeds = [1000 * seed + i for i in range(len(slots))]
     texts = agent.act([PASSAGES[p] for p in slots], seeds)
-    return [experience(p, text, float(worth(text))) for p, text in zip(slots, texts, strict=True)]
+    pairs = zip(slots, texts, strict=True)
+    return [experience(p, one, float(worth(one.text))) for p, one in pairs]
 
 
 def test_what_says_the_facts_is_judged_best(models):
@@ -59,7 +60,7 @@ def test_what_says_the_facts_is_judged_best(models):
     judged = by_open_book(agent.policy, TASK, given)
     assert judged[0] > max(judged[1:]) + 1 and all(math.isfinite(j) and j < 0 for j in judged)
     assert by_open_book(agent.policy, TASK, given[::-1]) == judged[::-1]
-    unknown = Experience({"context": "It rains."}, "a", 0.0, {"problem": "p"})
+    unknown = experienced({"context": "It rains."}, "a", 0.0)
     assert by_open_book(agent.policy, TASK, [unknown, given[0]]) == [0.0, judged[0]]
 
 
@@ -110,7 +111,7 @@ def test_what_is_too_long_to_judge_loses_its_middle(models, chat_model):
         )
         try:
             notes = f"Begin. {'She is a vet. ' * 200} Finish."
-            long = Experience({"context": "Passage " * 300}, notes, 0.0, {"problem": "p"})
+            long = experienced({"context": "Passage " * 300}, notes, 0.0)
             for judge in (by_rubric, by_likelihood):
                 assert all(map(math.isfinite, judge(agent.policy, [long])))
             assert by_open_book(agent.policy, TASK, [experience(0, notes)])[0] < 0

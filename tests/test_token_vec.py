@@ -12,7 +12,7 @@ from seal_agents.policies.language_model import Policy, PolicyOptions
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.wrappers.sb3.token_vec import TokenVecEnv
-from seal_env.wrappers.sb3.tokens import PAD, TextTokens, Written, action, prompts, written
+from seal_env.wrappers.sb3.tokens import PAD, TextTokens, action, prompts, written
 
 LENGTH = 6
 END = 3
@@ -38,17 +38,25 @@ def read(envs, observation):
 
 def test_an_action_ends_at_its_first_end_token():
     stop = np.array([END])
-    assert written(np.array([7, 8, END, 9, END, 5]), stop) == ([7, 8], True)
-    assert written(np.array([7, 8, 9]), stop) == ([7, 8, 9], False)
-    assert written(np.array([END, 8, 9]), stop) == ([], True)
-    assert written(np.array([7, 5, 9]), np.array([END, 5])) == ([7], True)
-    for text in (Written([7, 8], True), Written([], True), Written([7, 8, 9, 10], False)):
-        assert written(action(text, 4, stop), stop) == text
+    assert written(np.array([7, 8, END, 9, END, 5]), stop) == [7, 8, END]
+    assert written(np.array([7, 8, 9]), stop) == [7, 8, 9]
+    assert written(np.array([END, 8, 9]), stop) == [END]
+    assert written(np.array([7, 5, 9]), np.array([END, 5])) == [7, 5]
+    for ids in ([7, 8, END], [END], [7, 8, 9, 10]):
+        assert written(action(ids, 4, END), stop) == ids
+        assert written(action(ids, 4), stop) == ids
+
+
+def test_an_action_that_was_cut_off_has_no_end_token():
+    stop = np.array([END])
+    assert written(np.array([7, 8, PAD, PAD]), stop) == [7, 8]
+    assert written(action([7, 8], 4), stop) == [7, 8]
+    assert written(action([], 2), stop) == []
 
 
 def test_a_model_without_an_end_token_fills_its_actions():
     nothing = np.array([], dtype=np.int64)
-    assert written(np.array([7, 3, 0]), nothing) == ([7, 3, 0], False)
+    assert written(np.array([7, 3, 0]), nothing) == [7, 3, 0]
 
 
 def test_the_policy_reads_the_prompt_and_padding_is_no_token(models, llama):
@@ -70,11 +78,11 @@ def test_the_policy_reads_the_prompt_and_padding_is_no_token(models, llama):
 
 def test_text_comes_back_as_it_was_written(llama):
     tokens = TextTokens(llama, "notes", LENGTH)
-    assert tokens.encode("") == ([], True)
-    assert tokens.encode("Oslo, Oslo") == (llama.encode_answer("Oslo, Oslo"), True)
+    assert tokens.encode("") == [END]
+    assert tokens.encode("Oslo, Oslo") == [*llama.encode_answer("Oslo, Oslo"), END]
     cut = tokens.encode("Oslo " * 10)
-    assert (len(cut.ids), cut.ended) == (LENGTH, False)
-    row = action(tokens.encode("Oslo.\nThis is"), LENGTH, llama.stop_ids)
+    assert len(cut) == LENGTH and END not in cut
+    row = action(tokens.encode("Oslo.\nThis is"), LENGTH, END)
     assert tokens.action_space.contains(row)
     assert tokens.decode(row) == "Oslo.\nThis is"
 

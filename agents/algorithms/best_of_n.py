@@ -75,7 +75,7 @@ class BestOfN(Prompted):
         count = self.candidates
         every = [observation for observation in observations for _ in range(count)]
         drawn = [stable_hash(s, i) if i else s for s in seeds for i in range(count)]
-        texts = self.policy.write(every, drawn)
+        texts = [one.text for one in self.policy.write(every, drawn)]
         if count > 1:
             self._try_out([str(o["context"]) for o in every], texts)
         best: list[str | None] = []

@@ -109,7 +109,7 @@ class GroupRelative(Prompted):
         from seal_agents.trl.trainers import Round
 
         given = Round(self.name, self.policy, experiences)
-        seed = stable_hash(self.context.seed, *sorted({e.info["problem"] for e in experiences}))
+        seed = stable_hash(self.context.seed, *sorted({e.group for e in experiences}))
         logged = self.training.run(
             lambda model, lora, folder: self.trainer(model, lora, folder, given, seed), seed
         )

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
+from torch import Tensor
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
 from seal_agents.algorithms.prompted import Prompted
@@ -159,13 +160,14 @@ class ProximalPolicy(Prompted):
             return {}
         self.context.progress("learning", 0, 1)
         observations = self.envs.tokens.observe([e.observation["context"] for e in used])
-        texts = [self.envs.tokens.encode(e.text) for e in used]
-        stop = self.policy.model.stop_ids
-        actions = np.stack([action(text, self.actor.length, stop) for text in texts])
-        # Always evaluated anew, never kept from when they were written: a run that was stopped
-        # after it had written them learns just the same.
+        tokenized = [self.policy.tokenize(e) for e in used]
+        actions = np.stack([action(t.completion_ids, self.actor.length) for t in tokenized])
         before = self._evaluate(observations, actions)
-        self.ppo.rollout_buffer = self._filled(used, observations, actions, before)
+        rows = spread(before.log_probs, before.counts, self.actor.length).cpu().numpy()
+        for row, one in zip(rows, tokenized, strict=True):
+            if one.log_probs is not None:  # what the sampler said, which is on file
+                row[: len(one.log_probs)] = one.log_probs
+        self.ppo.rollout_buffer = self._filled(used, observations, actions, before.values, rows)
         with _numpy_seeded(stable_hash("minibatches", self.context.seed, self.rounds)):
             self.ppo.train()
         if not all(bool(p.isfinite().all()) for p in self.actor.parameters()):
@@ -248,9 +250,18 @@ class ProximalPolicy(Prompted):
         experiences: Sequence[Experience],
         observations: np.ndarray,
         actions: np.ndarray,
-        before: Evaluation,
+        values: Tensor,
+        log_probs: np.ndarray,
     ) -> RolloutBuffer:
-        """A round in the form in which stable-baselines3 learns from it."""
+        """A round in the form in which stable-baselines3 learns from it.
+
+        Args:
+            experiences: The round's self-edits, n of them.
+            observations: What was read, token ids of shape (n, longest prompt).
+            actions: What was written, token ids of shape (n, length).
+            values: What each was expected to be worth, shape (n,).
+            log_probs: Of each token when it was sampled, shape (n, length), NaN behind the end.
+        """
         token = self.options.importance_sampling_level == "token"
         count = len(experiences)
         buffer = (TokenRolloutBuffer if token else RolloutBuffer)(
@@ -262,19 +273,10 @@ class ProximalPolicy(Prompted):
             n_envs=count,
         )
         rewards = np.array([e.reward for e in experiences])
-        values = before.values
         if self.options.baseline == "group":
-            problems = [e.info["problem"] for e in experiences]
-            values = torch.from_numpy(leave_one_out(rewards, problems))
-        rows = spread(before.log_probs, before.counts, self.actor.length)
-        buffer.add(
-            observations,
-            actions,
-            rewards,
-            np.ones(count),
-            values,
-            rows if token else rows.nanmean(dim=1),
-        )
+            values = torch.from_numpy(leave_one_out(rewards, [e.group for e in experiences]))
+        old = torch.from_numpy(log_probs if token else np.nanmean(log_probs, axis=1))
+        buffer.add(observations, actions, rewards, np.ones(count), values, old)
         buffer.compute_returns_and_advantage(torch.zeros(count), np.ones(count))
         return buffer
 

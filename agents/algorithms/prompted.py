@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seal_agents.base import Agent, AgentContext, Observation
+from seal_agents.base import Action, Agent, AgentContext, Observation
 from seal_agents.policies.options import PolicyOptions
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class Prompted(Agent):
         super().__init__(context)
         self.policy: Policy = Policy(context, self.trainable)
 
-    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
+    def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> Sequence[Action]:
         """Samples a self-edit for each observation."""
-        return list(self.policy.write(observations, seeds))
+        return self.policy.write(observations, seeds)
 
     def truncated(self, observation: Observation) -> int:
         """How many tokens of the context the prompt lost."""

@@ -48,18 +48,17 @@ class RestEM(Prompted):
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
         """One round: filter, then finetune."""
         kept = best(experiences, self.options.keep)
-        problems = len({e.info["problem"] for e in experiences})
+        problems = len({e.group for e in experiences})
         numbers = {
             "kept": float(len(kept)),
             "kept_reward": sum(e.reward for e in kept) / max(len(kept), 1),
-            "problems_with_a_kept_edit": len({e.info["problem"] for e in kept}) / max(problems, 1),
+            "problems_with_a_kept_edit": len({e.group for e in kept}) / max(problems, 1),
         }
         if kept:
             numbers["loss"] = self.policy.imitate(
-                [e.observation for e in kept],
-                [e.text for e in kept],
+                kept,
                 self.options.finetune,
-                stable_hash(self.context.seed, *sorted({e.info["problem"] for e in kept})),
+                stable_hash(self.context.seed, *sorted({e.group for e in kept})),
             )
         return numbers
 
@@ -73,7 +72,7 @@ def best(experiences: Sequence[Experience], keep: int) -> list[Experience]:
     """
     groups: dict[str, list[Experience]] = {}
     for experience in experiences:
-        groups.setdefault(experience.info["problem"], []).append(experience)
+        groups.setdefault(experience.group, []).append(experience)
     kept = []
     for group in groups.values():
         better = [e for e in group if not e.info["error"] and _rank(e) > _rank_of_nothing(e)]

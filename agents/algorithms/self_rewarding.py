@@ -134,8 +134,8 @@ class SelfRewarding(Prompted):
         pairs = _pairs(grouped, judged)
         numbers = _agreement(grouped, judged) | {"pairs": float(len(pairs))}
         if pairs:
-            problems = sorted({e.info["problem"] for e in experiences})
-            numbers |= self._train(pairs, stable_hash(self.context.seed, *problems))
+            compared = sorted({e.group for e in experiences})
+            numbers |= self._train(pairs, stable_hash(self.context.seed, *compared))
             right = [best.reward - worst.reward for best, worst in pairs]
             numbers["pair_reward_difference"] = sum(right) / len(right)
         return numbers
@@ -143,18 +143,18 @@ class SelfRewarding(Prompted):
     def _train(self, pairs: Sequence[tuple[Experience, Experience]], seed: int) -> dict[str, float]:
         from trl.trainer.dpo_config import DPOConfig
 
-        from seal_agents.trl.bridge import arguments, tokens, with_adapter
+        from seal_agents.trl.bridge import arguments, with_adapter
         from seal_agents.trl.trainers import RoundDPO, dataset
 
         options = self.options
         rows = []
         for best, worst in pairs:
-            prompt, chosen = tokens(self.policy, best)
+            chosen, rejected = self.policy.tokenize(best), self.policy.tokenize(worst)
             rows.append(
                 {
-                    "prompt_ids": prompt,
-                    "chosen_ids": chosen,
-                    "rejected_ids": tokens(self.policy, worst)[1],
+                    "prompt_ids": chosen.prompt_ids,
+                    "chosen_ids": chosen.completion_ids,
+                    "rejected_ids": rejected.completion_ids,
                 }
             )
 

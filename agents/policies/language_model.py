@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
-from seal_agents.base import AgentContext, Observation
+from seal_agents.base import AgentContext, Experience, Observation
 from seal_agents.policies.options import ADAPTER, PolicyOptions
 from seal_env.config import default_prompt, make_language, make_task, takes_text
 from seal_env.constrained import PatternConstraint
 from seal_env.engine.config import FinetuneConfig, LoraConfig
-from seal_env.engine.generation import generate
+from seal_env.engine.generation import sample
 from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner, merged_learner
 from seal_env.engine.lora import AdapterBank, find_targets
 from seal_env.engine.peft_io import load_peft, save_peft
-from seal_env.engine.sampling import Sampling
+from seal_env.engine.sampling import Completion, Sampling
 from seal_env.engine.threads import run_parts, split_evenly
 from seal_env.engine.training import Dataset, Example, finetune
 from seal_env.errors import UserError
 from seal_env.wrappers.sb3.tokens import TextTokens
+
+
+class Tokenized(NamedTuple):
+    """An experience as token ids, in TRL's words."""
+
+    prompt_ids: list[int]
+    """What was read."""
+    completion_ids: list[int]
+    """What is learned from: with an end token, unless the text went on or was cut off."""
+    log_probs: list[float] | None
+    """Log-probability (nats) of each of `completion_ids` when it was sampled; None if unknown."""
 
 
 class Policy:
@@ -75,7 +88,7 @@ class Policy:
         """The prompt for an observation, in tokens, cut to what the model can take."""
         return self.tokens.prompt(str(observation["context"]))
 
-    def write(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str]:
+    def write(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[Completion]:
         """Writes a self-edit for each observation, drawn with its seed."""
         if not observations:
             return []
@@ -88,11 +101,11 @@ class Policy:
             done.append(new)
             self.context.progress("writing", sum(done), len(prompts))
 
-        def job(part: range) -> Callable[[Event], list[str]]:
+        def job(part: range) -> Callable[[Event], list[Completion]]:
             return lambda stop: self._write_some(model, prompts, seeds, part, tell, stop)
 
         parts = split_evenly([len(prompt) for prompt in prompts], model.workers(len(prompts)))
-        return [text for texts in run_parts([job(part) for part in parts]) for text in texts]
+        return [one for some in run_parts([job(part) for part in parts]) for one in some]
 
     def _write_some(
         self,
@@ -102,46 +115,61 @@ class Policy:
         part: range,
         tell: Callable[[int], None],
         stop: Event,
-    ) -> list[str]:
+    ) -> list[Completion]:
         options = self.options
         sampling = Sampling(options.max_new_tokens, options.temperature)
-        texts: list[str] = []
+        written: list[Completion] = []
         for start in range(part.start, part.stop, options.generation_batch_size):
             if stop.is_set():
                 break
             some = slice(start, min(start + options.generation_batch_size, part.stop))
-            lengths = [len(prompt) for prompt in prompts[some]]
-            ids = generate(
+            written += sample(
                 model,
                 prompts[some],
                 sampling,
-                seeds=seeds[some],
+                seeds[some],
                 constraint=self.constraint,
-                shared=lengths,  # the samples of a problem have the whole prompt in common
+                # The samples of a problem have the whole prompt in common.
+                shared=[len(prompt) for prompt in prompts[some]],
             )
-            texts += [model.decode(one) for one in ids]
-            tell(len(ids))
-        return texts
+            tell(some.stop - some.start)
+        return written
+
+    def tokenize(self, experience: Experience) -> Tokenized:
+        """What is learned from an experience, in tokens.
+
+        The tokens that were sampled. If the text was cut before it was carried out, those of them
+        that spell what is left of it, without an end. If none do (it was cut inside of a token or
+        changed), or if no tokens are known, the usual spelling of the text, with its end.
+        """
+        prompt, text = self.read(experience.observation), experience.text
+        ids, log_probs = list(experience.tokens or ()), experience.log_probs
+        written = ids[:-1] if experience.ended else ids
+        decode = self.model.decode
+        if ids and decode(written) != text:
+            # A text grows with its tokens, so the shortest that is long enough can be looked up.
+            lengths = range(len(written) + 1)
+            count = bisect_left(lengths, len(text), key=lambda n: len(decode(written[:n])))
+            ids = written[:count] if decode(written[:count]) == text else []
+        if not ids:
+            return Tokenized(prompt, self.tokens.encode(text), None)
+        return Tokenized(prompt, ids, list(log_probs[: len(ids)]) if log_probs else None)
 
     def imitate(
-        self,
-        observations: Sequence[Observation],
-        texts: Sequence[str],
-        config: FinetuneConfig,
-        seed: int,
+        self, experiences: Sequence[Experience], config: FinetuneConfig, seed: int
     ) -> float:
-        """Finetunes the adapter on (observation, self-edit) pairs; only the self-edit is learned.
+        """Finetunes the adapter on experiences; only what was written is learned.
 
         Returns:
             The mean loss per token of the last step.
         """
         assert self.adapter is not None, "this policy is not trainable"
-        examples = []
-        for observation, text in zip(observations, texts, strict=True):
-            prompt = self.read(observation)
-            written = self.tokens.learned(text)
-            if written:
-                examples.append(Example((*prompt, *written), len(prompt)))
+        pairs = [self.tokenize(experience)[:2] for experience in experiences]
+        examples = [
+            Example((*prompt, *completion), len(prompt))
+            for prompt, completion in pairs
+            if completion
+        ]
 
         def tell(done: int, total: int) -> None:
             self.context.progress("learning", done, total)

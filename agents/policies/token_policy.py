@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils import skip_init
 
 from seal_env.engine.config import LoraConfig
-from seal_env.engine.generation import generate
+from seal_env.engine.generation import sample
 from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
 from seal_env.engine.lora import AdapterBank, find_targets
@@ -31,7 +31,7 @@ from seal_env.engine.passes import FullPass
 from seal_env.engine.sampling import Sampling
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
-from seal_env.wrappers.sb3.tokens import Written, action, prompts, vocabulary_size, written
+from seal_env.wrappers.sb3.tokens import action, prompts, vocabulary_size, written
 
 Ratio = Literal["token", "sequence"]
 """What the probability ratio of PPO is taken over."""
@@ -208,12 +208,12 @@ class LanguageModelPolicy(ActorCriticPolicy):
             self.drawn += len(read)
         sampling = Sampling(self.length, 0.0 if deterministic else config.temperature)
         self._share()
-        texts: list[list[int]] = []
+        filler = next(iter(self.learner.stop_ids.tolist()), 0)
+        rows: list[np.ndarray] = []
         for i in range(0, len(read), config.generation_batch_size):
             part = slice(i, i + config.generation_batch_size)
-            texts += generate(self.learner, read[part], sampling, bank=self.bank, seeds=seeds[part])
-        stop = self.learner.stop_ids
-        rows = [action(Written(ids, True), self.length, stop) for ids in texts]
+            some = sample(self.learner, read[part], sampling, seeds[part], self.bank)
+            rows += [action(one.tokens, self.length, filler) for one in some]
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def evaluate_actions(
@@ -253,12 +253,12 @@ class LanguageModelPolicy(ActorCriticPolicy):
 
         Args:
             obs: Token ids, shape (n, longest prompt).
-            actions: Token ids, shape (n, length).
+            actions: Token ids, shape (n, length); as `seal_env.wrappers.sb3.tokens.action` makes
+                them.
         """
         stop, device = self.learner.stop_ids, self.learner.device
-        texts = [written(row, stop) for row in actions.cpu().numpy()]
+        labels = [written(row, stop) for row in actions.cpu().numpy()]
         read = prompts(obs.cpu().numpy())
-        labels = [ids + [_END] * ended for ids, ended in texts]
         # Nothing follows the last label, so it need not be read.
         layout = Layout(
             [[*p, *label[:-1]] for p, label in zip(read, labels, strict=True)],
@@ -287,10 +287,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
             *(x.split(self.learner.head_rows) for x in (rows, labels)), strict=True
         ):
             logs = self._log_softmax(hidden[some])
-            found = logs.gather(1, wanted.clamp(min=0)[:, None])[:, 0]
-            if len(self.learner.stop_ids):  # any of the end tokens would have ended the text
-                stop = torch.from_numpy(self.learner.stop_ids).to(logs.device)
-                found = torch.where(wanted == _END, logs[:, stop].logsumexp(-1), found)
+            found = logs.gather(1, wanted[:, None])[:, 0]
             # The gradient of what has no weight is not worth its memory.
             shares = logs if self.config.ent_coef else logs.detach()
             entropies = -(shares.exp() * shares).sum(-1)
@@ -319,10 +316,6 @@ class LanguageModelPolicy(ActorCriticPolicy):
         if self.adapter.data_ptr() != self.bank.weights.data_ptr():
             with torch.no_grad():
                 self.bank.weights.copy_(self.adapter)
-
-
-_END = -1
-"""Stands for the end of a text among labels."""
 
 
 class _Hidden(torch.autograd.Function):

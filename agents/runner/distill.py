@@ -25,6 +25,7 @@ from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import build, make, trained_with
 from seal_agents.runner.configs import DistillConfig, TrainConfig
 from seal_agents.runner.contents import contents, of_records
+from seal_agents.runner.experience import experience
 from seal_agents.runner.progress import Bars
 from seal_agents.runner.rollout import Stage, rollout
 from seal_agents.runner.rounds import round_problems
@@ -107,7 +108,7 @@ def _kept(run: RunFolder, taught: TrainConfig, config: DistillConfig) -> list[Ex
     kept: list[Experience] = []
     for round_ in range(first, done + 1):
         known = sorted(run.records("train", taught.agent, round_).items())
-        tried = [Experience({}, r["text"] or "", r["reward"], r) for _, r in known]
+        tried = [experience({}, record) for _, record in known]
         kept += best(tried, config.keep)
     if not kept:
         raise UserError(f"--run {run.path}: no self-edit was better than none; train it further")

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from seal_agents.base import Agent, Experience, Observation, Progress
 from seal_agents.run_folder import Record, RunFolder
+from seal_agents.runner.experience import actions, experience, text_of, tokens_of
 from seal_env.config import EnvConfig
 from seal_env.curriculum import Curriculum
 from seal_env.episodes import Episodes, Step
-from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem
 
@@ -80,7 +80,8 @@ def rollout(
         if stage.own_seeds:
             inner = [stable_hash("inner", s) for s in seeds]
         before = agent.evaluations
-        texts = _texts(agent, [observations[slots[i][0]] for i in missing], seeds)
+        written = actions(agent, [observations[slots[i][0]] for i in missing], seeds)
+        texts = [text_of(action) for action in written]
         own = (agent.evaluations - before) / len(missing)
         unread = {p: agent.truncated(observations[p]) for p in {slots[i][0] for i in missing}}
         done = len(slots) - len(missing)
@@ -94,34 +95,13 @@ def rollout(
                 [
                     _record(stage, i, slots[i][1], own, one)
                     | {"truncated_context": unread[slots[i][0]]}
-                    for i, one in zip(chunk, carried, strict=True)
+                    | (tokens_of(action) if stage.phase == "train" else {})
+                    for i, one, action in zip(chunk, carried, written[part], strict=True)
                 ]
             )
             done += len(chunk)
         progress("self-edits", done, len(slots))
-    return [
-        Experience(observations[p], known[i]["text"] or "", known[i]["reward"], known[i])
-        for i, (p, _) in enumerate(slots)
-    ]
-
-
-def _texts(
-    agent: Agent, observations: Sequence[Observation], seeds: Sequence[int]
-) -> Sequence[str | None]:
-    """What an agent writes, checked: it may be a user's own."""
-    texts = agent.act(observations, seeds)
-    name = type(agent).__name__
-    if isinstance(texts, str) or len(texts) != len(observations):
-        raise UserError(
-            f"agent {name}: act must return one text for each of the {len(observations)} "
-            f"observations; it returned {'one text' if isinstance(texts, str) else len(texts)}"
-        )
-    for text in texts:
-        if not isinstance(text, str | None):
-            raise UserError(
-                f"agent {name}: act must return texts or None; it returned a {type(text).__name__}"
-            )
-    return texts
+    return [experience(observations[p], known[i]) for i, (p, _) in enumerate(slots)]
 
 
 def _observations(problems: Sequence[Problem], env: EnvConfig, seed: int) -> list[Observation]:

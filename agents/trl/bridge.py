@@ -241,19 +241,11 @@ def arguments(policy: Policy, folder: Path, seed: int, **settings: Any) -> dict[
     }
 
 
-def tokens(policy: Policy, experience: Experience) -> tuple[list[int], list[int]]:
-    """What a policy had read and what it wrote, as token ids, with the end token if it ended.
-
-    From the text, whether or not this process sampled it, so that it makes no difference.
-    """
-    return policy.read(experience.observation), policy.tokens.learned(experience.text)
-
-
 def groups(experiences: Sequence[Experience]) -> list[list[Experience]]:
-    """A round's experiences, one list a problem."""
+    """A round's experiences, one list for each group that is compared."""
     found: dict[str, list[Experience]] = {}
     for experience in experiences:
-        found.setdefault(str(experience.info["problem"]), []).append(experience)
+        found.setdefault(experience.group, []).append(experience)
     return list(found.values())
 
 

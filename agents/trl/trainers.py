@@ -20,7 +20,7 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 
 from seal_agents.base import Experience
 from seal_agents.policies.language_model import Policy
-from seal_agents.trl.bridge import groups, tokens
+from seal_agents.trl.bridge import groups
 from seal_env.errors import UserError
 
 _ROWS = 8
@@ -86,9 +86,22 @@ class _Trimmed(_NoTelemetry):
 class RoundGRPO(_Trimmed, GRPOTrainer):
     """TRL's GRPO; completions come through its own `rollout_func`."""
 
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """As the overridden method, but probability ratios are to what the sampler said.
+
+        TRL itself uses log-probabilities of a rollout for vLLM alone.
+        """
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if "sampling_per_token_logps" in output:
+            output["old_per_token_logps"] = output["sampling_per_token_logps"]
+        return output
+
 
 class RoundRLOO(_Trimmed, RLOOTrainer):
-    """TRL's RLOO, which has no `rollout_func`: `_generate`, its counterpart, is overridden."""
+    """TRL's RLOO, which has no `rollout_func`: `_generate`, its counterpart, is overridden.
+
+    Nor does it take log-probabilities: it computes those of the sampled tokens from its own model.
+    """
 
     rollout: Callable[..., dict[str, Any]]
     """What GRPO takes as `rollout_func`; set before training."""
@@ -152,16 +165,18 @@ class Round:
         }
 
     def rollout(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        """The self-edits, where a trainer asks for samples.
+        """The self-edits, where a trainer asks for samples: the tokens that were sampled.
 
-        Without log-probabilities: the trainer computes them from its own model.
+        With their log-probabilities if those of all are known; else the trainer computes them
+        from its own model.
         """
         assert len(prompts) == self.count, "a round is one batch of generations"
-        pairs = [tokens(self.policy, experience) for experience in self.flat]
+        tokenized = [self.policy.tokenize(experience) for experience in self.flat]
+        log_probs = [one.log_probs for one in tokenized]
         return {
-            "prompt_ids": [prompt for prompt, _ in pairs],
-            "completion_ids": [written for _, written in pairs],
-            "logprobs": None,
+            "prompt_ids": [one.prompt_ids for one in tokenized],
+            "completion_ids": [one.completion_ids for one in tokenized],
+            "logprobs": None if None in log_probs else log_probs,
         }
 
     def reward(self, prompts: Sequence[str], **_: Any) -> list[float | None]:

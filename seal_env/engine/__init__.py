@@ -32,32 +32,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seal_env.engine.config import FinetuneConfig, LoraConfig
     from seal_env.engine.deltas import DeltaBank, Deltas
-    from seal_env.engine.generation import generate, score_and_generate
+    from seal_env.engine.generation import generate, sample, score_and_generate
     from seal_env.engine.learner import Learner
     from seal_env.engine.loading import load_learner, merged_learner, prepare
     from seal_env.engine.lora import AdapterBank, find_targets
     from seal_env.engine.peft_io import load_peft, merge_peft, save_peft
     from seal_env.engine.rendering import Content, Rendered, Renderer
-    from seal_env.engine.sampling import Constraint, Guide, Sampling
+    from seal_env.engine.sampling import Completion, Constraint, Guide, Sampling
     from seal_env.engine.training import Dataset, Example, TrainStats, finetune
 
 _MODULES = {
     "config": ("FinetuneConfig", "LoraConfig"),
     "deltas": ("DeltaBank", "Deltas"),
     "training": ("Dataset", "Example", "TrainStats", "finetune"),
-    "generation": ("generate", "score_and_generate"),
+    "generation": ("generate", "sample", "score_and_generate"),
     "learner": ("Learner",),
     "loading": ("load_learner", "merged_learner", "prepare"),
     "lora": ("AdapterBank", "find_targets"),
     "peft_io": ("load_peft", "merge_peft", "save_peft"),
     "rendering": ("Content", "Rendered", "Renderer"),
-    "sampling": ("Constraint", "Guide", "Sampling"),
+    "sampling": ("Completion", "Constraint", "Guide", "Sampling"),
 }
 """Module to the names that it gives this package."""
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AdapterBank",
+    "Completion",
     "Constraint",
     "Content",
     "Dataset",
@@ -80,6 +81,7 @@ __all__ = [
     "merge_peft",
     "merged_learner",
     "prepare",
+    "sample",
     "save_peft",
     "score_and_generate",
 ]

@@ -29,7 +29,7 @@ from seal_env.engine.heads import Heads
 from seal_env.engine.learner import Learner
 from seal_env.engine.packing import Blocks, Layout, Row, owner_segments, padded_rows, whole_blocks
 from seal_env.engine.passes import FullPass, Pass
-from seal_env.engine.sampling import Constraint, Guide, Sampling
+from seal_env.engine.sampling import Completion, Constraint, Guide, Sampling
 
 CACHE_STEP = 32
 """Tokens by which the room of a key-value cache grows."""
@@ -168,6 +168,11 @@ class BatchGenerator:
         self.likelihoods: list[float] = []
         self.active = np.arange(len(self.prompts))
         self.texts: list[list[int]] = [[] for _ in self.prompts]
+        self.log_probs: list[list[float]] | None = None
+        """Log-probabilities of the tokens chosen for each text, its end included; None where they
+        are not asked for."""
+        self.ends: list[tuple[int, ...]] = [() for _ in self.prompts]
+        """Token that ended each text, if one did."""
         self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
         self.caches: list[_Cache] = []
         self.guides: list[Guide] = []
@@ -271,11 +276,21 @@ class BatchGenerator:
             allowed = np.stack([self.guides[i].allowed() for i in self.active])
             forbidden = torch.from_numpy(~allowed).to(logits.device)
             logits = logits.masked_fill(forbidden, -math.inf)
+        shares: Tensor | None = None
         if self.noise is None:
-            return logits.argmax(-1).cpu().numpy()
-        scaled = (logits.double() / self.sampling.temperature).softmax(-1).cumsum(-1)
-        drawn = self.noise[self.active, step].to(scaled)[:, None] * scaled[:, -1:]
-        return torch.searchsorted(scaled, drawn, right=True)[:, 0].cpu().numpy()
+            tokens = logits.argmax(-1)
+        else:
+            shares = (logits.double() / self.sampling.temperature).softmax(-1)
+            sums = shares.cumsum(-1)
+            drawn = self.noise[self.active, step].to(sums)[:, None] * sums[:, -1:]
+            tokens = torch.searchsorted(sums, drawn, right=True)[:, 0]
+        if self.log_probs is not None:
+            values = [0.0] * len(tokens)
+            if shares is not None:
+                values = shares.gather(-1, tokens[:, None])[:, 0].log().tolist()
+            for i, value in zip(self.active, values, strict=True):
+                self.log_probs[i].append(value)
+        return tokens.cpu().numpy()
 
     def _append(self, tokens: np.ndarray) -> np.ndarray:
         """Appends the new tokens; returns whether each sequence goes on, shape (A,)."""
@@ -289,6 +304,8 @@ class BatchGenerator:
                 self.texts[i].append(int(token))
                 if self.guides:
                     self.guides[i].take(token)
+            else:
+                self.ends[i] = (int(token),)
         written = np.array([len(self.texts[i]) for i in self.active])
         going &= self.lengths[self.active] + written <= self.learner.max_length
         return going
@@ -342,6 +359,47 @@ def generate(
     if constraint is not None:
         decoder.guides = [constraint.start() for _ in prompts]
     return decoder.run(progress)[1]
+
+
+@torch.no_grad()
+def sample(
+    learner: Learner,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    bank: Bank | None = None,
+    constraint: Constraint | None = None,
+    shared: Sequence[int] | None = None,
+) -> list[Completion]:
+    """Continuations as data to learn from: text, tokens, and the log-probability of each token.
+
+    The tokens are those that `generate` returns, to the bit, and the end token.
+
+    Args:
+        learner: The model.
+        prompts: Token ids of N prompts, none empty.
+        sampling: Length, temperature and ends of the continuations.
+        seeds: One seed per prompt.
+        bank: The adapters, of which the first is used; None for the untouched model.
+        constraint: Bound on the tokens that may be generated; None for none.
+        shared: As in `generate`.
+
+    Returns:
+        One `Completion` per prompt.
+    """
+    if not prompts:
+        return []
+    owners = [0] * len(prompts)
+    decoder = BatchGenerator(learner, prompts, owners, bank, sampling, seeds, None, shared)
+    decoder.log_probs = [[] for _ in prompts]
+    if constraint is not None:
+        decoder.guides = [constraint.start() for _ in prompts]
+    _, texts = decoder.run(None)
+    # All have the same owner, so the decoder's order is that of the prompts.
+    return [
+        Completion(learner.decode(text), (*text, *end), tuple(log_probs), bool(end))
+        for text, end, log_probs in zip(texts, decoder.ends, decoder.log_probs, strict=True)
+    ]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Settings of generation, and protocols of constrained decoding."""
+"""Settings of generation, what it returns, and protocols of constrained decoding."""
 
 from __future__ import annotations
 
@@ -18,6 +18,25 @@ class Sampling:
     """Temperature of sampling; 0 for the most likely token (greedy decoding)."""
     stop_at_newline: bool = False
     """Whether a line break ends the continuation, if at least one token precedes it."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Continuation of a prompt: its text and the tokens that were sampled.
+
+    The tokens may differ from the tokenizer's own for the text: many tokenizers have several
+    spellings of one text, and a model samples any of them.
+    """
+
+    text: str
+    """Text of the tokens, without the end token."""
+    tokens: tuple[int, ...]
+    """Token ids, the end token included if one was sampled."""
+    log_probs: tuple[float, ...]
+    """Log-probability of each token, in nats, under the distribution that it was drawn from: at the
+    sampling temperature, over the tokens that the constraint allowed. 0 at temperature 0."""
+    ended: bool
+    """Whether the last token ended the text; False if a limit of length did."""
 
 
 class Guide(Protocol):

@@ -1,14 +1,14 @@
 """Texts as arrays of token ids, for libraries whose spaces hold numbers only.
 
 What a policy reads is an array of token ids, filled up with `PAD`; what it writes is an array
-of token ids that ends at its first end token. `PAD` lies outside of every vocabulary: some
+of token ids that ends at its first end token. The environment carries out the text of these
+tokens; what is learned from is the tokens themselves. `PAD` lies outside of every vocabulary: some
 models' pad token is their end token, so nothing may be masked by a token's id.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -19,16 +19,7 @@ from seal_env.errors import UserError
 from seal_env.prompts import prompt_tokens
 
 PAD = -1
-"""Fills up an observation."""
-
-
-class Written(NamedTuple):
-    """What a policy wrote, out of an array of token ids."""
-
-    ids: list[int]
-    """The text's tokens, without the end token."""
-    ended: bool
-    """Whether an end token followed, or only the end of the array did."""
+"""Fills up an observation, and an action whose text no end token ends."""
 
 
 class TextTokens:
@@ -92,23 +83,20 @@ class TextTokens:
             row[: len(ids)] = ids
         return rows
 
-    def encode(self, text: str) -> Written:
-        """A text as a policy would have written it: cut off where it is too long."""
-        length = int(self.action_space.shape[0])
-        ids = self.learner.renderer.answer(text, length)
-        return Written(ids, len(ids) < length and bool(len(self.learner.stop_ids)))
-
-    def learned(self, text: str) -> list[int]:
-        """`encode`, with the end token if the text has ended there: what a policy learns from it.
+    def encode(self, text: str) -> list[int]:
+        """A text as a policy would have written it: with an end token, or cut off at the limit.
 
         Under a chat template that is the token with which a turn ends.
         """
-        ids, ended = self.encode(text)
-        return ids + (self.learner.renderer.ends() if ended else [])
+        length = int(self.action_space.shape[0])
+        ids = self.learner.renderer.answer(text, length)
+        ends = self.learner.renderer.ends() or self.learner.stop_ids[:1].tolist()
+        return (ids + ends)[:length]
 
     def decode(self, action: np.ndarray) -> str:
         """The text of an action."""
-        return self.learner.decode(written(action, self.learner.stop_ids).ids)
+        ids = written(action, self.learner.stop_ids)
+        return self.learner.decode(ids[:-1] if ids and ids[-1] in self.learner.stop_ids else ids)
 
 
 def vocabulary_size(learner: Learner) -> int:
@@ -121,16 +109,21 @@ def prompts(observations: np.ndarray) -> list[list[int]]:
     return [row[row != PAD].tolist() for row in np.asarray(observations)]
 
 
-def action(text: Written, length: int, stop_ids: np.ndarray) -> np.ndarray:
-    """Token ids as an action, int64 of shape (length,); filled up with the end token."""
-    filler = int(stop_ids[0]) if len(stop_ids) else 0
+def action(ids: Sequence[int], length: int, filler: int = PAD) -> np.ndarray:
+    """Token ids as an action, int64 of shape (length,), filled up behind the end.
+
+    `PAD` is outside of the action space: an environment's actions are filled up with a token.
+    """
     row = np.full(length, filler, dtype=np.int64)
-    row[: len(text.ids)] = text.ids
+    row[: len(ids)] = ids
     return row
 
 
-def written(row: np.ndarray, stop_ids: np.ndarray) -> Written:
-    """The inverse of `action`: what stands before the first end token."""
-    ends = np.flatnonzero(np.isin(row, stop_ids))
-    count = int(ends[0]) if len(ends) else len(row)
-    return Written([int(i) for i in row[:count]], bool(len(ends)))
+def written(row: np.ndarray, stop_ids: np.ndarray) -> list[int]:
+    """The inverse of `action`: what stands before the first `PAD`, up to the first end token."""
+    row = np.asarray(row)
+    ends = np.flatnonzero(np.isin(row, stop_ids) | (row == PAD))
+    if not len(ends):
+        return [int(i) for i in row]
+    first = int(ends[0])
+    return [int(i) for i in row[: first + (row[first] != PAD)]]
