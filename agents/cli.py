@@ -1,6 +1,6 @@
 """The command line: ``seal-env train | evaluate | distill | report``.
 
-What a command does is imported once its options are read, so that help, the version and a
+A command's implementation is imported after its options are read, so that help, the version and a
 mistyped flag are answered without waiting for torch.
 """
 
@@ -35,10 +35,10 @@ PAIRS = tyro.conf.arg(metavar="[KEY=VALUE ...]")
 USAGE = """\
 usage: seal-env COMMAND [OPTIONS]
 
-  train      train an agent, and compare it with doing without
+  train      train an agent and compare it with baselines on held-out problems
   evaluate   compare policies on the same problems
-  distill    put what a trained agent writes into a small policy that chooses
-  report     show a run's table and self-edits, and draw its plots again
+  distill    train a small policy that chooses from a menu on a run's best self-edits
+  report     show a run's table and self-edits, and redraw its plots
 
 seal-env COMMAND --help lists a command's options; seal-env --version says which this is.
 """
@@ -46,19 +46,19 @@ seal-env COMMAND --help lists a command's options; seal-env --version says which
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train an agent, and compare it with doing without, on held-out problems."""
+    """Train an agent and compare it with baselines on held-out problems."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     """The run."""
     task_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Further settings of the task, such as split_seed=1 or, for a judge, grader=judge
-    judge.base_url=URL judge.model=NAME."""
+    """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
+    judge.model=NAME."""
     edit_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Settings of the self-edit language, such as config.passage=none."""
+    """Options of the self-edit language, such as config.passage=none."""
     resume: bool = False
-    """Go on with the run in --out, if there is one."""
+    """Resume the run in --out, if there is one."""
     overwrite: bool = False
-    """Delete the run in --out, if there is one."""
+    """Delete the run in --out, if there is one, and start a new one."""
 
 
 @dataclass(frozen=True)
@@ -70,36 +70,36 @@ class EvaluateCommand:
     )
     """The run."""
     task_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Further settings of the task, such as split_seed=1 or, for a judge, grader=judge
-    judge.base_url=URL judge.model=NAME."""
+    """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
+    judge.model=NAME."""
     edit_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Settings of the self-edit language, such as config.passage=none."""
+    """Options of the self-edit language, such as config.passage=none."""
     resume: bool = False
-    """Go on with the run in --out, if there is one."""
+    """Resume the run in --out, if there is one."""
     overwrite: bool = False
-    """Delete the run in --out, if there is one."""
+    """Delete the run in --out, if there is one, and start a new one."""
 
 
 @dataclass(frozen=True)
 class DistillCommand:
-    """Put what a trained agent writes into a small policy that chooses, and compare the two."""
+    """Train a small policy that chooses from a menu on a run's best self-edits; compare the two."""
 
     config: Annotated[DistillConfig, tyro.conf.arg(name="")] = field(default_factory=DistillConfig)
     """The new run."""
     resume: bool = False
-    """Go on with the run in --out, if there is one."""
+    """Resume the run in --out, if there is one."""
     overwrite: bool = False
-    """Delete the run in --out, if there is one."""
+    """Delete the run in --out, if there is one, and start a new one."""
 
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """Show a run's table and some of its self-edits, and draw its plots again."""
+    """Show a run's table and some of its self-edits, and redraw its plots."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders that train or evaluate wrote."""
+    """Run folders."""
     samples: int = 3
-    """Self-edits shown of each round."""
+    """Self-edits shown per round."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -216,5 +216,5 @@ def _with_options(chosen: TrainCommand | EvaluateCommand, env: EnvConfig) -> Env
 
 
 def _env(argv: list[str]) -> EnvConfig:
-    """The environment's defaults: a model brings the inner-loop settings that suit it."""
+    """The environment's defaults, with the inner loop of the model's preset."""
     return EnvConfig(inner=model_preset(early(argv, "model", EnvConfig.model)).inner)

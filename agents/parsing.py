@@ -1,4 +1,4 @@
-"""Flags into settings, by tyro; whatever cannot be read becomes one line."""
+"""Command-line flags to settings, by tyro; every error becomes one line."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Chosen = TypeVar("Chosen")
 
 _CONFIG = (tyro.conf.AvoidSubcommands,)
 _UNWRAPPED = "4096"
-"""Columns in which tyro's messages are laid out: none of their lines is broken."""
+"""Terminal width (columns) for tyro's messages, so that none of their lines is wrapped."""
 
 
 def parse(
     command: str, kind: type[Chosen], argv: Sequence[str], default: Chosen | None = None
 ) -> Chosen:
-    """The settings of a command.
+    """Parses the flags of a command.
 
     Args:
-        command: Its name.
-        kind: The class of its settings.
-        argv: What was given.
-        default: The settings unless told otherwise.
+        command: Name of the command.
+        kind: Dataclass of its settings.
+        argv: Arguments after the command's name.
+        default: Default settings; None for those of `kind`.
 
     Raises:
-        UserError: A flag is unknown, or a value does not fit.
-        SystemExit: Help was asked for, and is printed.
+        UserError: A flag is unknown, or a value has the wrong type.
+        SystemExit: ``--help`` was given; the help is printed.
     """
     start: Any = tyro.MISSING_NONPROP if default is None else default
     complaint = io.StringIO()
@@ -61,7 +61,7 @@ def parse(
 
 
 def early(argv: Sequence[str], flag: str, default: str) -> str:
-    """The value of a flag on which other flags depend, before they are all read."""
+    """Value of a flag on which the defaults of other flags depend, read before all flags are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(f"--{flag}", nargs="?", default=default)
     value: Any = parser.parse_known_args(list(argv))[0].__dict__[flag]
@@ -77,7 +77,7 @@ def _flags(kind: type[Any], default: Any) -> list[str]:
 
 
 def _unknown(given: Sequence[str], known: Sequence[str]) -> str:
-    """What to say of arguments that no flag takes."""
+    """Error message for arguments that no flag takes."""
     flag = next((one for one in given if one.startswith("-")), None)
     if flag is None:
         return f"unexpected argument {given[0]!r}"
@@ -86,12 +86,12 @@ def _unknown(given: Sequence[str], known: Sequence[str]) -> str:
 
 
 def did_you_mean(close: Sequence[str]) -> str:
-    """What was probably meant, as the end of a message; empty if there is nothing to offer."""
+    """Suggestion at the end of an error message; empty without candidates."""
     return f": did you mean {' or '.join(close)}?" if close else ""
 
 
 def nearest(flag: str, known: Sequence[str]) -> list[str]:
-    """The flags that were probably meant, at most three.
+    """Known flags most similar to an unknown one, at most three.
 
     A flag inside a group is often given without it: ``--rank`` for ``--inner.lora.rank``. A flag
     of an earlier version has a successor in the same group.
@@ -113,7 +113,7 @@ def nearest(flag: str, known: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _columns(argv: Sequence[str]) -> Iterator[None]:
-    """Lays out messages in one line each; help keeps the terminal's width."""
+    """Keeps tyro from wrapping error messages; help keeps the terminal's width."""
     if {"-h", "--help"} & set(argv):
         yield
         return
@@ -129,7 +129,7 @@ def _columns(argv: Sequence[str]) -> Iterator[None]:
 
 
 def _plain(box: str) -> str:
-    """What tyro's message says, without its title, its frame and its advice.
+    """Text of tyro's error message without title, frame and advice.
 
     The parts of the frame are divided by rules; where the output is not UTF-8, the title is a
     part of its own.
@@ -166,4 +166,4 @@ _PLAINER = (
         r"\2 must be one of \3, not \1",
     ),
 )
-"""Tyro's and Python's wording to that of the other messages."""
+"""Patterns of tyro's and Python's wording to this project's."""

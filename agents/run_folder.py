@@ -1,22 +1,21 @@
-"""A run folder: what a run was told, every self-edit it tried, and where it stood.
+"""A run folder: the settings of a run, all of its self-edits, and its checkpoints.
 
 Layout::
 
-    config.json       what the run was told
-    episodes.jsonl    one line a self-edit, appended as soon as it is known
-    rounds.json       the numbers of each round
+    config.json       the settings
+    episodes.jsonl    one line per self-edit, appended as soon as it is evaluated
+    rounds.json       metrics per round
     events.out.*      the same for TensorBoard
-    clock.json        seconds that were worked on the run, in all sittings
-    checkpoints/      what the agent had learned after each round
+    clock.json        wall-clock seconds over all sessions
+    checkpoints/      the agent's state after each round
     adapter/          the trained policy, in PEFT's format
-    samples.md        some self-edits of each round
+    samples.md        some self-edits per round
     summary.json      the table
-    *.png             the pictures
+    *.png             the plots
 
-What a resumed run relies on is written beside its place and then renamed, so a run that is
-killed at any moment leaves nothing half-written but perhaps a last line of the append-only
-file, which is cut off when the run is resumed. ``summary.json`` comes last: where it is,
-everything is.
+Files are written under a temporary name and then renamed, so a run that is killed at any moment
+leaves no partial file but perhaps a partial last line of the append-only file, which is cut off on
+resume. ``summary.json`` is written last: where it exists, the run is complete.
 """
 
 from __future__ import annotations
@@ -46,18 +45,18 @@ Record = dict[str, Any]
 
 
 class RunFolder:
-    """A run's files.
+    """Files of a run.
 
     Args:
-        path: The folder.
+        path: Path of the folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started = time.monotonic()
-        """When this sitting began; may be set to an earlier time."""
+        """Start of this session on the monotonic clock, seconds; may be set to an earlier time."""
         self.notes: tuple[str, ...] = ()
-        """What the user should know of how the run goes on."""
+        """Notes for the user on how the run is resumed."""
         self._earlier = 0.0
         self._records: dict[tuple[str, str, int], dict[int, Record]] = {}
 
@@ -65,11 +64,11 @@ class RunFolder:
     def open(
         cls, path: Path, config: Mapping[str, Any], resume: bool, overwrite: bool
     ) -> RunFolder:
-        """Begins a run, or goes on with one that was begun with the same config.
+        """Starts a run, or resumes one that was started with the same config.
 
         Raises:
-            UserError: The folder holds a run and neither flag is given, or another run, or
-                something else; or what the run is about has changed since it began.
+            UserError: The folder holds a run and neither flag is given, or a run with another
+                config, or other files; or the data or model changed since the run started.
         """
         run = cls(path)
         known = cls.check(path, resume, overwrite)
@@ -87,10 +86,10 @@ class RunFolder:
 
     @classmethod
     def check(cls, path: Path, resume: bool, overwrite: bool) -> bool:
-        """Whether a folder holds a run, without touching it.
+        """Whether a folder holds a run; changes nothing.
 
         Raises:
-            UserError: As `open`, but for a run with another config.
+            UserError: As `open`, except for a run with another config.
         """
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path}: is a file; give a folder")
@@ -112,10 +111,10 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
-        """A run that is there, for reading.
+        """Opens an existing run for reading.
 
         Raises:
-            UserError: It is not.
+            UserError: The folder holds no run.
         """
         run = cls(path)
         if not run._is_run():
@@ -124,7 +123,7 @@ class RunFolder:
         return run
 
     def read_json(self, name: str) -> Any:
-        """A JSON file of the folder; None if it is not there.
+        """Content of a JSON file; None if it does not exist.
 
         Raises:
             UserError: It cannot be read.
@@ -138,15 +137,15 @@ class RunFolder:
             raise UserError(f"{place}: cannot be read ({error})") from error
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file in one go."""
+        """Writes a JSON file atomically."""
         text = json.dumps(value, indent=2, default=str) + "\n"
         self.write_bytes(name, text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Writes a file in one go.
+        """Writes a file atomically.
 
         Raises:
-            UserError: It could not be written, for example since the disk is full.
+            UserError: It cannot be written, for example because the disk is full.
         """
         place = self.path / name
         beside = place.with_name(f".{place.name}.new")
@@ -160,25 +159,25 @@ class RunFolder:
 
     @property
     def seconds(self) -> float:
-        """Time worked on this run, over all sittings; of one that was killed, as far as known."""
+        """Wall-clock seconds over all sessions; a killed session counts up to its last write."""
         return self._earlier + time.monotonic() - self.started
 
     def _tick(self) -> None:
         self.write_json("clock.json", {"seconds": round(self.seconds, 3)})
 
     def records(self, phase: str, policy: str, round_: int) -> dict[int, Record]:
-        """What is known of a phase's self-edits, by their index in it."""
+        """Records of a phase by index."""
         return self._records.setdefault((phase, policy, round_), {})
 
     def every_record(self) -> list[Record]:
-        """All records, in the order of phases, rounds and indices as they were begun."""
+        """All records: phases and rounds in the order in which they started, then by index."""
         return [group[i] for group in self._records.values() for i in sorted(group)]
 
     def append(self, records: Sequence[Record]) -> None:
-        """Adds lines, and makes sure that they are on the disk.
+        """Appends records to ``episodes.jsonl`` and syncs it to disk.
 
         Raises:
-            UserError: They could not be written, for example since the disk is full.
+            UserError: They cannot be written, for example because the disk is full.
         """
         text = "".join(json.dumps(record) + "\n" for record in records)
         place = self.path / "episodes.jsonl"
@@ -191,7 +190,7 @@ class RunFolder:
         self._tick()
 
     def save_checkpoint(self, round_: int, save: Callable[[Path], None]) -> Path:
-        """Lets an agent write its checkpoint after a round; it is there whole or not at all."""
+        """Writes a checkpoint after a round, atomically; `save` writes into an empty folder."""
         place = self.checkpoint(round_)
         beside = place.with_name(f".{place.name}.new")
         with _writing(place):
@@ -208,18 +207,18 @@ class RunFolder:
         return place
 
     def checkpoint(self, round_: int) -> Path:
-        """Where the checkpoint after a round (counted from 1) is; 0 is the untrained agent."""
+        """Path of the checkpoint after a round, counted from 1; 0 is the untrained agent."""
         return self.path / "checkpoints" / f"round-{round_}"
 
     def rounds_done(self) -> int:
-        """Rounds that have a checkpoint."""
+        """Number of consecutive rounds from 1 that have a checkpoint."""
         done = 0
         while self.checkpoint(done + 1).is_dir():
             done += 1
         return done
 
     def _is_run(self) -> bool:
-        """Whether this is a run's folder: other programs, too, call a file ``config.json``."""
+        """Whether this is a run folder: other programs write a ``config.json``, too."""
         try:
             config = self.read_json("config.json")
         except UserError:
@@ -227,7 +226,7 @@ class RunFolder:
         return isinstance(config, dict) and config.get("command") in ("train", "evaluate")
 
     def _take(self) -> None:
-        """Makes sure that no other process writes this run, until this one ends."""
+        """Locks the run against other processes until this one ends."""
         if fcntl is None:
             return
         lock = os.open(self.path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
@@ -240,9 +239,9 @@ class RunFolder:
             ) from None
 
     def _clear(self) -> None:
-        """Removes what a run wrote, and nothing else.
+        """Removes the files of a run and no others.
 
-        The config goes first, under a name that says that the rest is on its way out.
+        The config is renamed first, which marks the run as being removed.
         """
         if (self.path / "config.json").is_file():
             os.replace(self.path / "config.json", self.path / _CLEARED)
@@ -312,25 +311,25 @@ _WRITTEN = (
     ".*.new",
     ".config.json.old",
 )
-"""What a run writes, in the order in which it is removed."""
+"""Files of a run, in the order of removal."""
 _CLEARED = _WRITTEN[-1]
 """The config of a run that is being removed."""
 _BEGUN = {".lock", ".config.json.new"}
-"""All that a run may leave that was killed before its config was written."""
+"""Files of a run that was killed before its config was written."""
 CONTENTS = "contents"
-"""Where ``config.json`` has hashes of what the settings name (`seal_agents.runner.contents`)."""
+"""Key of ``config.json`` with hashes of data and models (`seal_agents.runner.contents`)."""
 _WHAT = {
     "problems": "the problems that the run uses (--task, --data)",
     "model": "the model's files (--model)",
     "adapter": "the adapter's files (--adapter)",
 }
 _MAY_CHANGE = {"out", "num_envs", "run_time.threads"}
-"""Settings that are no reason not to go on with a run."""
+"""Settings that may differ on resume."""
 
 
 @contextmanager
 def _writing(place: Path) -> Iterator[None]:
-    """Turns a failure to write into one line."""
+    """Turns a failure to write into a `UserError`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -352,7 +351,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _flag(name: str) -> str:
-    """How a setting is called on the command line."""
+    """The command-line flag of a setting."""
     if name == "command" or name.startswith("run_time."):
         return name.removeprefix("run_time.")
     return "--" + name.removeprefix("env.").replace("_", "-")

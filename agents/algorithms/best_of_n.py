@@ -1,8 +1,8 @@
-"""Agent `best-of-n`: no learning; writes several self-edits, tries them out, keeps the best.
+"""Agent `best-of-n`: samples N self-edits per problem, evaluates them, returns the best.
 
-`best-of-n:4` writes 4. Candidates are tried out on questions that are made from what the policy
-has read (`Task.training_problem`), never on the held-out ones. Every candidate costs an inner
-loop, so N of them for one problem are to be compared with agents that had N more to learn from.
+`best-of-n:4` samples 4. Candidates are evaluated on training questions, which are made from the
+observation (`Task.training_problem`), never on the held-out questions. Nothing is learned. Every
+candidate costs one inner loop, so compare N of them with agents that learned from N more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem
 
 PARALLEL = 64
-"""Candidates that are tried out in one pass."""
+"""Candidates evaluated per pass of the inner loop."""
 
 
 _UNKNOWN = (0.0, 0.0)
@@ -28,10 +28,10 @@ _UNKNOWN = (0.0, 0.0)
 
 @dataclass(frozen=True)
 class BestOfNOptions(PolicyOptions):
-    """Settings of best-of-N."""
+    """Options of best-of-N."""
 
     candidates: int = 8
-    """N: self-edits that are written for a problem. With 1 nothing is tried out."""
+    """N: self-edits sampled per problem; with 1 none is evaluated."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +40,7 @@ class BestOfNOptions(PolicyOptions):
 
 
 class BestOfN(Prompted):
-    """Writes the best of N self-edits, as judged by training questions."""
+    """Returns the best of N self-edits, ranked by their reward on training questions."""
 
     Options = BestOfNOptions
     takes = "N"
@@ -64,8 +64,8 @@ class BestOfN(Prompted):
                 f"method training_problem, as seal_env.tasks.Task describes it"
             )
         self.worth: dict[tuple[str, str], tuple[float, float]] = {}
-        """What was tried out: reward and log-likelihood of the gold answers, on training questions,
-        by what was read and written."""
+        """Evaluated candidates: (context, self-edit) to reward and mean log-likelihood of the gold
+        answers (nats per token), both on training questions."""
 
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
         """The best of N for each observation; of 1, what `base` writes with the same seed.
@@ -86,7 +86,7 @@ class BestOfN(Prompted):
         return best
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
-        """Learns nothing; says what the choice cost, and how much it promised too much."""
+        """Reports the candidates evaluated and the mean training reward of the selected ones."""
         if not experiences or self.candidates == 1:
             return {}
         readings = [str(e.observation["context"]) for e in experiences]
@@ -102,16 +102,16 @@ class BestOfN(Prompted):
         }
 
     def save(self, folder: Path) -> None:
-        """Nothing was learned; writes the policy's adapter if it was given one."""
+        """Writes the policy's adapter, if it has one."""
         super().save(folder)
 
     def load(self, folder: Path) -> None:
-        """Reads another agent's adapter, if there is one, to choose among what it writes."""
+        """Reads another agent's adapter, if there is one, to sample candidates with it."""
         if (folder / ADAPTER).is_dir():
             super().load(folder)
 
     def _try_out(self, readings: Sequence[str], texts: Sequence[str]) -> None:
-        """Carries self-edits out and asks the training questions; adds to `worth`."""
+        """Evaluates self-edits on training questions; adds to `worth`."""
         from seal_env.vector import SelfEditVectorEnv
 
         problems = {reading: self.task.training_problem(reading) for reading in set(readings)}

@@ -1,4 +1,4 @@
-"""Settings of the small policy that chooses from a menu: plain data, importable without torch."""
+"""Options of the policy that chooses from a menu: plain data, importable without torch."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from seal_env.errors import UserError
 
 @dataclass(frozen=True)
 class PPOChoicesOptions(AgentOptions):
-    """Settings of PPO on choices; the names are stable-baselines3's."""
+    """Options of PPO on choices; the names are stable-baselines3's."""
 
     menu: str | None = None
-    """What to choose from: a name in `seal_env.wrappers.MENUS`, or "package.module:Name"; None for
-    what goes with the self-edit language or the task."""
+    """The menu: a name in `seal_env.wrappers.MENUS`, or "package.module:Name"; None for the menu of
+    the self-edit language or the task."""
     learning_rate: float = 3e-3
-    """Of Adam."""
+    """Adam's learning rate, constant over the run."""
     n_epochs: int = 10
-    """Passes over a round's self-edits."""
+    """Passes over the self-edits of a round."""
     batch_size: int = 64
-    """Self-edits in a step of Adam."""
+    """Self-edits per optimizer step."""
     clip_range: float = 0.2
-    """How far the ratio of new to old probability may pay off."""
+    """Clip range of the probability ratio: 1 - clip_range to 1 + clip_range."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Gradient clipping."""
+    """Maximum norm of the gradient; longer gradients are scaled down to it."""
     target_kl: float | None = None
-    """Ends a round's passes where the policy has moved further than 1.5 times this; None for no
-    such end."""
+    """KL divergence (nats) that stops a round's update early, at 1.5 times this; None for no
+    limit."""
     width: int = 64
-    """Width of the two hidden layers, of the policy as of the value function."""
+    """Units per hidden layer; the policy and the value function have two layers each."""
     read_state: bool = True
-    """Whether it reads the learner's state, or only what the menu says of the context."""
+    """Whether the policy observes the learner's state beside the menu's features of the context."""
 
     def __post_init__(self) -> None:
         if min(self.n_epochs, self.width) < 1 or self.batch_size < 2:
@@ -51,14 +51,15 @@ class PPOChoicesOptions(AgentOptions):
 
 @dataclass(frozen=True)
 class Imitation:
-    """How the small policy learns what was chosen."""
+    """Options of behavioral cloning of choices."""
 
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Adam's learning rate."""
     n_epochs: int = 200
-    """Passes, each one step over all; the policy of the best one is kept."""
+    """Passes over all choices, one optimizer step each; the policy of the pass with the lowest
+    validation loss is kept."""
     held_back: int = 5
-    """One in so many problems is not learned from, and says which pass was the best."""
+    """One in this many problems is held back for validation."""
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < float("inf") or self.n_epochs < 1 or self.held_back < 2:

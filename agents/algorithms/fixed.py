@@ -1,4 +1,4 @@
-"""Agents that do not write anything themselves: what every other agent is compared with."""
+"""Baselines without a model: no self-edit, the empty one, a file's, or the data's."""
 
 from __future__ import annotations
 

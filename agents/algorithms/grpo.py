@@ -29,23 +29,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroupOptions(PolicyOptions):
-    """What `grpo` and `rloo` share."""
+    """Options that `grpo` and `rloo` share."""
 
     learning_rate: float = 1e-3
     """AdamW's learning rate, constant over the run."""
     n_epochs: int = 2
-    """Passes over a round's self-edits."""
+    """Passes over the self-edits of a round (TRL: `num_iterations`)."""
     num_mini_batches: int = 2
-    """Optimizer steps in a pass; at most as many as divide the round evenly."""
+    """Optimizer steps per pass; rounded down to a divisor of the number of self-edits per round."""
     clip_range: float = 0.2
-    """Trust region: how far a probability ratio counts, from 1 - clip_range to
-    1 + clip_range."""
+    """Clip range of the probability ratio: 1 - clip_range to 1 + clip_range (TRL: `epsilon`)."""
     kl_coef: float = 0.02
-    """Weight of the KL divergence from the base model."""
+    """Weight of the KL divergence (nats per token) from the base model (TRL: `beta`)."""
     max_grad_norm: float = 1.0
-    """Largest norm of the gradient; longer ones are scaled down to it."""
+    """Maximum norm of the gradient; longer gradients are scaled down to it."""
     per_device_train_batch_size: int = 32
-    """Self-edits that are in memory at once, at most; does not change what is learned."""
+    """Maximum number of self-edits per forward pass; bounds memory, does not change the update."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,28 +69,29 @@ class GroupOptions(PolicyOptions):
 
 @dataclass(frozen=True)
 class GRPOOptions(GroupOptions):
-    """Settings of GRPO."""
+    """Options of GRPO."""
 
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the standard deviation of the rewards of the group (GRPO), of
-    the round, or nothing (Dr. GRPO, arXiv 2503.20783)."""
+    """Divisor of advantages: the standard deviation of the rewards in the group (GRPO) or in the
+    round (batch), or none (Dr. GRPO, arXiv 2503.20783)."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
-    """Whether probability ratios are of tokens (GRPO), or of whole self-edits, normalized by their
-    length (GSPO, arXiv 2507.18071)."""
+    """Level of the probability ratio: per token (GRPO), or per self-edit, normalized by its length
+    (GSPO, arXiv 2507.18071)."""
 
 
 @dataclass(frozen=True)
 class RLOOOptions(GroupOptions):
-    """Settings of RLOO."""
+    """Options of RLOO."""
 
     kl_coef: float = 0.0
-    """Weight of the KL divergence from the base model, summed over tokens; off the reward."""
+    """Weight of the KL divergence from the base model (nats per self-edit), which is subtracted
+    from the reward."""
     normalize_advantage: bool = True
-    """Whether advantages are normalized over the round."""
+    """Whether advantages are normalized to mean 0 and standard deviation 1 over the round."""
 
 
 class GroupRelative(Prompted):
-    """Learns from the differences within groups of self-edits for one problem."""
+    """Policy gradient with group-relative advantages; a group is the self-edits for one problem."""
 
     trainable = True
     name: ClassVar[str]
@@ -103,7 +103,7 @@ class GroupRelative(Prompted):
         self.training = AdapterTraining(self.name, self.policy)
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
-        """One round: some passes of TRL's trainer over it."""
+        """Updates the policy on one round with TRL's trainer."""
         if not experiences:
             return {}
         from seal_agents.trl.trainers import Round

@@ -1,4 +1,4 @@
-"""Learning from what somebody else chose (behavioral cloning: Pomerleau 1991)."""
+"""Behavioral cloning of choices (Pomerleau 1991)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def imitate(
     how: Imitation,
     seed: int,
 ) -> dict[str, float]:
-    """Raises the log-probability of choices; see `Imitation`.
+    """Maximizes the log-probability of choices by Adam; see `Imitation`.
 
     Args:
-        student: Who learns.
-        observations: What was read.
-        chosen: What was chosen for each.
-        problems: Which problem each belongs to.
-        how: How.
-        seed: Fixes which problems are held back.
+        student: Agent whose policy is trained.
+        observations: Observations, one per choice.
+        chosen: Choices to imitate.
+        problems: Problem ids, one per choice; a problem is held back as a whole.
+        how: Options.
+        seed: Seed of the choice of held-back problems.
 
     Returns:
-        The loss (nats a self-edit) on what was learned from and what was held back.
+        Training and validation loss (nats per self-edit) of the kept policy.
     """
     policy = student.model.policy
     backs = [stable_hash(seed, "held back", p) % how.held_back == 0 for p in problems]

@@ -49,36 +49,38 @@ _STATE, _COUNTERS = "ppo.safetensors", "ppo.json"
 
 @dataclass(frozen=True)
 class PPOOptions(PolicyOptions):
-    """Settings of PPO; the defaults suit the embedded model."""
+    """Options of PPO; the defaults suit the embedded model."""
 
     learning_rate: float = 1e-3
-    """Of Adam, for the adapter and the value head; constant."""
+    """Adam's learning rate for the adapter and the value head, constant over the run."""
     n_epochs: int = 4
-    """Passes over a round's self-edits."""
+    """Passes over the self-edits of a round."""
     batch_size: int = 32
-    """Self-edits in an optimizer step."""
+    """Self-edits per optimizer step."""
     importance_sampling_level: Ratio = "token"
-    """Whether the probability ratio is one a token, or one a self-edit, the geometric mean of
-    its tokens' (GSPO, arXiv 2507.18071)."""
+    """Level of the probability ratio: per token, or per self-edit, the geometric mean over its
+    tokens (GSPO, arXiv 2507.18071)."""
     clip_range: float = 0.2
-    """A ratio further than this from 1 gets no gradient (Schulman et al. 2017, eq. 7)."""
+    """Clip range of the probability ratio: 1 - clip_range to 1 + clip_range (Schulman et al. 2017,
+    eq. 7)."""
     target_kl: float | None = 0.05
-    """A round's update ends when the policy has moved 1.5 times this far from where it was (mean
-    over tokens, in nats; with ratios over sequences of the mean); None for no limit."""
+    """KL divergence (nats per token; per self-edit's mean where the ratio is) that stops a round's
+    update early, at 1.5 times this; None for no limit."""
     max_grad_norm: float = 0.5
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient; longer gradients are scaled down to it."""
     ent_coef: float = 0.0
-    """Weight of the entropy bonus: the mean entropy of the distributions tokens are drawn from."""
+    """Weight of the entropy bonus: the entropy (nats) of the sampling distribution, mean over
+    tokens."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     kl_coef: float = 0.0
-    """Weight of the penalty on the divergence from the base model: KL(policy, base) of the
-    distributions that tokens are drawn from, mean over tokens."""
+    """Weight of the penalty KL(policy, base) of the sampling distributions (nats, mean over
+    tokens)."""
     baseline: Literal["value", "group"] = "value"
-    """What an advantage is counted from: the value head, or the mean reward of the problem's
-    other self-edits."""
+    """Baseline of advantages: the value head, or the mean reward of the group's other
+    self-edits."""
     normalize_advantage: bool = True
-    """Whether the advantages of a minibatch are brought to mean 0 and deviation 1."""
+    """Whether advantages are normalized to mean 0 and standard deviation 1 per minibatch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

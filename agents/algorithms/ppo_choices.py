@@ -37,22 +37,22 @@ from seal_env.wrappers.sb3.choice_vec import ChoiceVecEnv
 from seal_env.wrappers.sb3.text_vec import stacked
 
 WEIGHTS, STATE = "policy.safetensors", "policy.json"
-"""A checkpoint's files: what the policy and its optimizer hold, and what it chooses from."""
+"""Files of a checkpoint: weights of policy and optimizer; the menu's shape and counters."""
 
 
 class OnlyFeatures(BaseFeaturesExtractor):
-    """What the menu says of the context, without the learner's state."""
+    """Features extractor: the menu's features of the context, without the learner's state."""
 
     def __init__(self, observation_space: gym.spaces.Dict) -> None:
         super().__init__(observation_space, gym.spaces.flatdim(observation_space["features"]))
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """The row of numbers."""
+        """The features, shape (n, features)."""
         return observations["features"]
 
 
 class PPOChoices(Agent):
-    """Chooses self-edits from a menu, and learns by PPO which to choose."""
+    """PPO on choices from a menu of self-edits."""
 
     Options = PPOChoicesOptions
 
@@ -80,13 +80,13 @@ class PPOChoices(Agent):
         self.rounds = 0
 
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[str | None]:
-        """Draws choices for each observation and writes what they stand for."""
+        """Samples choices for each observation and renders them as self-edits."""
         chosen = self.choose(observations, seeds)
         contexts = [str(observation["context"]) for observation in observations]
         return [self.view.menu.render(c, one) for c, one in zip(contexts, chosen, strict=True)]
 
     def choose(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[Chosen]:
-        """Draws choices for each observation, each with its seed."""
+        """Samples choices for each observation, each with its own seed."""
         if not observations:
             return []
         with torch.no_grad():
@@ -101,7 +101,7 @@ class PPOChoices(Agent):
         return chosen
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
-        """One round of PPO on what the self-edits were worth."""
+        """Updates the policy on one round by PPO."""
         self.rounds += 1
         found = [self._chosen(e, place) for place, e in enumerate(experiences)]
         own = [(e, one) for e, one in zip(experiences, found, strict=True) if one is not None]
@@ -127,7 +127,7 @@ class PPOChoices(Agent):
         return numbers | {k.removeprefix("train/"): float(v) for k, v in logged.items()}
 
     def read(self, observations: Sequence[Observation]) -> dict[str, Tensor]:
-        """Observations as the policy takes them."""
+        """Observations as tensors of the policy's observation space."""
         tensors, _ = self.model.policy.obs_to_tensor(
             stacked([self.view.observe(observation) for observation in observations])
         )
@@ -193,7 +193,7 @@ class PPOChoices(Agent):
         self.rounds, self.model._n_updates = int(told["rounds"]), int(told["n_updates"])
 
     def _shape(self) -> dict[str, Any]:
-        """What has to be the same for a checkpoint to make sense."""
+        """Properties that a checkpoint and this agent must share."""
         menu, options = self.view.menu, self.context.options
         assert isinstance(options, PPOChoicesOptions)
         state = self.model.observation_space["model_state"]  # type: ignore[index]

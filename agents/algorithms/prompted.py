@@ -1,4 +1,4 @@
-"""Agent `base`: the model as it is, prompted to write a self-edit.
+"""Agent `base`: the untrained model, prompted to write a self-edit.
 
 `base:PROMPT` uses another prompt than the task's own (`seal_env.prompts`).
 """
@@ -32,11 +32,11 @@ class Prompted(Agent):
         self.policy: Policy = Policy(context, self.trainable)
 
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> Sequence[Action]:
-        """Samples a self-edit for each observation."""
+        """Samples one self-edit per observation."""
         return self.policy.write(observations, seeds)
 
     def truncated(self, observation: Observation) -> int:
-        """How many tokens of the context the prompt lost."""
+        """Number of context tokens that were cut from the prompt."""
         return self.policy.tokens.read(str(observation["context"])).cut
 
     def save(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Agent `rest-em`: filtered behavior cloning on what was rewarded.
 
 ReST-EM (Singh et al. 2023, arXiv 2312.06585) as SEAL uses it (arXiv 2506.10943, section 3.1):
-sample several self-edits a problem, keep the best, finetune the policy on them, repeat.
+sample several self-edits per problem, keep the best, finetune the policy on them, repeat.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from seal_env.hashing import stable_hash
 
 @dataclass(frozen=True)
 class RestEMOptions(PolicyOptions):
-    """Settings of ReST-EM."""
+    """Options of ReST-EM."""
 
     keep: int = 1
-    """Self-edits kept a problem."""
+    """Self-edits kept per problem."""
     finetune: FinetuneConfig = field(
         default_factory=lambda: FinetuneConfig(1e-3, epochs=4, batch_size=8)
     )
-    """How the policy is finetuned on what was kept."""
+    """Finetuning of the policy on the kept self-edits."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.keep < 1:
-            raise UserError(f"keep {self.keep}: at least 1 self-edit a problem is kept")
+            raise UserError(f"keep {self.keep}: at least 1 self-edit per problem is kept")
 
 
 class RestEM(Prompted):
-    """Keeps the best self-edits of each problem and imitates them."""
+    """Behavioral cloning of the best self-edits per problem."""
 
     Options = RestEMOptions
     trainable = True
@@ -46,7 +46,7 @@ class RestEM(Prompted):
         self.options = context.options
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
-        """One round: filter, then finetune."""
+        """Filters the self-edits of a round and finetunes the policy on the kept ones."""
         kept = best(experiences, self.options.keep)
         problems = len({e.group for e in experiences})
         numbers = {

@@ -48,32 +48,32 @@ on their own, and in more than one wording? Are they free of empty remarks?
 
 Question: Are these good notes?
 Answer (yes or no):"""
-"""What the judge `rubric` reads."""
+"""Prompt of the judge `rubric`."""
 VERDICTS = (" yes", " no")
-"""How it answers."""
+"""Its two answers, best first."""
 TOKENS_PER_PASS = 16384
-"""Tokens that are judged at a time, about: bounds the memory."""
+"""Approximate number of tokens per pass in judging; bounds memory."""
 
 
 @dataclass(frozen=True)
 class SelfRewardingOptions(PolicyOptions):
-    """Settings of self-rewarding."""
+    """Options of self-rewarding."""
 
     judge: Literal["auto", "rubric", "open-book", "likelihood"] = "auto"
-    """How the policy judges a self-edit. rubric: its log-odds of answering yes to a stated rubric.
-    open-book: the log-probability that it gives the answers to questions about the passage, with
-    the self-edit before it. likelihood: the same of the passage itself. auto: rubric if the
-    model has a chat template, else open-book if the task makes such questions, else likelihood."""
+    """The policy's score of a self-edit. rubric: the log-odds of "yes" as answer to a rubric.
+    open-book: the log-probability of the answers to training questions, given the self-edit.
+    likelihood: the log-probability of the passage, given the self-edit. auto: rubric if the model
+    has a chat template, else open-book if the task has training questions, else likelihood."""
     learning_rate: float = 5e-4
     """AdamW's learning rate, constant over the run."""
     n_epochs: int = 2
-    """Passes over a round's pairs."""
+    """Passes over the preference pairs of a round."""
     batch_size: int = 4
-    """Pairs in an optimizer step."""
+    """Pairs per optimizer step."""
     beta: float = 0.1
-    """DPO's temperature: higher holds the policy closer to where the round began."""
+    """DPO's beta: higher values hold the policy closer to the policy at the start of the round."""
     max_grad_norm: float = 1.0
-    """Largest norm of the gradient; longer ones are scaled down to it."""
+    """Maximum norm of the gradient; longer gradients are scaled down to it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

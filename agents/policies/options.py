@@ -1,4 +1,4 @@
-"""Settings of a language model as a policy: plain data, importable without torch."""
+"""Options of a language model as a policy: plain data, importable without torch."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from seal_agents.base import AgentOptions
 from seal_env.errors import UserError
 
 ADAPTER = "adapter"
-"""Name of the folder in a checkpoint that holds a policy's LoRA adapter in PEFT's format."""
+"""Folder of a checkpoint with the policy's LoRA adapter in PEFT's format."""
 
 
 @dataclass(frozen=True)
 class PolicyOptions(AgentOptions):
-    """How a language-model policy reads and writes."""
+    """Options of sampling from a language-model policy."""
 
     prompt: str | None = None
-    """Name of the prompt (`seal_env.prompts`); None for that of the language or the task."""
+    """Name of the prompt (`seal_env.prompts`); None for the default of the language or the task."""
     temperature: float = 1.0
-    """Sampling temperature (SEAL: 1.0); 0 writes the likeliest text."""
+    """Sampling temperature (SEAL: 1.0); 0 decodes greedily."""
     max_new_tokens: int = 256
-    """Longest self-edit, in tokens."""
+    """Maximum length of a self-edit, in tokens."""
     generation_batch_size: int = 256
-    """Self-edits written side by side; bounds the memory of the key-value cache."""
+    """Self-edits sampled per batch; bounds the memory of the key-value cache."""
     rank: int = 16
     """Rank of the policy's LoRA adapter, on all linear layers."""
 
     constrained: bool = False
-    """Whether the policy can write nothing but what the self-edit language understands, where the
-    language says what that is (`directives` does); needs the extra `constrained`."""
+    """Whether decoding is constrained to valid self-edits, for languages with a grammar
+    (`directives`); needs the extra `constrained`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
