@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from seal_env.config import EnvConfig
 from seal_env.engine.sampling import Completion
@@ -29,6 +29,9 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class AgentOptions:
     """An agent's own settings; each agent that has some defines a frozen dataclass of its own."""
+
+
+OptionsT = TypeVar("OptionsT", bound=AgentOptions)
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,21 @@ class Experience:
     """Whether the last of `tokens` ended the text, as in `Completion`."""
 
 
-class Agent(ABC):
-    """Writes self-edits, and may learn to write better ones.
+class Agent(ABC, Generic[OptionsT]):
+    """A policy that writes self-edits, and its learning algorithm.
+
+    An agent with options of its own names their class twice: ``class Mine(Agent[MyOptions])`` for
+    type checkers, and ``Options = MyOptions`` in its body for the command line.
 
     Args:
-        context: What the agent works in.
+        context: Environment, seed and options.
+
+    Raises:
+        UserError: The options are of another class than `Options`.
     """
 
     Options: ClassVar[type[AgentOptions]] = AgentOptions
-    """The class of its settings; the command line is made from it."""
+    """Class of `options`; the command line has a flag for each of its fields."""
     takes: ClassVar[str] = ""
     """What may stand behind a colon in a built-in agent's name, such as FILE; "" for nothing."""
     evaluations: int = 0
@@ -92,6 +101,7 @@ class Agent(ABC):
                 f"not {type(context.options).__name__}"
             )
         self.context = context
+        self.options = cast("OptionsT", context.options)
 
     @abstractmethod
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> Sequence[Action]:

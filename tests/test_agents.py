@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,14 @@ def test_always_writes_what_a_file_says(models, tmp_path):
 def test_options_of_another_agent_are_refused(models):
     with pytest.raises(UserError, match="takes options of type"):
         agent_class("rest-em")(context(models["llama"], options=AgentOptions()))
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_type_checkers_and_the_command_line_see_the_same_options(name):
+    kind = agent_class(name)
+    generic = vars(kind).get("__orig_bases__")
+    declared = typing.get_args(generic[0])[0] if generic else AgentOptions
+    assert getattr(declared, "__bound__", declared) is kind.Options
 
 
 def test_only_agents_are_agents():

@@ -20,9 +20,7 @@ def pairs(observations, texts):
 
 def policy(models, trainable=True, argument="", seed=0, **options):
     options = PolicyOptions(**{"max_new_tokens": 8, **options})
-    return Policy(
-        context(models["llama"], options=options, argument=argument, seed=seed), trainable
-    )
+    return Policy(context(models["llama"], argument=argument, seed=seed), options, trainable)
 
 
 def test_what_is_written_depends_on_the_seed_and_the_observation_alone(models):
@@ -109,7 +107,7 @@ def test_the_end_of_a_turn_is_what_a_chat_model_learns(models, chat_model, monke
         ),
     )
     for model, end in ((chat_model, "<|im_end|>"), (models["qwen2"], "<|endoftext|>")):
-        writer = Policy(context(model, options=PolicyOptions(max_new_tokens=8)), True)
+        writer = Policy(context(model), PolicyOptions(max_new_tokens=8), True)
         token = writer.model.tokenizer.convert_tokens_to_ids(end)
         texts = ["Oslo", "a vet and a cat in Oslo, a vet"]
         writer.imitate(pairs(SEEN[:2], texts), FinetuneConfig(), 0)

@@ -61,7 +61,7 @@ def test_a_model_without_an_end_token_fills_its_actions():
 
 def test_the_policy_reads_the_prompt_and_padding_is_no_token(models, llama):
     options = PolicyOptions(max_new_tokens=LENGTH)
-    policy = Policy(context(models["llama"], options=options), trainable=False)
+    policy = Policy(context(models["llama"]), options, trainable=False)
     tokens = TextTokens(llama, "notes", LENGTH)
     texts = ["Ada is a zzz.", "", "Ada is a vet. " * 200]
     observed = tokens.observe(texts)

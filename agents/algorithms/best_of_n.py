@@ -39,23 +39,20 @@ class BestOfNOptions(PolicyOptions):
             raise UserError(f"candidates {self.candidates}: at least 1 self-edit must be written")
 
 
-class BestOfN(Prompted):
+class BestOfN(Prompted[BestOfNOptions]):
     """Returns the best of N self-edits, ranked by their reward on training questions."""
 
     Options = BestOfNOptions
     takes = "N"
 
     def __init__(self, context: AgentContext) -> None:
-        options = context.options
-        if isinstance(options, BestOfNOptions) and context.argument:
-            if not context.argument.isdecimal():
-                raise UserError(
-                    f"agent best-of-n:{context.argument}: give how many, as in best-of-n:4"
-                )
-            options = replace(options, candidates=int(context.argument))
-        super().__init__(replace(context, options=options, argument=""))
-        assert isinstance(options, BestOfNOptions)
-        self.candidates = options.candidates
+        count = context.argument
+        if count and not count.isdecimal():
+            raise UserError(f"agent best-of-n:{count}: give how many, as in best-of-n:4")
+        super().__init__(replace(context, argument=""))
+        if count:
+            self.options = replace(self.options, candidates=int(count))
+        self.candidates = self.options.candidates
         self.env = replace(context.env, horizon=1)
         self.task = make_task(self.env.task, self.env.data, self.env.task_options)
         if not self.task.has_training_questions:

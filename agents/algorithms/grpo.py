@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import AgentContext, Experience
@@ -90,7 +90,10 @@ class RLOOOptions(GroupOptions):
     """Whether advantages are normalized to mean 0 and standard deviation 1 over the round."""
 
 
-class GroupRelative(Prompted):
+GroupOptionsT = TypeVar("GroupOptionsT", bound=GroupOptions)
+
+
+class GroupRelative(Prompted[GroupOptionsT]):
     """Policy gradient with group-relative advantages; a group is the self-edits for one problem."""
 
     trainable = True
@@ -125,8 +128,7 @@ class GroupRelative(Prompted):
         """The arguments that both trainers take."""
         from seal_agents.trl.bridge import arguments
 
-        options = self.context.options
-        assert isinstance(options, GroupOptions)
+        options = self.options
         return arguments(
             self.policy,
             folder,
@@ -154,7 +156,7 @@ class GroupRelative(Prompted):
         self.training.load(folder)
 
 
-class GRPO(GroupRelative):
+class GRPO(GroupRelative[GRPOOptions]):
     """GRPO through `trl.GRPOTrainer` (DeepSeekMath, arXiv 2402.03300, section 4.1)."""
 
     Options = GRPOOptions
@@ -168,8 +170,7 @@ class GRPO(GroupRelative):
 
         from seal_agents.trl.trainers import RoundGRPO
 
-        options = self.context.options
-        assert isinstance(options, GRPOOptions)
+        options = self.options
         args = GRPOConfig(
             **self.arguments(folder, given, seed),
             scale_rewards=options.scale_rewards,
@@ -187,7 +188,7 @@ class GRPO(GroupRelative):
         )
 
 
-class RLOO(GroupRelative):
+class RLOO(GroupRelative[RLOOOptions]):
     """RLOO through `trl.RLOOTrainer` (Back to Basics, arXiv 2402.14740)."""
 
     Options = RLOOOptions
@@ -201,10 +202,9 @@ class RLOO(GroupRelative):
 
         from seal_agents.trl.trainers import RoundRLOO
 
-        options = self.context.options
-        assert isinstance(options, RLOOOptions)
         args = RLOOConfig(
-            **self.arguments(folder, given, seed), normalize_advantages=options.normalize_advantage
+            **self.arguments(folder, given, seed),
+            normalize_advantages=self.options.normalize_advantage,
         )
         trainer = RoundRLOO(
             model=model,

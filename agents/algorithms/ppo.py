@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import gymnasium as gym
 import numpy as np
@@ -121,15 +121,14 @@ class PPOOptions(PolicyOptions):
         )
 
 
-class ProximalPolicy(Prompted):
+class ProximalPolicy(Prompted[PPOOptions]):
     """Learns by `stable_baselines3.PPO` from what its self-edits were worth."""
 
     Options = PPOOptions
 
     def __init__(self, context: AgentContext) -> None:
         super().__init__(context)
-        assert isinstance(context.options, PPOOptions)
-        self.options = options = context.options
+        options = self.options
         self.envs = _envs(context.env, self.policy.prompt, options)
         self.policy.tokens = self.envs.tokens  # what is learned from is what was read and written
         self.ppo = PPO(
@@ -149,8 +148,7 @@ class ProximalPolicy(Prompted):
             device=self.policy.model.device,
         )
         self.ppo.set_logger(Logger(None, []))
-        assert isinstance(self.ppo.policy, LanguageModelPolicy)
-        self.actor = self.ppo.policy
+        self.actor = cast("LanguageModelPolicy", self.ppo.policy)
         self.policy.adapter = self.actor.bank  # writes with the weights that PPO trains
         self.rounds = 0
         """Rounds learned from."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -51,15 +51,14 @@ class OnlyFeatures(BaseFeaturesExtractor):
         return observations["features"]
 
 
-class PPOChoices(Agent):
+class PPOChoices(Agent[PPOChoicesOptions]):
     """PPO on choices from a menu of self-edits."""
 
     Options = PPOChoicesOptions
 
     def __init__(self, context: AgentContext) -> None:
         super().__init__(context)
-        assert isinstance(context.options, PPOChoicesOptions)
-        options = asdict(context.options)
+        options = asdict(self.options)
         menu, width = options.pop("menu"), options.pop("width")
         reader = CombinedExtractor if options.pop("read_state") else OnlyFeatures
         envs = gym.make_vec("SelfEdit-v0", num_envs=1, **context.env.kwargs())
@@ -70,7 +69,7 @@ class PPOChoices(Agent):
             self.model = PPO(
                 "MultiInputPolicy",
                 env,
-                n_steps=context.options.batch_size,
+                n_steps=self.options.batch_size,
                 policy_kwargs={"net_arch": [width, width], "features_extractor_class": reader},
                 seed=context.seed % (1 << 32),
                 device="cpu",
@@ -90,8 +89,8 @@ class PPOChoices(Agent):
         if not observations:
             return []
         with torch.no_grad():
+            # One Categorical per choice.
             parts: Any = self.model.policy.get_distribution(self.read(observations)).distribution
-        assert isinstance(parts, list)  # one Categorical for each choice
         shares = [part.probs.double().cumsum(dim=1).numpy() for part in parts]
         chosen = []
         for row, seed in enumerate(seeds):
@@ -131,8 +130,7 @@ class PPOChoices(Agent):
         tensors, _ = self.model.policy.obs_to_tensor(
             stacked([self.view.observe(observation) for observation in observations])
         )
-        assert isinstance(tensors, dict)
-        return tensors
+        return cast("dict[str, Tensor]", tensors)
 
     def _chosen(self, experience: Experience, place: int) -> Chosen | None:
         """What was chosen when a text was written; None if the text is not on the menu.
@@ -194,8 +192,7 @@ class PPOChoices(Agent):
 
     def _shape(self) -> dict[str, Any]:
         """Properties that a checkpoint and this agent must share."""
-        menu, options = self.view.menu, self.context.options
-        assert isinstance(options, PPOChoicesOptions)
+        menu, options = self.view.menu, self.options
         state = self.model.observation_space["model_state"]  # type: ignore[index]
         return {
             "choices": [[choice.name, *choice.options] for choice in menu.choices],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from seal_agents.base import Action, Agent, AgentContext, Observation
 from seal_agents.policies.options import PolicyOptions
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from seal_agents.policies.language_model import Policy
 
 
-class Prompted(Agent):
+PolicyOptionsT = TypeVar("PolicyOptionsT", bound=PolicyOptions)
+
+
+class Prompted(Agent[PolicyOptionsT]):
     """Writes self-edits without learning (SEAL's "base model" rows)."""
 
     Options = PolicyOptions
@@ -29,7 +32,7 @@ class Prompted(Agent):
         )
 
         super().__init__(context)
-        self.policy: Policy = Policy(context, self.trainable)
+        self.policy: Policy = Policy(context, self.options, self.trainable)
 
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> Sequence[Action]:
         """Samples one self-edit per observation."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seal_agents.algorithms.prompted import Prompted
-from seal_agents.base import AgentContext, Experience
+from seal_agents.base import Experience
 from seal_agents.policies.options import PolicyOptions
 from seal_env.engine.config import FinetuneConfig
 from seal_env.errors import UserError
@@ -34,16 +34,11 @@ class RestEMOptions(PolicyOptions):
             raise UserError(f"keep {self.keep}: at least 1 self-edit per problem is kept")
 
 
-class RestEM(Prompted):
+class RestEM(Prompted[RestEMOptions]):
     """Behavioral cloning of the best self-edits per problem."""
 
     Options = RestEMOptions
     trainable = True
-
-    def __init__(self, context: AgentContext) -> None:
-        super().__init__(context)
-        assert isinstance(context.options, RestEMOptions)
-        self.options = context.options
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
         """Filters the self-edits of a round and finetunes the policy on the kept ones."""

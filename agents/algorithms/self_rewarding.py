@@ -86,7 +86,7 @@ class SelfRewardingOptions(PolicyOptions):
             raise UserError("temperature 0: equal self-edits make no pair; give 1.0")
 
 
-class SelfRewarding(Prompted):
+class SelfRewarding(Prompted[SelfRewardingOptions]):
     """Learns from its own judgement by DPO."""
 
     Options = SelfRewardingOptions
@@ -96,8 +96,6 @@ class SelfRewarding(Prompted):
         from seal_agents.trl.bridge import AdapterTraining
 
         super().__init__(context)
-        assert isinstance(context.options, SelfRewardingOptions)
-        self.options = context.options
         env = context.env
         self.task = make_task(env.task, env.data, env.task_options)
         if self.options.judge == "open-book" and not self.task.has_training_questions:

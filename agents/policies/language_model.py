@@ -40,14 +40,14 @@ class Policy:
     """The model that writes self-edits: the learner's base with an adapter of its own.
 
     Args:
-        context: What the agent works in; its options are `PolicyOptions`.
+        context: Environment, seed, and the prompt's name as argument.
+        options: How it samples.
         trainable: Whether it has an adapter, to be finetuned.
     """
 
-    def __init__(self, context: AgentContext, trainable: bool) -> None:
-        assert isinstance(context.options, PolicyOptions)
+    def __init__(self, context: AgentContext, options: PolicyOptions, trainable: bool) -> None:
         env = context.env
-        self.context, self.options = context, context.options
+        self.context, self.options = context, options
         self.model = load_learner(env.model, env.dtype, env.device)
         task = make_task(env.task, env.data, env.task_options)
         language = make_language(env)
