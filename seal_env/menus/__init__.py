@@ -1,1 +1,1 @@
-"""Menus: a few choices from which a self-edit is written."""
+"""Menus: fixed sets of choices from which self-edits are written."""

@@ -1,8 +1,8 @@
-"""Menus: a few choices instead of a text, so that a policy without language can act.
+"""Menus: choices instead of a text, so that a policy without a language model can act.
 
 A *menu* belongs to a task or to a self-edit language. It names the choices, writes the self-edit
-that they stand for, and turns what there is to read into a few numbers. All that it is given is
-the observation's ``context``: it cannot use what a policy may not see.
+of a combination of choices, and computes numerical features of the context. Its only input is the
+observation's ``context``: it cannot use anything that is hidden from the policy.
 """
 
 from __future__ import annotations
@@ -29,58 +29,58 @@ MENUS = Registry(
         "passage": "seal_env.menus.passages:PassageMenu",
     },
 )
-"""A menu under the name of a task or of a self-edit language is the one that goes with it."""
+"""Registry of menus; one with the name of a task or of a self-edit language is its default."""
 GENERIC = "passage"
-"""The menu of whatever has none of its own."""
+"""Menu of tasks and languages without a default."""
 MOST_COMBINATIONS = 10_000
-"""Largest menu that is searched by trying everything on it."""
+"""Number of combinations of the largest menu that is searched exhaustively."""
 
 _PIECE = re.compile(r"\w+|\n")
 
 Chosen = tuple[int, ...]
-"""The position of the chosen option, for each choice of a menu."""
+"""Index of the chosen option, for each choice of a menu."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to choose."""
+    """One choice of a menu."""
 
     name: str
-    """What is chosen, e.g. ``"wordings"``."""
+    """Name of the choice, e.g. ``"wordings"``."""
     options: tuple[str, ...]
-    """What it can be, as a reader would call it."""
+    """Names of the options."""
 
 
 class Menu(ABC):
-    """Choices, and the self-edits that they stand for.
+    """Choices, and the self-edits of their combinations.
 
     A subclass sets `choices` and `features` and defines `describe` and `render`. Both must
     depend on their arguments alone, so that a run can be repeated.
     """
 
     choices: tuple[Choice, ...]
-    """What is chosen."""
+    """The choices."""
     features: tuple[str, ...]
-    """Names of the numbers that `describe` returns."""
+    """Names of the features that `describe` returns."""
 
     @abstractmethod
     def describe(self, context: str) -> Sequence[float]:
-        """What a policy is told of a context: one number, of size about 1, for each feature."""
+        """Features of a context, with absolute values of about 1."""
 
     @abstractmethod
     def render(self, context: str, chosen: Chosen) -> str:
-        """The self-edit that some choices stand for; any context is legal.
+        """Self-edit of a combination; any context is legal.
 
         Args:
             context: An observation's ``context``.
-            chosen: One position for each of `choices`.
+            chosen: One index for each of `choices`.
         """
 
     def combinations(self) -> Iterator[Chosen]:
-        """Everything that can be chosen.
+        """All combinations.
 
         Raises:
-            UserError: That is too much to go through.
+            UserError: The menu is too large to enumerate.
         """
         count = math.prod(len(choice.options) for choice in self.choices)
         if count > MOST_COMBINATIONS:
@@ -91,38 +91,38 @@ class Menu(ABC):
         return product(*(range(len(choice.options)) for choice in self.choices))
 
     def matches(self, context: str, text: str) -> list[Chosen]:
-        """Every combination that is rendered as this text; none if the text is not on the menu."""
+        """All combinations whose self-edit is a text; empty if the text is not on the menu."""
         return [c for c in self.combinations() if self.render(context, c) == text]
 
     def nearest(self, context: str, text: str) -> Chosen:
-        """The combination whose self-edit is most like a text that someone else wrote.
+        """Combination whose self-edit is most similar to any text.
 
-        Likeness is the F1 of the two bags of words, line breaks counted as words. Ties go to the
-        first combination.
+        Similarity is the F1 of the two bags of words, in which line breaks are words. The first
+        combination wins a tie.
         """
         wanted = _bag(text)
         rendered = {c: self.render(context, c) for c in self.combinations()}
         return max(rendered, key=lambda chosen: _likeness(_bag(rendered[chosen]), wanted))
 
     def label(self, chosen: Chosen) -> str:
-        """Choices as a reader would call them, e.g. ``"questions, all facts, 2 wordings"``."""
+        """Combination in words, e.g. ``"questions, all facts, 2 wordings"``."""
         named = zip(self.choices, chosen, strict=True)
         return ", ".join(f"{choice.options[i]} {choice.name}".strip() for choice, i in named)
 
 
 def load_menu(menu: object, task: Task, edit: EditLanguage, names: Sequence[str]) -> Menu:
-    """The menu that is meant.
+    """Menu by name, or the default of a task and a self-edit language.
 
     Args:
-        menu: A menu, or its name in `MENUS`, or "package.module:Name"; None for the one that goes
-            with the self-edit language or else the task, by their attribute ``menu`` or their
-            name, or else the generic one.
+        menu: A menu, or its name in `MENUS`, or "package.module:Name"; None for the default of the
+            self-edit language or else of the task, by their attribute ``menu`` or their name, or
+            else the generic one.
         task: The task.
         edit: The self-edit language.
         names: The names of the language and of the task.
 
     Raises:
-        UserError: There is no such menu, or it is none.
+        UserError: There is no such menu, or the object is no menu.
     """
     if menu is None:
         named = [name for name in names if name in MENUS]

@@ -1,7 +1,7 @@
-"""Menu `biographies`: which kind of sentence, how many of the facts, in how many wordings.
+"""Menu `biographies`: kind of sentence, number of facts, number of wordings.
 
-The facts are read out of the passage (`seal_env.tasks.biographies.people.read_passage`). A fact
-that the passage does not state is not there to be chosen: the menu never sees the person behind it.
+The facts are parsed from the passage (`seal_env.tasks.biographies.people.read_passage`). A fact
+that the passage does not state cannot be chosen: the menu has no access to the person.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from seal_env.tasks.biographies.people import (
 )
 
 FACTS = (2, 4, len(ATTRIBUTES))
-"""How many facts can be chosen, from the passage's first on."""
+"""Numbers of facts to choose from, counted from the passage's first."""
 WORDINGS = QUESTIONS
-"""Most wordings of a fact: as many as there are phrasings of a question."""
+"""Largest number of wordings of a fact, the number of phrasings of a question."""
 _WORD = re.compile(r"[\w-]+")
 
 
 @lru_cache(4096)
 def read(context: str) -> tuple[Person, tuple[int, ...]] | None:
-    """Whom a passage is about and what it says.
+    """Person and stated attributes of a passage.
 
     Returns:
-        The person, with "" for what the passage does not say, and the attributes that it does
-        say, in its order; None for a text that is no such passage.
+        The person, with "" for attributes that the passage does not state, and the indices of the
+        stated attributes in their order; None for a text that is no such passage.
     """
     name, facts = read_passage(context)
     if not facts:
@@ -47,10 +47,10 @@ def read(context: str) -> tuple[Person, tuple[int, ...]] | None:
 
 
 class BiographyMenu(Menu):
-    """Self-edits about a person; of a text that is no passage about one, its sentences.
+    """Self-edits about a person; the sentences of any text that is no passage about one.
 
-    What is chosen more of contains what is chosen less of: the order of wordings depends on the
-    passage alone.
+    A larger number of facts or wordings contains the smaller ones: the order depends on the passage
+    alone.
     """
 
     choices = (
@@ -61,7 +61,7 @@ class BiographyMenu(Menu):
     features = PassageMenu.features
 
     def describe(self, context: str) -> Sequence[float]:
-        """How long the passage is, and what it is made of."""
+        """Length and composition of the passage."""
         return describe_text(context)
 
     def render(self, context: str, chosen: Chosen) -> str:
@@ -86,10 +86,10 @@ class BiographyMenu(Menu):
         return "\n".join(lines)
 
     def nearest(self, context: str, text: str) -> Chosen:
-        """The combination that a text comes closest to, by its form and the facts it states.
+        """Combination that a text is closest to, by its form and the facts that it states.
 
-        Judged are whether it asks, how many of the passage's facts it names, and how often:
-        not the wording, of which a writer has more than the menu.
+        The criteria are whether it asks questions, the number of the passage's facts that it
+        states, and their repetitions, but not the wording, which may be none of the menu's.
         """
         known = read(context)
         if known is None:

@@ -1,7 +1,7 @@
-"""Menu `directives`: which tools, how strong and how long a training, on what part of an example.
+"""Menu `directives`: tools, learning rate, epochs, and the trained part of an example.
 
-What is chosen is a recipe: a directive of SEAL's form (`seal_env.edits.directives`). All
-recipes of a menu together are the grid that an oracle searches.
+A combination is a recipe: a directive of SEAL's form (`seal_env.edits.directives`). All recipes of
+a menu are the grid that an oracle searches.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from seal_env.tasks.base import Problem
 from seal_env.updates.finetuning import Finetuning
 
 MOST_DEMONSTRATIONS = 64
-"""So many demonstrations of a context are looked at."""
+"""Number of demonstrations of a context that features are computed from."""
 LONGEST_LINE = 4096
-"""Longest line of a demonstration that is looked at, in characters."""
+"""Length of the longest line of a demonstration that is parsed, in characters."""
 _DEMONSTRATION = re.compile(r"^Input:(.*)\nOutput:(.*)$", re.MULTILINE)
 
 Pair = tuple[list[str], list[str]]
-"""The cells of a demonstration's input and output, row after row."""
+"""Cells of a demonstration's input and output, row by row."""
 
 
 @dataclass(frozen=True)
 class RecipeGrid:
-    """The recipes on a menu; the first of each is what the first combination has."""
+    """Recipes of a menu; the first combination has the first option of each."""
 
     tools: tuple[str, ...] = ("basic", "size", "chain", "repeat")
-    """Data-generation tools, each of which is chosen or not."""
+    """Data-generation tools, each of which is used or not."""
     learning_rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
     """Learning rates to choose from."""
     epochs: tuple[int, ...] = (1, 2, 4)
     """Numbers of epochs to choose from."""
     strategies: tuple[str, ...] = STRATEGIES
-    """What of an example is learned."""
+    """Strategies: the parts of an example that are trained on."""
 
 
 class DirectiveMenu(Menu):
-    """A choice for each tool, and one each of learning rate, epochs and strategy.
+    """One choice per tool, and one each of learning rate, epochs and strategy.
 
     Args:
-        grid: What there is to choose from.
+        grid: The options.
 
     Raises:
-        UserError: Some recipe of the grid is no valid directive.
+        UserError: A recipe of the grid is no valid directive.
     """
 
     features = (
@@ -83,13 +83,13 @@ class DirectiveMenu(Menu):
                 raise UserError(f"DirectiveMenu: {error}")
 
     def describe(self, context: str) -> Sequence[float]:
-        """What kind of operation the demonstrations show, each number from 0 to 1.
+        """Features of the operation that the demonstrations show, each from 0 to 1.
 
-        How many demonstrations there are (of 8), then shares of them: whose output is as long as
-        the input; the mean share of cells that stay as they are; that keep the bag of colors, or
-        keep it up to renaming; the share of cells that one mapping of colors explains; the mean
-        share of cells that are right after mirroring, and after the best cyclic shift that all
-        have in common; whose output is sorted; with colors that the input does not have.
+        The number of demonstrations (of 8); the fraction whose output is as long as the input; the
+        mean fraction of unchanged cells; the fractions that keep the multiset of colors, exactly
+        and up to renaming; the fraction of cells that one mapping of colors explains; the mean
+        fraction of cells that are correct after mirroring, and after the best common cyclic shift;
+        the fractions whose output is sorted, and has colors that the input lacks.
         """
         pairs = demonstrations(context)
         if not pairs:
@@ -110,7 +110,7 @@ class DirectiveMenu(Menu):
         return numbers
 
     def render(self, context: str, chosen: Chosen) -> str:
-        """The chosen recipe as a directive, whatever the context."""
+        """Directive of the chosen recipe, independent of the context."""
         grid, switches = self.grid, chosen[: len(self.grid.tools)]
         rate, epochs, strategy = chosen[len(grid.tools) :]
         on = [tool for tool, switch in zip(grid.tools, switches, strict=True) if switch]
@@ -123,14 +123,14 @@ class DirectiveMenu(Menu):
         )
 
     def matches(self, context: str, text: str) -> list[Chosen]:
-        """The combination that is rendered as this text, if there is one."""
+        """Combination that is rendered as a text, if there is one."""
         chosen = self.nearest(context, text)
         return [chosen] if self.render(context, chosen) == text else []
 
     def nearest(self, context: str, text: str) -> Chosen:
-        """The recipe that is most like a directive someone else wrote, choice by choice.
+        """Recipe that is most similar to any directive, choice by choice.
 
-        Numbers are compared by their ratio. A text that is no directive is like the first recipe.
+        Numbers are compared by their ratio. A text that is no directive gives the first recipe.
         """
         grid, update = self.grid, self._language.parse(text, _NOTHING).update
         asked = update if isinstance(update, Finetuning) else Finetuning()
@@ -144,7 +144,7 @@ class DirectiveMenu(Menu):
         )
 
     def label(self, chosen: Chosen) -> str:
-        """A recipe as a reader would call it, e.g. "basic, repeat, rate 0.001, 2 epochs, ..."."""
+        """Recipe in words, e.g. "basic, repeat, rate 0.001, 2 epochs, ..."."""
         named = [choice.options[i] for choice, i in zip(self.choices, chosen, strict=True)]
         tools = [tool for tool, i in zip(self.grid.tools, chosen, strict=False) if i]
         rate, epochs, strategy = named[len(self.grid.tools) :]
@@ -164,7 +164,7 @@ _NOTHING = Problem("", "", "", ())
 
 
 def demonstrations(context: str) -> list[Pair]:
-    """The demonstrations of a context, as far as it has any; any text is legal."""
+    """Demonstrations in a context; any text is legal."""
     found = islice(_DEMONSTRATION.finditer(context), MOST_DEMONSTRATIONS)
     pairs = [
         (_cells(given), _cells(wanted)) for given, wanted in (match.groups() for match in found)
@@ -181,17 +181,17 @@ def _mean(numbers: Sequence[float]) -> float:
 
 
 def _agreement(one: Sequence[str], other: Sequence[str]) -> float:
-    """The share of positions at which two equally long rows are the same."""
+    """Fraction of positions at which two rows of equal length agree."""
     return _mean([float(a == b) for a, b in zip(one, other, strict=True)])
 
 
 def _counts(cells: Sequence[str]) -> list[int]:
-    """How often the colors occur, whichever they are."""
+    """Sorted counts of the colors."""
     return sorted(Counter(cells).values())
 
 
 def _mapped(pairs: Sequence[Pair]) -> float:
-    """The share of cells that turn into what their color most often turns into."""
+    """Fraction of cells that change to the most frequent new color of their color."""
     seen: dict[str, Counter[str]] = {}
     for given, wanted in pairs:
         for a, b in zip(given, wanted, strict=True):
@@ -202,7 +202,7 @@ def _mapped(pairs: Sequence[Pair]) -> float:
 
 
 def _shifted(pairs: Sequence[Pair]) -> float:
-    """Agreement after the cyclic shift, other than by nothing, that explains most."""
+    """Largest agreement after a cyclic shift by at least one cell."""
     longest = min((len(given) for given, _ in pairs), default=0)
     best = 0.0
     for by in range(1, min(longest, MOST_SHIFT + 1)):
@@ -213,11 +213,11 @@ def _shifted(pairs: Sequence[Pair]) -> float:
 
 
 MOST_SHIFT = 8
-"""Cyclic shifts by more cells than this are not tried."""
+"""Largest cyclic shift that is tried, in cells."""
 
 
 def _closest(options: Sequence[float], value: float | None) -> int:
-    """The option with the smallest ratio to a value; the first one if there is no value."""
+    """Index of the option with the smallest ratio to a value; the first without a value."""
     if value is None:
         return 0
     return min(range(len(options)), key=lambda i: abs(math.log(options[i] / value)))

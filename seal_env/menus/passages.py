@@ -1,4 +1,4 @@
-"""Menu `passage`: ways of saying a passage again, for any task that has passages."""
+"""Menu `passage`: ways to repeat a passage, for any task with passages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+(?:[-'’.,]\w+)*")
 
 
 def sentences(context: str) -> list[str]:
-    """The sentences of a context. A line without a full stop above others is their heading."""
+    """Sentences of a context. A line without a full stop before others is their heading."""
     lines = [line.strip() for line in context.splitlines() if line.strip()]
     if len(lines) > 1 and not _ENDS.search(lines[0]):
         lines = lines[1:]
@@ -23,14 +23,13 @@ def sentences(context: str) -> list[str]:
 
 
 def cloze(sentence: str, skip: int) -> str:
-    """A sentence as a question for the word that it leaves out.
+    """Question for one word of a sentence, which is left out.
 
-    Numbers and names are asked first, then long words: they are what a passage says that
-    others do not.
+    Numbers and names are asked first, then long words, since they are specific to a passage.
 
     Args:
         sentence: The sentence.
-        skip: How many better words to pass over, so that it can be asked in several ways.
+        skip: Number of better words to skip, for several questions per sentence.
     """
     words = list(_WORD.finditer(sentence))
     if not words:
@@ -70,16 +69,15 @@ FORMS: dict[str, Callable[[Sequence[str], int], list[str]]] = {
     "one text": _together,
     "cloze questions": _cloze,
 }
-"""Form to the function that writes it: the sentences, and how often they were written before, to
-one string a training sequence."""
+"""Functions from the sentences and the number of earlier repetitions to one string per training
+sequence, by form."""
 REPEATS = 3
 
 
 class PassageMenu(Menu):
-    """Which form, which part of the passage, how many times over.
+    """Choices of the form, the part of the passage, and the number of repetitions.
 
-    Each repetition after the first goes through the sentences in another order, and asks for
-    other words.
+    Each repetition after the first has the sentences in another order, and asks for other words.
     """
 
     choices = (
@@ -90,11 +88,11 @@ class PassageMenu(Menu):
     features = ("length", "sentences", "sentence length", "capitalised", "digits")
 
     def describe(self, context: str) -> Sequence[float]:
-        """How long the passage is, and what it is made of."""
+        """Length and composition of the passage."""
         return describe_text(context)
 
     def render(self, context: str, chosen: Chosen) -> str:
-        """The chosen part, in the chosen form, repeated."""
+        """The chosen part in the chosen form, repeated."""
         form, part, times = chosen
         every = sentences(context)
         middle = (len(every) + 1) // 2
@@ -108,7 +106,7 @@ class PassageMenu(Menu):
 
 
 def describe_text(context: str) -> list[float]:
-    """A text as the numbers that `PassageMenu.features` names, all of size about 1."""
+    """Features of a text by `PassageMenu.features`, with absolute values of about 1."""
     words, parts = context.split(), sentences(context)
     count = max(len(words), 1)
     return [

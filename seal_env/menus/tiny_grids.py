@@ -7,7 +7,7 @@ from seal_env.tasks.grids.tiny_grids import EPOCHS, LEARNING_RATES, TinyGrids
 
 
 class TinyGridsMenu(DirectiveMenu):
-    """All recipes that the model was shown in pretraining, and no others."""
+    """All recipes of the model's pretraining data, and no others."""
 
     def __init__(self) -> None:
         super().__init__(RecipeGrid(TinyGrids.tools, LEARNING_RATES, EPOCHS))

@@ -1,4 +1,4 @@
-"""Tasks: where problems come from and how answers are graded. One file a task."""
+"""Tasks: sources of problems, and graders of answers. One file per task."""
 
 from seal_env.registry import Registry
 from seal_env.tasks.base import SPLITS, Problem, Question, Task

@@ -1,4 +1,4 @@
-"""What a task is: problems with held-out questions, and a grader.
+"""Interface of tasks: problems with held-out questions, and a grader.
 
 A *problem* is the unit of experience: a context that the policy may read and questions that
 it may not. A *task* produces problems, says how a question is put to the learner, and
@@ -23,24 +23,24 @@ class Question:
     """One held-out question.
 
     Raises:
-        UserError: A field has another type; says which. Lists become tuples.
+        UserError: A field has another type; the message names it. Lists become tuples.
     """
 
     text: str
-    """The question as a person would ask it."""
+    """Text of the question."""
     answer: str
-    """The gold answer, as it should be written; its log-likelihood is measured."""
+    """Gold answer, whose log-likelihood is measured."""
     subject: str = ""
-    """What the question is about (an attribute, a topic), for tables; may be empty."""
+    """Subject of the question (an attribute, a topic), for tables; may be empty."""
     choices: tuple[str, ...] = ()
-    """What can be answered, the gold answer among it; the learner's answer is the likeliest of
-    these. Empty if it may write what it likes."""
+    """Possible answers, the gold one among them; the learner's answer is the most likely one. Empty
+    for free-form answers."""
     aliases: tuple[str, ...] = ()
-    """Further answers that are as right as the gold one, such as other annotators'."""
+    """Further correct answers, such as other annotators'."""
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """All right answers, the gold one first."""
+        """All correct answers, the gold one first."""
         return (self.answer, *self.aliases)
 
     def __post_init__(self) -> None:
@@ -54,24 +54,24 @@ class Question:
 
 @dataclass(frozen=True)
 class Problem:
-    """A context to learn from and the questions that measure what was learned.
+    """Context to learn from, and the questions that measure the learning.
 
     Raises:
-        UserError: A field has another type; says which. Lists become tuples.
+        UserError: A field has another type; the message names it. Lists become tuples.
     """
 
     id: str
-    """Unique within the task; stable across processes and versions of the data's order."""
+    """Identifier, unique within the task and independent of process and order of the data."""
     title: str
-    """A short name of the subject; the self-edit language prefixes each sequence with it."""
+    """Short name of the subject; self-edit languages prefix training sequences with it."""
     context: str
-    """What the policy reads and what the learner may be trained on."""
+    """Text that the policy reads and the learner may be trained on."""
     questions: tuple[Question, ...]
-    """Held out: never part of an observation or of a policy's prompt."""
+    """Held-out questions, never part of an observation or of a policy's prompt."""
     edits: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Self-edits that came with the data, by the name of who wrote them; usually empty."""
+    """Self-edits that came with the data, by the name of their author; usually empty."""
     examples: tuple[Any, ...] = field(default=(), compare=False)
-    """Solved examples of the context, as the task's own tools read them; usually empty."""
+    """Solved examples of the context, in the form of the task's own tools; usually empty."""
 
     def __post_init__(self) -> None:
         for name in ("id", "title", "context"):
@@ -85,7 +85,7 @@ class Problem:
 
 
 def _require(owner: object, name: str, value: object, wanted: type) -> None:
-    """Refuses a value of another type, in a line that names the field."""
+    """Checks the type of a value; the error names the field."""
     if not isinstance(value, wanted):
         raise UserError(
             f"{type(owner).__name__}.{name}: must be {wanted.__name__}, not {type(value).__name__}"
@@ -93,7 +93,7 @@ def _require(owner: object, name: str, value: object, wanted: type) -> None:
 
 
 def _require_each(owner: object, name: str, wanted: type) -> None:
-    """The same for a sequence, which becomes a tuple."""
+    """Checks the types of a sequence, and returns it as a tuple."""
     values = getattr(owner, name)
     if type(values) is not tuple:
         if not isinstance(values, list | tuple):
@@ -109,41 +109,41 @@ def _require_each(owner: object, name: str, wanted: type) -> None:
 
 @dataclass(frozen=True)
 class Generated:
-    """A training example that a task's tools made."""
+    """Training example that a task's tools generate."""
 
     prompt: str
-    """What is read."""
+    """Text that is read, without a loss."""
     answer: str
-    """What is to be learned; the tokenizer sees prompt and answer one after the other."""
+    """Text that is learned; prompt and answer are tokenized one after the other."""
 
 
 class Task(ABC):
-    """Where problems come from and how answers are graded."""
+    """Source of problems, and grader of answers."""
 
     default_prompt: str = "implications"
-    """Name of the prompt (see `seal_env.prompts`) that a policy uses unless told otherwise."""
+    """Name of a policy's default prompt (see `seal_env.prompts`)."""
     answer_tokens: int = 32
-    """Longest answer that the learner may give, in its own tokens."""
+    """Length of the longest answer, in tokens of the learner."""
     answer_prefix: str = ""
-    """What stands between `question_prompt` and an answer when a gold answer is scored."""
+    """Text between `question_prompt` and a gold answer that is scored."""
     tools: tuple[str, ...] = ()
-    """Names of the data-generation tools that a self-edit can ask for; see `generate`."""
+    """Names of the data-generation tools for self-edits; see `generate`."""
     menu: object = None
     """Menu of a policy that chooses instead of writing, where the language declares none: a
     `seal_env.menus.base.Menu`, its name in `MENUS` or "package.module:Name"."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how the data were read, one line each; printed before a run."""
+    """Remarks on the reading of the data, one line each, printed before a run."""
 
     @abstractmethod
     def size(self, split: str) -> int | None:
-        """Number of problems in a split; None where the split is endless.
+        """Number of problems in a split; None for an endless one.
 
         A finite task has one more split, ``"all"``: every problem, in the order of the data.
         """
 
     @abstractmethod
     def problem(self, split: str, index: int) -> Problem:
-        """The problem at a position of a split; the same one every time.
+        """Problem at an index of a split; the same one every time.
 
         Raises:
             UserError: The split is unknown or the index is beyond a finite split.
@@ -154,11 +154,11 @@ class Task(ABC):
         """Whether each answer is right; `answers` is aligned with `problem.questions`."""
 
     def reads(self, problem: Problem) -> str:
-        """What a policy is shown of a problem: by default its title and its context."""
+        """Text of a problem that a policy reads: by default its title and its context."""
         return f"{problem.title}\n{problem.context}" if problem.title else problem.context
 
     def style(self, text: str) -> str | None:
-        """What kind of self-edit a text is, for tables and plots; None if the task has no kinds."""
+        """Kind of a self-edit, for tables and plots; None for a task without kinds."""
         return None
 
     @property
@@ -167,14 +167,13 @@ class Task(ABC):
         return type(self).training_problem is not Task.training_problem
 
     def training_problem(self, reading: str) -> Problem | None:
-        """The same context with questions that are made from it, to try self-edits out on.
+        """Problem of the same context with questions made from it, for choosing self-edits.
 
-        Whoever chooses among self-edits, or checks them, needs questions that are not the
-        held-out ones. These come from what a policy reads and from nothing else, so they tell
-        nothing that an observation does not.
+        An agent that compares self-edits needs questions other than the held-out ones. These are
+        made from the text that a policy reads, and contain no further information.
 
         Args:
-            reading: What `reads` returned: an observation's ``context``.
+            reading: Result of `reads`, an observation's ``context``.
 
         Returns:
             A problem whose questions `grade` can grade; None if no question can be made.
@@ -182,20 +181,20 @@ class Task(ABC):
         return None
 
     def generate(self, problem: Problem, tools: Sequence[str], seed: int) -> list[Generated]:
-        """Training examples made from what the context shows, with some of `tools`.
+        """Training examples made from the context, with some of `tools`.
 
         Args:
-            problem: Its held-out questions are not looked at.
-            tools: Names from `tools`; none of them for the plain examples.
-            seed: Fixes whatever is drawn.
+            problem: The problem; its held-out questions are not used.
+            tools: Names from `tools`; empty for the plain examples.
+            seed: Seed of all random choices.
 
         Returns:
-            Nothing, for a task that has no tools.
+            The examples; empty for a task without tools.
         """
         return []
 
     def question_prompt(self, question: Question) -> str:
-        """The closed-book prompt that puts a question to the learner.
+        """Closed-book prompt for a question to the learner.
 
         The default is SEAL's question-answer prompt (arXiv 2506.10943, appendix B).
         """
@@ -204,21 +203,22 @@ class Task(ABC):
         )
 
     def prompt_parts(self, prompt: str) -> tuple[str, ...]:
-        """A prompt of this task, taken apart into what may be cut and what may not.
+        """Parts of a prompt of this task that may be cut, and those that may not.
 
-        Where a prompt is too long for the model, the parts that are `seal_env.prompts.Content` lose
-        their middles. By default there is no such part: a question is put as a whole or not at all.
+        If a prompt is too long for the model, the parts that are `seal_env.prompts.Content` lose
+        their middles. By default there is no such part: a question is asked as a whole or not at
+        all.
 
         Args:
-            prompt: What `question_prompt` returned, or the prompt of an example of `generate`.
+            prompt: Result of `question_prompt`, or the prompt of an example of `generate`.
 
         Returns:
-            Parts that make the prompt when they are joined.
+            Parts whose concatenation is the prompt.
         """
         return (prompt,)
 
     def longest_answer(self, problem: Problem) -> str | None:
-        """A text that is as long as an answer to a problem's questions may be.
+        """Text of the length of the longest answer to a problem's questions.
 
         For tasks whose answers differ in length from problem to problem.
 

@@ -1,4 +1,4 @@
-"""Tasks that have a fixed list of problems, which falls into splits."""
+"""Tasks with a fixed list of problems, and its splits."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from seal_env.tasks.base import SPLITS, Problem, Task
 
 
 class Identified(Protocol):
-    """Anything with an id."""
+    """Object with an id."""
 
     @property
     def id(self) -> str:
-        """Its name, unique and independent of the order of the data."""
+        """Identifier, unique and independent of the order of the data."""
 
 
 T = TypeVar("T", bound=Identified)
 Key = tuple[str, str]
-"""``"group"`` or ``"content"``, and a text."""
+"""Key by which items belong together: ``"group"`` or ``"content"``, and a text."""
 HELD_OUT_SHARE = 0.1
-"""Share of the problems in each of the validation and the test split."""
+"""Fraction of the problems in each of the validation and the test split."""
 FEWEST_GROUPS = 3
-"""Groups that are needed to have one in each split."""
+"""Smallest number of groups with one for each split."""
 
 
 class Splits(Generic[T]):
-    """A fixed list of items and its splits.
+    """Fixed list of items and its splits.
 
-    `all` is every item, in the data's order; it is what a file of evaluation problems is for.
+    `all` is every item, in the data's order, for a file of evaluation problems.
     `train`, `validation` and `test` are disjoint parts of it:
 
     * Items that share content are never in two of them, and items of one group (an article, a
       subject) are not either. With fewer than three groups the group is disregarded, and `notes`
       says so.
-    * Groups are taken in the order of a hash of what they are and `seed`. `test` takes those that
-      fit into a tenth of the items, `validation` likewise from what is left, `train` has the rest;
+    * Groups are taken in the order of a hash of their content and `seed`. `test` takes those that
+      fit into a tenth of the items, `validation` likewise of the others, `train` has the rest;
       each takes the smallest group if none fits. With fewer than three groups of equal content
       all are in `train`.
     * Their items come in the order of a hash of their ids, so that the first few are a fair sample.
 
-    So the splits depend on the content and `seed` alone: not on the order of the data, the process
+    The splits depend on the content and `seed` alone: not on the order of the data, the process
     or the machine.
 
     Args:
         items: The items.
-        noun: What they are, in the plural: "passages".
-        seed: Another seed splits them another way.
-        content: Texts of an item; two items with one in common hold the same.
-        group: What an item belongs to, by name; empty if that is nothing but itself.
-        group_noun: What groups are, in the plural: "articles".
+        noun: Name of the items in the plural, e.g. "passages".
+        seed: Seed of the splits.
+        content: Texts of an item; items with a text in common have equal content.
+        group: Name of the group of an item; empty for a group of one.
+        group_noun: Name of the groups in the plural, e.g. "articles".
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Splits(Generic[T]):
     ) -> None:
         self.noun = noun
         self.notes: tuple[str, ...] = ()
-        """What a user should know of the splits, one line each."""
+        """Remarks on the splits, one line each."""
         everything = tuple(items)
         contents = [[("content", text) for text in content(item)] for item in everything]
         names = [[("group", name)] if (name := group(item)) else [] for item in everything]
@@ -94,10 +94,10 @@ class Splits(Generic[T]):
             raise UserError(f"unknown split {split!r}: known: {', '.join(self._items)}") from None
 
     def at(self, split: str, index: int) -> T:
-        """The item at a position of a split.
+        """Item at an index of a split.
 
         Raises:
-            UserError: There is no such split or no such position.
+            UserError: There is no such split or no such index.
         """
         items = self[split]
         if not 0 <= index < len(items):
@@ -108,9 +108,10 @@ class Splits(Generic[T]):
 
 
 def _connected(keys: Sequence[Collection[Key]]) -> list[int]:
-    """A number for each item; those that share a key, directly or through others, have the same.
+    """Number per item, equal for items that share a key, directly or through others.
 
-    The number is a hash of the least of their keys, groups before contents, whatever the order.
+    The number is a hash of the least of their keys, groups before contents, whatever the order of
+    the data.
     """
     parent: dict[Key, Key] = {}
 
@@ -132,14 +133,14 @@ def _connected(keys: Sequence[Collection[Key]]) -> list[int]:
 
 
 def _assign(parts: Sequence[int], seed: int) -> dict[int, str]:
-    """The split of each part of the data, given the part of each item."""
+    """Split of each part of the data, given the part of each item."""
     sizes = Counter(parts)
     waiting = sorted(sizes, key=lambda part: stable_hash(seed, part))
     split_of = dict.fromkeys(waiting, "train")
     if len(waiting) < FEWEST_GROUPS:
         return split_of
     share = max(1, round(HELD_OUT_SHARE * len(parts)))
-    for split, kept in (("test", 2), ("validation", 1)):  # so many are left for the other splits
+    for split, kept in (("test", 2), ("validation", 1)):  # parts that are left for the other splits
         room = share
         taken: list[int] = []
         for part in waiting:
@@ -153,10 +154,10 @@ def _assign(parts: Sequence[int], seed: int) -> dict[int, str]:
 
 
 class FiniteTask(Task):
-    """A task with a fixed list of problems; see `Splits` for how they are split.
+    """Task with a fixed list of problems.
 
     Args:
-        splits: The problems.
+        splits: The problems and their splits.
     """
 
     def __init__(self, splits: Splits[Problem]) -> None:
@@ -168,10 +169,10 @@ class FiniteTask(Task):
         return len(self.splits[split])
 
     def problem(self, split: str, index: int) -> Problem:
-        """The problem at a position of a split."""
+        """Problem at an index of a split."""
         return self.splits.at(split, index)
 
 
 def same_text(text: str) -> str:
-    """A text without what makes no difference to a reader: letter case, breaks, extra spaces."""
+    """Text without differences of letter case, line breaks and spaces."""
     return " ".join(text.casefold().split())

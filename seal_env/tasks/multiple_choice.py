@@ -1,9 +1,10 @@
 """Task `multiple-choice`: questions with choices, as MMLU has them (arXiv 2009.03300).
 
-`seal_env.tasks.io.choice_records` says how files and data sets are arranged, and
-`seal_env.tasks.io.answer_keys` which choice a key means.
+`seal_env.tasks.io.choice_records` describes the formats of files and data sets, and
+`seal_env.tasks.io.answer_keys` the interpretation of answer keys.
 
-A problem is the questions of one context, or where there is none some questions of one subject.
+A problem consists of the questions of one context or, without contexts, of some questions of one
+subject.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ Style = Literal["letters", "texts"]
 
 
 class MultipleChoice(FiniteTask):
-    """Questions that are answered by the likeliest of their choices.
+    """Questions that are answered by the most likely of their choices.
 
     With ``letters``, as MMLU is usually scored, a prompt lists the choices and ends in
     ``Answer:``, and a letter is the answer. With ``texts`` the prompt is the question alone, and
-    the answer is the choice whose text has the highest mean log-likelihood per token. Either way
-    `log_likelihood` is the right answer's. What a policy reads is the context, or the subject
-    where there is none; questions and choices are held out.
+    the answer is the choice whose text has the highest mean log-likelihood per token. In both,
+    `log_likelihood` is that of the correct answer. A policy reads the context or, without one, the
+    subject; questions and choices are held out.
 
-    Of choices that are the same, all are right if one is.
+    Of equal choices, all are correct if one is.
 
-    See `seal_env.tasks.finite.Splits` for the splits: the problems of one context, or where there
-    is none of one subject, are in one of them, and so are equal questions.
+    The problems of one context or, without contexts, of one subject are in one split, and so are
+    equal questions; see `seal_env.tasks.finite.Splits`.
 
     Args:
         data: A file, or ``hf:NAME`` or ``hf:NAME:SPLIT`` (as ``hf:cais/mmlu/anatomy:test``).
         style: ``letters`` or ``texts``.
-        group: Most questions in a problem.
-        split_seed: Another seed splits the problems another way.
-        keys: How answer keys are read, where the data leave that open; see
+        group: Questions per problem, at most.
+        split_seed: Seed of the splits.
+        keys: Interpretation of answer keys, if the data leave it open; see
             `seal_env.tasks.io.answer_keys`.
 
     Raises:
-        UserError: The data cannot be read, or a setting makes no sense.
+        UserError: The data cannot be read, or a setting is invalid.
     """
 
     default_prompt = "implications"
@@ -90,14 +91,14 @@ class MultipleChoice(FiniteTask):
         )
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
-        """An answer is right if it is the gold choice, or one that says the same."""
+        """Whether each answer is the gold choice or an equal one."""
         return [
             answer in question.answers
             for question, answer in zip(problem.questions, answers, strict=True)
         ]
 
     def question_prompt(self, question: Question) -> str:
-        """The question, and its choices if letters are asked for."""
+        """The question, with its choices in the style ``letters``."""
         return question.text
 
 
@@ -108,10 +109,10 @@ class _Item:
     text: str
     choices: tuple[str, ...]
     gold: int
-    """Position of the right choice."""
+    """Index of the correct choice."""
 
     def question(self, style: Style, subject: str) -> Question:
-        """The question as it is put to a learner."""
+        """The question in a problem."""
         right = self.choices[self.gold]
         if style == "texts":
             choices = tuple(dict.fromkeys(self.choices))
@@ -126,7 +127,7 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Topic:
-    """The questions of one context or subject, or some of them."""
+    """Questions of one context or subject."""
 
     id: str
     subject: str
@@ -134,7 +135,7 @@ class _Topic:
     items: tuple[_Item, ...]
 
     def parts(self, most: int) -> list[_Topic]:
-        """The same as topics of at most so many questions."""
+        """Topics of at most `size` questions each."""
         if len(self.items) <= most:
             return [self]
         starts = range(0, len(self.items), most)
@@ -144,12 +145,12 @@ class _Topic:
         ]
 
     def problem(self, style: Style) -> Problem:
-        """The problem that a topic is."""
+        """Problem of a topic."""
         questions = tuple(item.question(style, self.subject) for item in self.items)
         return Problem(self.id, self.subject, self.context, questions)
 
     def content(self) -> list[str]:
-        """What must not be in two splits: the context, or else each question."""
+        """Texts that must not be in two splits: the context, or else each question."""
         if self.context:
             return [same_text(self.context)]
         return [same_text("\n".join((i.text, *sorted(i.choices)))) for i in self.items]
@@ -157,7 +158,7 @@ class _Topic:
 
 @cache
 def _form(keys: Keys) -> Format[_Topic]:
-    """What is read, if keys are read in a way."""
+    """Format of the records, under an interpretation of keys."""
 
     def read(records: list[Record]) -> Loaded[_Topic]:
         return _to_topics(records, keys)
@@ -166,7 +167,7 @@ def _form(keys: Keys) -> Format[_Topic]:
 
 
 def _flat(whole: Any) -> Iterable[Record]:
-    """The records of a whole file: a list of them, or one alone."""
+    """Records of a whole file: a list of them, or a single one."""
     if isinstance(whole, dict):
         whole = [whole]
     if not isinstance(whole, list):

@@ -1,6 +1,6 @@
-"""The task `squad`: real passages with questions, from a file or from Hugging Face datasets.
+"""Task `squad`: passages with questions, from a file or from Hugging Face datasets.
 
-`seal_env.tasks.io.passages` says which files are understood: SQuAD's own JSON (arXiv 1606.05250),
+`seal_env.tasks.io.passages` lists the file formats: SQuAD's own JSON (arXiv 1606.05250),
 the JSON of SEAL's experiments (arXiv 2506.10943), either as JSONL, and CSV.
 """
 
@@ -22,22 +22,22 @@ from seal_env.tasks.io.passages import load_passages, page_name
 Grader = Literal["offline", "judge"]
 
 TRAINING_QUESTIONS, LONG_SENTENCE, CLOZE_WORDS = 16, 8, 3
-"""Most training questions made of a passage; fewest words of a sentence that one is made of; words
-that are asked for."""
+"""Training questions per passage, at most; words of a sentence that is asked about, at least; words
+of an answer."""
 
 
 class Squad(FiniteTask):
     """Passages with closed-book questions.
 
-    See `seal_env.tasks.finite.Splits` for the splits: passages of one article, by their title, are
-    in one of them, and so are equal passages.
+    Passages of one article, by title, are in one split, and so are equal passages; see
+    `seal_env.tasks.finite.Splits`.
 
     Args:
         data: A file, or ``hf:NAME`` or ``hf:NAME:SPLIT`` for a data set read by the optional
-            `datasets` library (SPLIT is ``train`` unless given).
-        split_seed: Another seed splits the articles another way.
-        grader: ``offline`` grades by `seal_env.grading`, ``judge`` asks a model.
-        judge: Which model to ask; only for the grader ``judge``.
+            `datasets` library (SPLIT is ``train`` by default).
+        split_seed: Seed of the splits.
+        grader: ``offline`` for `seal_env.grading`, ``judge`` for a language model.
+        judge: The model; only for the grader ``judge``.
 
     Raises:
         UserError: The data cannot be read, or the settings do not fit together.
@@ -77,12 +77,12 @@ class Squad(FiniteTask):
         self._by_reading = {self.reads(problem): problem for problem in loaded.found}
 
     def training_problem(self, reading: str) -> Problem | None:
-        """The passage's own sentences, to be completed: their last words are asked for.
+        """Questions for the last words of the passage's own sentences.
 
-        Half of a passage's questions would serve as well only if the other half alone were
-        held out. Then rewards would be measured on fewer questions, and not on those of other
-        agents and of published results; and what was chosen by one half of the questions, which
-        often ask for the same facts, would know something of the other.
+        Half of a passage's questions would serve only if the other half alone were held out.
+        Rewards would then be measured on fewer questions than those of other agents and of
+        published results. Since questions often ask for the same facts, a self-edit chosen by one
+        half would also be selected for the other.
         """
         problem = self._by_reading.get(reading)
         if problem is None:
@@ -95,9 +95,9 @@ class Squad(FiniteTask):
         )
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
-        """Whether each answer is right, by the offline grader or the judge.
+        """Whether each answer is correct, by the offline grader or the judge.
 
-        An answer is right if any annotator's says it is.
+        An answer is correct if it agrees with any annotator's.
         """
         pairs = zip(problem.questions, answers, strict=True)
         batch = [(question.text, question.answers, answer) for question, answer in pairs]
@@ -107,7 +107,7 @@ class Squad(FiniteTask):
 
 
 def _cloze(passage: str) -> Iterator[Question]:
-    """Sentences of a passage without their last words, as questions."""
+    """Questions made of sentences of a passage without their last words."""
     for sentence in re.split(r"(?<=[.!?])\s+", passage):
         words = sentence.split()
         if len(words) >= LONG_SENTENCE:

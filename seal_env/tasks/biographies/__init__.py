@@ -1,1 +1,1 @@
-"""The task `biographies`: made-up people."""
+"""Task `biographies`: made-up people."""

@@ -1,8 +1,8 @@
 """Self-edits about a person in several styles, from worthless to good.
 
-The embedded model is pretrained to write all of them; reinforcement has to find out which
-ones a learner learns from. The functions here also serve wrappers that build a self-edit
-from choices, and plots that show which style a policy has come to prefer.
+The embedded model is pretrained to write all of them; reinforcement learning has to find those that
+a learner learns from. Menus build self-edits with these functions, and plots classify the
+self-edits of a policy by style.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ STYLES: dict[str, Callable[[Person, Random], list[str]]] = {
     "questions": questions,
     "two-questions": two_questions,
 }
-"""Style name to the function that writes it: one string a training sequence."""
+"""Functions that write self-edits, by style: one string per training sequence."""
 
 
 def write(style: str, person: Person, rng: Random) -> str:
-    """A self-edit in a style, as the policy writes it: one sequence a line."""
+    """Self-edit in a style, as the policy writes it: one sequence per line."""
     return "\n".join(STYLES[style](person, rng))
 
 
 def classify(text: str) -> str:
-    """The style that a self-edit is closest to, judged by its form alone.
+    """Style that a self-edit is closest to, by its form alone.
 
     Returns:
         A key of `STYLES`, or ``"other"`` for a text in none of these styles.

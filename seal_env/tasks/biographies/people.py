@@ -1,9 +1,8 @@
-"""The embedded world: made-up people, and the sentences that say things about them.
+"""The embedded world: made-up people, and sentences about them.
 
 A *person* is a name and one value for each of seven attributes. Every attribute has several
-wordings as a passage sentence, as a stand-alone statement and as a question, so that the
-same fact can be said in many ways: what a learner can or cannot generalise over is the
-subject of this environment. Every word is one token of the embedded model.
+wordings as a passage sentence, as a stand-alone statement and as a question, since the
+environment is about generalization over wordings. Every word is one token of the embedded model.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ LAST_NAMES = tuple(
 
 @dataclass(frozen=True)
 class Attribute:
-    """Something that is true of a person, and how it is said and asked."""
+    """Attribute of a person, with its wordings in statements and questions."""
 
     name: str
     """The attribute's name, e.g. ``"birthplace"``."""
     values: tuple[str, ...]
-    """The values it can take, one word each."""
+    """Possible values, one word each."""
     passages: tuple[str, ...]
     """Sentences of a passage; ``{who}`` is a name or a pronoun."""
     statements: tuple[str, ...]
     """Sentences that stand alone; ``{name}`` is the full name."""
     questions: tuple[str, ...]
-    """Questions. The first two phrasings measure the learner; a self-edit may use any."""
+    """Questions. The first two phrasings are held out for evaluation; a self-edit may use any."""
 
 
 ATTRIBUTES: tuple[Attribute, ...] = (
@@ -248,10 +247,10 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     ),
 )
 QUESTIONS = 4
-"""How many phrasings of each question there are."""
+"""Number of phrasings of each question."""
 HELD_OUT_QUESTIONS = 2
-"""How many phrasings of each question measure the learner. Whoever writes a self-edit sees none of
-them, but may hit on the same words: a good guess at what will be asked is a good self-edit."""
+"""Number of phrasings of each question that are held out for evaluation. A policy does not see
+them, but may write the same words: predicting the questions makes a good self-edit."""
 INTRODUCTIONS = (
     "This is {name} .",
     "Here is what we know about {name} .",
@@ -283,24 +282,24 @@ class Person:
 
 
 def tidy(sentence: str) -> str:
-    """Closes the space that templates keep before punctuation: one word, one token inside."""
+    """Text without the space that templates have before punctuation."""
     return sentence.replace(" .", ".").replace(" ?", "?")
 
 
 def sample_person(name: str, rng: Random) -> Person:
-    """A person of that name with values drawn uniformly."""
+    """Person of a name, with values drawn uniformly."""
     return Person(name, tuple(rng.choice(attribute.values) for attribute in ATTRIBUTES))
 
 
 def statement(person: Person, attribute: int, wording: int) -> str:
-    """A stand-alone statement of one fact, in one of its wordings (taken modulo their number)."""
+    """Stand-alone statement of one fact, in one of its wordings (index modulo their number)."""
     templates = ATTRIBUTES[attribute].statements
     template = templates[wording % len(templates)]
     return tidy(template.format(name=person.name, value=person.values[attribute]))
 
 
 def question(person: Person, attribute: int, wording: int) -> str:
-    """A question about one fact, in one of its phrasings (taken modulo their number)."""
+    """Question about one fact, in one of its phrasings (index modulo their number)."""
     templates = ATTRIBUTES[attribute].questions
     return tidy(templates[wording % len(templates)].format(name=person.name))
 
@@ -312,9 +311,9 @@ def question_answer(person: Person, attribute: int, wording: int) -> str:
 
 
 def passage(person: Person, rng: Random) -> str:
-    """A passage that states every fact once, in random order and varied wording.
+    """Passage that states every fact once, in random order and varied wording.
 
-    One sentence in five calls the person by something else than the full name.
+    One sentence in five refers to the person by something other than the full name.
     """
     first = person.name.split()[0]
     sentences = [rng.choice(INTRODUCTIONS).format(name=person.name)]
@@ -328,14 +327,14 @@ def passage(person: Person, rng: Random) -> str:
 
 @cache
 def _reader(template: str, *values: str) -> re.Pattern[str]:
-    """Recognises a sentence of a passage."""
+    """Pattern of a sentence of a passage."""
     pattern = re.escape(tidy(template)).replace(r"\{who\}", r"\w+(?: \w+)?")
     pattern = pattern.replace(r"\{name\}", r"(?P<name>\w+ \w+)")
     return re.compile(pattern.replace(r"\{value\}", f"(?P<value>{'|'.join(values)})"))
 
 
 def read_passage(text: str) -> tuple[str, dict[int, str]]:
-    """What a passage says: the inverse of `passage`.
+    """Name and facts of a passage; the inverse of `passage`.
 
     Returns:
         The person's name ("" if the text is no passage), and the value of each attribute that is

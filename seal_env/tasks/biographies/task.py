@@ -24,13 +24,13 @@ from seal_env.tasks.biographies.people import (
 )
 
 KNOWN_PEOPLE = 128
-"""People whose facts the embedded model learned in pretraining (for measuring forgetting)."""
+"""Number of people whose facts the embedded model learned in pretraining, to measure forgetting."""
 _SHARES = {"pretrain": 40, "train": 40, "validation": 10, "test": 10}
 
 
 @cache
 def names(split: str) -> tuple[str, ...]:
-    """The names of a split, in a fixed random order. No name is in two splits.
+    """Names of a split, in a fixed random order. No name is in two splits.
 
     Args:
         split: ``"train"``, ``"validation"``, ``"test"``, ``"known"`` (people that the embedded
@@ -60,11 +60,11 @@ def _person(split: str, index: int, seed: int) -> Person:
 class Biographies(Task):
     """Made-up people: a passage about each, and closed-book questions in two phrasings.
 
-    A name comes up again, with other facts, only after all names of its split (about 990 in
+    A name occurs again, with other facts, only after all names of its split (about 990 in
     `validation` and `test`, 3,950 in `train`) have been used.
 
     Args:
-        seed: Which people there are. The people of split ``"known"`` do not depend on it.
+        seed: Seed of the people, except for those of the split ``"known"``.
     """
 
     default_prompt = "notes"
@@ -75,17 +75,17 @@ class Biographies(Task):
         self.seed = seed
 
     def size(self, split: str) -> int | None:
-        """None (endless) but for the known people."""
+        """None (endless), except for the known people."""
         return len(names(split)) if split == "known" else None
 
     def person(self, split: str, index: int) -> Person:
-        """The person whom a problem is about."""
+        """Person that a problem is about."""
         if index < 0:
             raise UserError(f"problem {index} of biographies/{split}: indices start at 0")
         return _person(split, index, self.seed)
 
     def problem(self, split: str, index: int) -> Problem:
-        """The problem at a position of a split: passage and 14 questions about one person."""
+        """Problem at an index of a split: passage and 14 questions about one person."""
         person = self.person(split, index)
         text = passage(person, Random(stable_hash("passage", self.seed, split, index)))
         questions = tuple(
@@ -97,7 +97,7 @@ class Biographies(Task):
         return Problem(identity, person.name, text, questions)
 
     def training_problem(self, reading: str) -> Problem | None:
-        """The facts that the passage states, asked in the phrasings that are not held out."""
+        """Questions for the passage's facts, in the phrasings that are not held out."""
         name, facts = read_passage(reading)
         person = Person(name, tuple(facts.get(i, "") for i in range(len(ATTRIBUTES))))
         questions = tuple(
@@ -109,7 +109,7 @@ class Biographies(Task):
         return Problem(identity, name, reading, questions) if questions else None
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
-        """An answer is right if it is the gold word and nothing else."""
+        """Whether each answer is the gold word and nothing else."""
         return [
             answer.strip() == question.answer
             for question, answer in zip(problem.questions, answers, strict=True)

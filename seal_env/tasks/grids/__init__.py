@@ -1,1 +1,1 @@
-"""Grid puzzles: `few-shot` on ARC files, and `tiny-grids`."""
+"""Grid puzzles: task `few-shot` on ARC's files and on the embedded one-row grids."""

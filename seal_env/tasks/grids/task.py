@@ -1,20 +1,20 @@
-"""What all tasks about grids share: prompts, generated training examples, votes, grades.
+"""Common parts of tasks about grids: prompts, generated training examples, votes, grades.
 
-A task of this kind is a subclass of `GridTasks` that says where solved grid tasks come from:
+Such a task is a subclass of `GridTasks` that provides solved grid tasks::
 
     class Mirrors(GridTasks):
         tools = ("colors", "positions")  # names from seal_env.tasks.grids.tools.TOOLS
         answer_tokens = 16               # enough for the largest output, in tokens
-        views = (IDENTITY, Flip(1))      # how each test grid is asked; IDENTITY alone by default
-        permuted_copies = False          # these are described where `GridTasks` has them
+        views = (IDENTITY, Flip(1))      # of each test grid; IDENTITY alone by default
+        permuted_copies = False          # see `GridTasks`
         max_examples = 32
 
         def size(self, split): return None
         def solved(self, split, index): return GridTask(id, demonstrations, tests, family)
 
-Everything else follows: `problem` puts each test grid once for every view, `generate` makes the
-tools' examples, `grade` takes votes. A subclass with tools of its own overrides `transforms`.
-The files of ARC are such a subclass: `seal_env.tasks.grids.few_shot`.
+The rest is inherited: `problem` asks for each test grid once per view, `generate` makes the tools'
+examples, `grade` counts votes. A subclass with other tools overrides `transforms`. ARC's files are
+such a subclass: `seal_env.tasks.grids.few_shot`.
 """
 
 from __future__ import annotations
@@ -47,40 +47,40 @@ from seal_env.tasks.grids.tools import transforms
 from seal_env.tasks.grids.transforms import IDENTITY, Chain, Recolor, Reorder, Transform
 
 LONGEST_STYLE = 80
-"""Characters of a style's name."""
+"""Length of the longest name of a style, in characters."""
 LeftOut = tuple[tuple[Pair, ...], Pair]
-"""Some demonstrations, and another one whose output is to be found."""
+"""Training example: demonstrations, and another one whose output is the answer."""
 
 
 class GridTasks(Task):
-    """Tasks that are shown by demonstrations and asked for on held-out grids."""
+    """Tasks that are shown by demonstrations and evaluated on held-out grids."""
 
     default_prompt = "directives"
     answer_prefix = ANSWER_PREFIX
     tools: tuple[str, ...] = ("basic", "size", "chain", "repeat")
     views: tuple[Transform, ...] = (IDENTITY,)
-    """Each test grid is asked once for every one of these, all grids of its question changed
-    alike; an answer is changed back before it counts as a vote."""
+    """Transformations under which each test grid is asked: all grids of the question are
+    transformed, and the answer is transformed back before it counts as a vote."""
     attempts: int = 2
-    """A test grid is solved if the right output is among so many with the most votes."""
+    """Number of outputs with the most votes among which the correct one has to be."""
     permuted_copies: bool = True
-    """Whether each generated example comes once more, its demonstrations in another order and, if
-    any tool was asked for, in other colors (SEAL's few-shot experiment does so)."""
+    """Whether each generated example is repeated with its demonstrations in another order and, if
+    any tool is used, in other colors, as in SEAL's few-shot experiment."""
     max_examples: int = 250
-    """Most examples that `generate` makes (SEAL: 250)."""
+    """Number of examples of `generate`, at most (SEAL: 250)."""
     max_words: int = 4096
-    """Longest example that it makes, in words: cells, separators of rows, labels."""
+    """Length of the longest example, in words: cells, row separators, labels."""
 
     @abstractmethod
     def solved(self, split: str, index: int) -> GridTask:
-        """The grid task at a position of a split; the same one every time.
+        """Grid task at an index of a split; the same one every time.
 
         Raises:
             UserError: The split is unknown or the index is beyond a finite split.
         """
 
     def problem(self, split: str, index: int) -> Problem:
-        """A grid task as context and questions; test by test, and view by view within one."""
+        """Problem of a grid task; its questions are ordered by test grid, then by view."""
         return grid_problem(self.solved(split, index), self.views)
 
     def reads(self, problem: Problem) -> str:
@@ -88,19 +88,19 @@ class GridTasks(Task):
         return problem.context
 
     def question_prompt(self, question: Question) -> str:
-        """Demonstrations and a grid: the question's text as it is."""
+        """Demonstrations and a grid: the text of the question."""
         return question.text
 
     def prompt_parts(self, prompt: str) -> tuple[str, ...]:
-        """Demonstrations, which may be cut, and the grid whose output is asked for."""
+        """Demonstrations, which may be cut, and the grid whose output is asked."""
         place = max(prompt.rfind(f"\n{INPUT}") + 1, 0)
         return Content(prompt[:place]), prompt[place:]
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
         """Whether each question's test grid was solved.
 
-        The answers to all views of a test grid are one verdict, so they share it, and the
-        share of right answers is the share of test grids that were solved.
+        The answers to all views of a test grid have one common verdict, so that the fraction of
+        correct answers is the fraction of solved test grids.
         """
         asked = list(zip(problem.questions, answers, strict=True))
         verdicts: list[bool] = []
@@ -113,16 +113,16 @@ class GridTasks(Task):
         return verdicts
 
     def transforms(self, tool: str, pairs: Sequence[Pair], random: Random) -> Sequence[Transform]:
-        """What a tool does to a set of pairs; see `seal_env.tasks.grids.tools`."""
+        """Transformations of a tool for a set of pairs; see `seal_env.tasks.grids.tools`."""
         return transforms(tool, pairs, random)
 
     def generate(self, problem: Problem, tools: Sequence[str], seed: int) -> list[Generated]:
         """Leave-one-out and leave-two-out examples from the demonstrations (Akyürek et al. 2024).
 
-        A demonstration is held out, and one other is left out or none: the rest is the prompt,
-        the held-out output is the answer. Then the same once for every transformation of every
+        One demonstration is held out, and one other or none is left out: the rest is the prompt,
+        the held-out output is the answer. The same is repeated for every transformation of every
         tool. The untransformed leave-one-out examples come first, all others in random order, so
-        that a cap on examples or on tokens leaves a fair sample.
+        that a limit on examples or tokens leaves an unbiased sample.
 
         Raises:
             UserError: The task has no such tool.
@@ -144,10 +144,10 @@ class GridTasks(Task):
         return list(made)
 
     def training_problem(self, reading: str) -> Problem | None:
-        """The last third of the demonstrations (at least one), asked after the others.
+        """Problem of the last third of the demonstrations (at least one), given the others.
 
-        Only the others are its context, and only they are trained on: what can be looked up in
-        the training examples tells nothing about a self-edit.
+        Only the others are its context and are trained on: an answer that is in the training
+        examples says nothing about a self-edit.
         """
         pairs = parse_demonstrations(reading)
         held_out = max(1, len(pairs) // 3)
@@ -158,9 +158,9 @@ class GridTasks(Task):
         return grid_problem(task, self.views)
 
     def style(self, text: str) -> str:
-        """The tools and settings of a directive, such as ``basic+size outputs 0.0001 x2``.
+        """Tools and settings of a directive, such as ``basic+size outputs 0.0001 x2``.
 
-        What a directive leaves out is left out; "other" for a text that holds no directive.
+        Omitted fields are omitted; "other" for a text without a directive.
         """
         try:
             directive, _ = json.JSONDecoder().raw_decode(text, max(0, text.find("{")))
@@ -178,7 +178,7 @@ class GridTasks(Task):
     def _plans(
         self, demonstrations: Sequence[Pair], tools: Sequence[str], random: Random
     ) -> list[tuple[LeftOut, Transform]]:
-        """What to make, in order. Nothing is changed yet: most of it may be above a cap."""
+        """Examples to make, in order, not yet transformed: most may be above the limit."""
         plans: list[tuple[LeftOut, Transform]] = [(s, IDENTITY) for s in leave_out(demonstrations)]
         for some, _ in list(plans):
             for tool in tools:
@@ -198,8 +198,8 @@ class GridTasks(Task):
 def leave_out(demonstrations: Sequence[Pair]) -> Iterator[LeftOut]:
     """Every demonstration after all others, then every one after all others but one.
 
-    Every prompt has a demonstration at least, unless there is only one in all. A demonstration
-    that comes twice counts once: the held-out one is never in its own prompt.
+    Every prompt has at least one demonstration, unless there is only one. Repeated demonstrations
+    count once: the held-out one is never in its own prompt.
     """
     pairs = tuple(dict.fromkeys(demonstrations))
     for held_out in pairs:
@@ -212,20 +212,20 @@ def leave_out(demonstrations: Sequence[Pair]) -> Iterator[LeftOut]:
 
 
 def most_voted(votes: Sequence[Grid | None], attempts: int) -> list[Grid]:
-    """The grids with the most votes, at most so many; of equals those that came first."""
+    """Grids with the most votes, at most `count`; the first ones in a tie."""
     counted = Counter(vote for vote in votes if vote is not None)
     return [grid for grid, _ in counted.most_common(attempts)]
 
 
 def read_back(view: Transform, answer: str) -> Grid | None:
-    """The grid that an answer to a view stands for; None if the answer is none."""
+    """Grid of an answer to a view, transformed back; None if the answer is no grid."""
     grid = parse_grid(answer)
     return None if grid is None else view.inverse(grid)
 
 
 @lru_cache(maxsize=1024)
 def grid_problem(task: GridTask, views: tuple[Transform, ...]) -> Problem:
-    """A grid task as a problem: its id says what it holds and how it is asked."""
+    """Problem of a grid task, with its content and views in the id."""
     questions = []
     shown = [view.apply_to_pairs(task.demonstrations) for view in views]
     for test in task.tests:
@@ -243,7 +243,7 @@ def grid_problem(task: GridTask, views: tuple[Transform, ...]) -> Problem:
 
 
 def _example(shown: Sequence[Pair], held_out: Pair, transform: Transform) -> Generated | None:
-    """A training example; None if a transformed grid is too large."""
+    """Training example; None if a transformed grid is too large."""
     *pairs, last = transform.apply_to_pairs((*shown, held_out))
     if not all(fits(grid) for pair in (*pairs, last) for grid in pair):
         return None

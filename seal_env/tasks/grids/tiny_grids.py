@@ -1,9 +1,9 @@
 """The embedded world of the task `few-shot`: endless problems about grids of one row.
 
 A problem is one operation (`seal_env.tasks.grids.families`), shown by four demonstrations and
-asked for on eight grids. The model `tiny-grids` (`seal_env.pretraining.tiny_grids`) knows other
-operations than those it is asked for, so it fails until it is finetuned on examples that are made
-of the demonstrations; which of the two tools makes examples that help depends on the operation.
+evaluated on eight grids. The model `tiny-grids` (`seal_env.pretraining.tiny_grids`) was pretrained
+on other operations, so it fails until it is finetuned on examples made from the demonstrations. It
+depends on the operation which of the two tools makes examples that help.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from seal_env.tasks.grids.task import GridTasks
 from seal_env.tasks.grids.transforms import Recolor, Transform
 
 DEMONSTRATIONS = 4
-"""Demonstrations of a problem."""
+"""Number of demonstrations per problem."""
 TESTS = 8
-"""Grids that are asked for."""
+"""Number of held-out grids per problem."""
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03)
-"""Learning rates that the embedded model writes into its directives, at first all equally often."""
+"""Learning rates in the embedded model's directives, equally frequent before training."""
 EPOCHS = (1, 2, 4, 8)
-"""Numbers of epochs, likewise."""
+"""Numbers of epochs in its directives, equally frequent before training."""
 DRAWS = 4
-"""Random transformations of each example that a tool is drawn from."""
+"""Random transformations per example and tool."""
 
 
 @dataclass(frozen=True)
 class Rearrange(Transform):
-    """Puts the cells of every row in another order."""
+    """Permutation of the cells of every row."""
 
     order: Cells
-    """For each cell of the new row, the cell of the old one; a permutation."""
+    """Index of the old cell for each cell of the new row."""
 
     @staticmethod
     def draw(random: Random) -> Rearrange:
-        """A uniformly random order."""
+        """Uniformly random order."""
         return Rearrange(tuple(random.sample(range(CELLS), CELLS)))
 
     @property
     def name(self) -> str:
-        """``rearrange-`` and the old places in a row."""
+        """``rearrange-`` and the old indices."""
         return f"rearrange-{''.join(map(str, self.order))}"
 
     def apply(self, grid: Grid) -> Grid:
-        """The grid in the new order."""
+        """Grid in the new order."""
         return tuple(tuple(row[place] for place in self.order) for row in grid)
 
     def inverse(self, grid: Grid) -> Grid:
-        """The grid in the old order."""
+        """Grid in the old order."""
         return tuple(tuple(row[self.order.index(i)] for i in range(len(row))) for row in grid)
 
 
@@ -63,16 +63,16 @@ class TinyGrids(GridTasks):
 
     **Tools.** ``colors`` makes examples in other colors, ``positions`` examples with the cells
     in another order. **Splits.** No operation is in two of ``train``, ``validation`` and
-    ``test``, which take turns with theirs; ``known`` are those that the embedded model was
-    pretrained on. Every color that is asked about comes up in the demonstrations.
+    ``test``, each of which cycles through its own; ``known`` are those that the embedded model was
+    pretrained on. Every color of a held-out grid occurs in the demonstrations.
 
     Args:
-        seed: Which grids there are.
+        seed: Seed of the grids.
     """
 
     tools = ("colors", "positions")
     menu = "tiny-grids"
-    """Name of the menu (`seal_env.menus.base`) that has the embedded model's directives."""
+    """Name of the menu (`seal_env.menus.base`) of the embedded model's directives."""
     answer_tokens = CELLS + 1  # a line break or an end token
     permuted_copies = False
     max_examples = 32
@@ -86,18 +86,18 @@ class TinyGrids(GridTasks):
         return None
 
     def family(self, split: str, index: int) -> GridFamily:
-        """The operation of a problem."""
+        """Operation of a problem."""
         if index < 0:
             raise UserError(f"problem {index} of {split}: indices start at 0")
         families = _families(split)
         return families[index % len(families)]
 
     def solved(self, split: str, index: int) -> GridTask:
-        """The grid task at a position of a split."""
+        """Grid task at an index of a split."""
         return _draw(self.family(split, index), f"{self.seed}/{split}/{index}")
 
     def transforms(self, tool: str, pairs: Sequence[Pair], random: Random) -> Sequence[Transform]:
-        """Random permutations: of colors, or of cells."""
+        """Random permutations of colors or of cells."""
         draw = {"colors": Recolor.draw, "positions": Rearrange.draw}[tool]
         return [draw(random) for _ in range(DRAWS)]
 

@@ -70,12 +70,12 @@ can be undone whatever the answer."""
 
 
 def transforms(tool: str, pairs: Sequence[Pair], random: Random) -> tuple[Transform, ...]:
-    """What a tool does to a set of pairs: the fixed transformations first, then random ones.
+    """Transformations of a tool for a set of pairs: the fixed ones first, then random ones.
 
     Args:
         tool: A name from `TOOLS`.
-        pairs: What will be transformed; a translation is shorter than the smallest grid.
-        random: Draws colors and translations.
+        pairs: Pairs to transform; a translation is shorter than the smallest grid.
+        random: Generator of colors and translations.
 
     Raises:
         UserError: There is no such tool.

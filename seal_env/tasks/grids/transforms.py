@@ -1,11 +1,10 @@
 """Transformations of grids, as plain data with exact inverses.
 
-They are those of Akyürek et al. 2024 ("The Surprising Effectiveness of Test-Time Training for
-Few-Shot Learning", arXiv 2411.07279). `seal_env.tasks.grids.tools` says which belong to which
-data-generation tool.
+The transformations are those of Akyürek et al. 2024 ("The Surprising Effectiveness of Test-Time
+Training for Few-Shot Learning", arXiv 2411.07279). `seal_env.tasks.grids.tools` assigns them to
+data-generation tools.
 
-Color 0 is the background in most tasks: color permutations that are drawn leave it where it
-is, as in that paper.
+Color 0 is the background in most tasks: random color permutations keep it, as in that paper.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ _Item = TypeVar("_Item")
 
 
 class Transform(ABC):
-    """A reversible change of a grid: the same for every grid of a task."""
+    """Invertible transformation of grids, the same for every grid of a task."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """A short name, different for different transformations."""
+        """Short name, unique per transformation."""
 
     @abstractmethod
     def apply(self, grid: Grid) -> Grid:
@@ -35,10 +34,10 @@ class Transform(ABC):
 
     @abstractmethod
     def inverse(self, grid: Grid) -> Grid | None:
-        """The grid that `apply` makes this one of; None if there is none."""
+        """Grid that `apply` transforms into this one; None if there is none."""
 
     def apply_to_pairs(self, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-        """The changed inputs and outputs."""
+        """Transformed inputs and outputs."""
         return tuple(Pair(self.apply(pair.input), self.apply(pair.output)) for pair in pairs)
 
 
@@ -104,16 +103,16 @@ class Transpose(Transform):
 
 @dataclass(frozen=True)
 class Shift(Transform):
-    """Moves rows down and columns to the right; what falls off comes in on the other side."""
+    """Cyclic shift of rows downward and of columns to the right."""
 
     rows: int
-    """How far down."""
+    """Shift downward, in cells."""
     columns: int
-    """How far to the right."""
+    """Shift to the right, in cells."""
 
     @property
     def name(self) -> str:
-        """Such as ``shift-1-2``."""
+        """Name such as ``shift-1-2``."""
         return f"shift-{self.rows}-{self.columns}"
 
     def apply(self, grid: Grid) -> Grid:
@@ -127,14 +126,14 @@ class Shift(Transform):
 
 @dataclass(frozen=True)
 class Recolor(Transform):
-    """Gives every color another."""
+    """Permutation of the colors."""
 
     colors: tuple[int, ...]
-    """The new color of each of the ten; a permutation."""
+    """New color of each of the ten colors."""
 
     @staticmethod
     def draw(random: Random) -> Recolor:
-        """A uniformly random permutation of all colors but the background."""
+        """Uniformly random permutation of all colors but the background."""
         return Recolor((0, *random.sample(range(1, COLORS), COLORS - 1)))
 
     @property
@@ -162,11 +161,11 @@ class Reflect(Transform):
 
     @property
     def name(self) -> str:
-        """Such as ``reflect-rows`` or ``reflect-columns-first``."""
+        """Name such as ``reflect-rows`` or ``reflect-columns-first``."""
         return f"reflect-{_AXES[self.axis]}{'-first' * self.mirror_first}"
 
     def apply(self, grid: Grid) -> Grid:
-        """Both."""
+        """Grid and mirror image, side by side."""
         mirror = _flipped(grid, self.axis)
         one, other = (mirror, grid) if self.mirror_first else (grid, mirror)
         return _joined(one, other, self.axis)
@@ -187,7 +186,7 @@ class Scale(Transform):
 
     @property
     def name(self) -> str:
-        """Such as ``scale-2x2``."""
+        """Name such as ``scale-2x2``."""
         return f"scale-{self.height}x{self.width}"
 
     def apply(self, grid: Grid) -> Grid:
@@ -211,7 +210,7 @@ class Repeat(Transform):
 
     @property
     def name(self) -> str:
-        """Such as ``repeat-2x1``."""
+        """Name such as ``repeat-2x1``."""
         return f"repeat-{self.down}x{self.across}"
 
     def apply(self, grid: Grid) -> Grid:
@@ -229,7 +228,7 @@ class Chain(Transform):
     """One transformation after the other; the identity if there is none."""
 
     parts: tuple[Transform, ...] = ()
-    """In the order in which they are applied."""
+    """Transformations in the order of application."""
 
     @property
     def name(self) -> str:
@@ -252,14 +251,14 @@ class Chain(Transform):
 
 @dataclass(frozen=True)
 class Reorder:
-    """Another order of a task's demonstrations."""
+    """Permutation of a task's demonstrations."""
 
     order: tuple[int, ...]
-    """Which demonstration comes at each place; a permutation."""
+    """Index of the demonstration at each position."""
 
     @staticmethod
     def draw(count: int, random: Random) -> Reorder:
-        """A uniformly random order of so many."""
+        """Uniformly random order of `count` items."""
         return Reorder(tuple(random.sample(range(count), count)))
 
     def apply(self, items: Sequence[_Item]) -> tuple[_Item, ...]:
@@ -267,12 +266,12 @@ class Reorder:
         return tuple(items[place] for place in self.order)
 
     def inverse(self, items: Sequence[_Item]) -> tuple[_Item, ...]:
-        """The items in the order that they had before."""
+        """The items in their original order."""
         return tuple(items[self.order.index(place)] for place in range(len(self.order)))
 
 
 IDENTITY = Chain()
-"""Changes nothing."""
+"""Identity."""
 
 
 _AXES = ("rows", "columns")
@@ -312,5 +311,5 @@ def _part(grid: Grid, axis: int, parts: int, which: int) -> Grid:
 
 
 def _checked(transform: Transform, found: Grid, grid: Grid) -> Grid | None:
-    """What was found, if `transform` makes the grid of it."""
+    """The candidate, if `transform` makes the grid of it; otherwise None."""
     return found if found and found[0] and transform.apply(found) == grid else None

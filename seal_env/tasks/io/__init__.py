@@ -1,1 +1,1 @@
-"""Files that tasks read."""
+"""Readers of data files."""

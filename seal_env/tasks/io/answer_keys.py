@@ -1,9 +1,9 @@
-"""Which choice an answer key means, decided once for all the keys of a data set.
+"""Interpretation of answer keys, decided once for all the keys of a data set.
 
 A key ``C`` is the third choice, unless a choice is called ``C`` and keys are choices' texts; a key
-``1`` is the first, the second, or the choice ``1``. One key alone cannot tell, a whole column of
-them nearly always does: a reading counts only if every key has one under it. If two readings do
-and they disagree, the data are refused rather than guessed at.
+``1`` is the first, the second, or the choice ``1``. A single key is ambiguous, a whole column
+nearly never: a reading is valid only if it fits every key. If two readings are valid and disagree,
+the data are refused.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from typing import Any, Literal, get_args
 from seal_env.errors import printable
 
 Keys = Literal["auto", "labels", "positions", "numbers", "texts"]
-"""How keys are read: as the choices' labels (their letters, where the data give no others), as
-positions from 0, as numbers from 1, as the choices' texts, or as what all of them can be."""
+"""Readings of keys: labels of the choices (letters, if the data have no labels), positions from 0,
+numbers from 1, texts of the choices, or whichever of these fits all keys."""
 KEYS: tuple[str, ...] = get_args(Keys)
 
 
 @dataclass(frozen=True)
 class Keyed:
-    """Choices and the key of the right one."""
+    """Choices and the key of the correct one."""
 
     place: str
-    """Where they stand in the data."""
+    """Location in the data."""
     texts: tuple[str, ...]
     """The choices."""
     key: Any
-    """The key as it stands in the data."""
+    """Key in the data."""
     labels: tuple[str, ...] = ()
-    """What the data call the choices; empty if they do not say, which means letters."""
+    """Labels of the choices in the data; empty for letters."""
     readings: tuple[Keys, ...] = ()
-    """Readings that the format allows, the likeliest first, of which the first that fits all keys
-    is right; empty if the format leaves it open."""
+    """Readings that the format allows, the most likely first; the first that fits all keys is used.
+    Empty if the format does not decide."""
 
 
 def gold_choices(column: Sequence[Keyed], keys: Keys = "auto") -> list[int]:
-    """The position of the right choice for each item of a data set.
+    """Index of the correct choice of each item of a data set.
 
     Args:
         column: All items.
-        keys: How their keys are to be read.
+        keys: Reading of the keys.
 
     Raises:
         ValueError: Names the first item whose key has no reading, or more than one.
@@ -53,7 +53,7 @@ def gold_choices(column: Sequence[Keyed], keys: Keys = "auto") -> list[int]:
     golds: dict[int, int] = {}
     alike: dict[tuple[Any, ...], list[int]] = {}
     for place, item in enumerate(column):
-        # JSON and the format tell these apart already, so each is a column of its own.
+        # JSON and the format distinguish these, so each kind is a separate column.
         alike.setdefault((item.readings, bool(item.labels), type(item.key)), []).append(place)
     for places in alike.values():
         golds.update(zip(places, _golds([column[place] for place in places]), strict=True))
@@ -61,7 +61,7 @@ def gold_choices(column: Sequence[Keyed], keys: Keys = "auto") -> list[int]:
 
 
 def _golds(column: Sequence[Keyed]) -> list[int]:
-    """The same for keys of one kind."""
+    """Index of the correct choice of each item with keys of one kind."""
     first = column[0]
     ordered = first.readings or _possible(first)
     fitting: dict[Keys, list[int]] = {}
@@ -73,7 +73,7 @@ def _golds(column: Sequence[Keyed]) -> list[int]:
     if not fitting:
         best = max(ordered, key=lambda r: sum(_READERS[r](item) is not None for item in column))
         return [_required(item, best, ordered) for item in column]
-    if first.readings:  # the format settles it
+    if first.readings:  # the format decides
         return next(iter(fitting.values()))
     (reading, golds), *others = fitting.items()
     for other, other_golds in others:
@@ -94,7 +94,7 @@ def _possible(item: Keyed) -> tuple[Keys, ...]:
 
 
 def _required(item: Keyed, reading: Keys, allowed: Sequence[Keys] = ()) -> int:
-    """A choice's position; a complaint if there is none."""
+    """Index of a choice; an error if there is none."""
     gold = _READERS[reading](item)
     if gold is not None:
         return gold
@@ -116,7 +116,7 @@ def _shown(key: Any) -> str:
 
 
 def _label(item: Keyed) -> int | None:
-    """By label: upper and lower case alike where that is clear; "(B)" and "B." are B."""
+    """Index by label, ignoring case where that is unambiguous; "(B)" and "B." are B."""
     if not isinstance(item.key, str | int) or isinstance(item.key, bool):
         return None
     labels = item.labels or tuple(ascii_uppercase[: len(item.texts)])
@@ -130,7 +130,7 @@ def _label(item: Keyed) -> int | None:
 
 
 def _number(key: Any) -> int | None:
-    """A whole number, which may be spelt or have become a float."""
+    """Integer, which may be a text or a float in the data."""
     if isinstance(key, str):
         text = key.strip()
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else None
@@ -146,7 +146,7 @@ def _position(item: Keyed, least: int = 0) -> int | None:
 
 
 def _text(item: Keyed) -> int | None:
-    """By text; of equal ones the first, which is as right as the others."""
+    """Index by text; the first of equal choices."""
     if not isinstance(item.key, str) or item.key.strip() not in item.texts:
         return None
     return item.texts.index(item.key.strip())

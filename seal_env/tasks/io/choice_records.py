@@ -1,8 +1,8 @@
-"""Records of questions with choices, as public data sets arrange them.
+"""Records of questions with choices, in the formats of public data sets.
 
-Each arrangement is told by its fields and says what they mean. With MMLU's and its like, and for
-data of one's own: ``question``, ``choices`` (or ``options``; a list, or ``{"text", "label"}``) and
-``answer`` (or ``answerKey``, ``label``); perhaps ``context`` and ``subject``.
+Each format is recognized by its fields. MMLU's, which also suits other data: ``question``,
+``choices`` (or ``options``; a list, or ``{"text", "label"}``) and ``answer`` (or ``answerKey``,
+``label``); optionally ``context`` and ``subject``.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from seal_env.tasks.io.reading import named_rows, parse_json
 from seal_env.tasks.io.records import Record, kind, text_field
 
 MOST_CHOICES = len(ascii_uppercase)
-"""Choices that have a letter."""
+"""Letters of choices."""
 
 
 @dataclass(frozen=True)
 class ChoiceRecord:
-    """One question as the data have it."""
+    """One question of the data."""
 
     subject: str
-    """What it is about; may be empty."""
+    """Subject; may be empty."""
     context: str
-    """A passage that it belongs to; may be empty."""
+    """Passage that it belongs to; may be empty."""
     question: str
     """The question."""
     keyed: Keyed
-    """The choices and the key of the right one."""
+    """Choices and the key of the correct one."""
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which fields hold what, by names in lower case; of several the first that is there counts."""
+    """Fields of a format, by names in lower case; the first of several that is present is used."""
 
     told_by: tuple[str, ...] = ()
-    """Fields that only this arrangement has."""
+    """Fields that only this format has."""
     question: tuple[str, ...] = ("question", "question_stem", "query")
-    """The question; names joined by ``+`` are lines of one."""
+    """Fields of the question; names joined by ``+`` are its lines."""
     spread: tuple[str, ...] = ()
-    """One field for each choice, instead of a list of them."""
+    """One field per choice, instead of a list."""
     key: tuple[str, ...] = ("answer_idx", "answer", "answerkey", "label", "answer_index")
-    """The key of the right choice."""
+    """Field of the key."""
     readings: tuple[Keys, ...] = ()
-    """How this arrangement's keys are read, see `Keyed`; empty if it does not say."""
+    """Readings of the keys, see `Keyed`; empty if the format does not decide."""
     shuffled: bool = False
-    """Whether the right choice stands in a fixed place, so that choices are put in an order that
+    """Whether the correct choice has a fixed position, so that choices are sorted in an order that
     depends on their texts alone."""
 
 
 _PLAIN = Arrangement()
-# Keys are read as these data sets document them: PIQA (arXiv 1911.11641), HellaSwag (1905.07830),
+# The keys as documented by these data sets: PIQA (arXiv 1911.11641), HellaSwag (1905.07830),
 # WinoGrande (1907.10641), COPA, Social IQa (1904.09728), MedMCQA (2203.14371), SciQ (1707.06209).
 ARRANGEMENTS = (
     Arrangement(("goal", "sol1", "sol2"), ("goal",), ("sol1", "sol2"), ("label",), ("positions",)),
@@ -103,20 +103,20 @@ _SUBJECT = ("subject", "title", "category", "subject_name", "activity_label")
 _CHOICES = ("choices", "options", "endings")
 _SPREAD = re.compile(r"(?:choice|option|opt|ending|answer)?[ _]?([a-z]|[0-9]{1,2})")
 _LETTERED: tuple[Keys, ...] = ("labels", "positions", "texts")
-"""How keys are read beside choices that have letters or labels in the data."""
+"""Readings of keys of choices with letters or labels in the data."""
 
 
 def choice_records(records: list[Record]) -> list[ChoiceRecord]:
-    """Reads all records, without looking at what their keys mean.
+    """All records, with uninterpreted keys.
 
     Raises:
-        ValueError: Says where and which field.
+        ValueError: A record is invalid; the message names location and field.
     """
     return [_read(place, found) for place, found in _named(records)]
 
 
 def _named(records: list[Record]) -> list[Record]:
-    """Rows of a CSV file with a header become records with its names; others stay."""
+    """Rows of a CSV file as records with the names of its header; other records unchanged."""
     if not records or not isinstance(records[0][1], tuple):
         return records
     names = [name.strip().lower() for name in records[0][1]]
@@ -139,7 +139,7 @@ def _read(place: str, found: Any) -> ChoiceRecord:
         raise ValueError(f"{place} must be an object with question, choices and answer")
     fields = {str(name).lower(): value for name, value in found.items()}
     asked = fields.get("question")
-    if isinstance(asked, Mapping):  # as ARC's and CommonsenseQA's own files have it
+    if isinstance(asked, Mapping):  # ARC's and CommonsenseQA's own files
         fields |= {"question": asked.get("stem"), "choices": asked.get("choices")}
     arrangement = next(
         (each for each in ARRANGEMENTS if all(name in fields for name in each.told_by)), _PLAIN
@@ -153,7 +153,7 @@ def _read(place: str, found: Any) -> ChoiceRecord:
 
 
 def _row(place: str, row: Sequence[Any]) -> ChoiceRecord:
-    """A row of MMLU's own files: question, choices, letter. An empty field is no choice."""
+    """Question of a row of MMLU's own files (question, choices, letter), without empty fields."""
     if len(row) < 4:
         raise ValueError(f"{place}: needs question, choices and answer, has {len(row)} fields")
     lettered = dict(zip(ascii_uppercase, row[1:-1], strict=False))
@@ -174,14 +174,14 @@ def _question(fields: Mapping[str, Any], arrangement: Arrangement, place: str) -
 
 
 def _first(fields: Mapping[str, Any], names: tuple[str, ...], place: str) -> str:
-    """The first of some fields that holds anything; empty if none does."""
+    """First non-empty value of several fields; empty if there is none."""
     name = next((name for name in names if fields.get(name)), names[0])
     return text_field(fields, name, place, default="").strip() if fields.get(name) else ""
 
 
 @dataclass(frozen=True)
 class _Choices:
-    """Choices and key as they stand in the data."""
+    """Choices and key of a record."""
 
     texts: Any
     key: Any
@@ -191,7 +191,7 @@ class _Choices:
 
 
 def _choices(fields: Mapping[str, Any], arrangement: Arrangement, place: str) -> _Choices:
-    """Finds choices and key where the arrangement has them."""
+    """Choices and key in the fields of a format."""
     name = next((name for name in arrangement.key if name in fields), "")
     key, readings = fields.get(name), arrangement.readings
     if arrangement.spread:
@@ -238,7 +238,7 @@ def _truthful(targets: Any, place: str) -> _Choices:
 
 
 def _checked(found: _Choices, place: str) -> Keyed:
-    """Refuses what are no choices."""
+    """Checks a list of choices."""
     if not isinstance(found.texts, list) or not 2 <= len(found.texts) <= MOST_CHOICES:
         raise ValueError(f"{place}: 'choices' must be a list of 2 to {MOST_CHOICES} texts")
     texts = [

@@ -1,19 +1,19 @@
-"""Reading passages with questions, from a file or from Hugging Face datasets.
+"""Passages with questions, from a file or from Hugging Face datasets.
 
-These arrangements of the same data are understood, whatever the file is called:
+These formats are recognized by their content:
 
 * SQuAD's own JSON (arXiv 1606.05250, 1806.03822): ``{"data": [{"title", "paragraphs": [{"context",
   "qas": [{"question", "answers": [{"text"}], "is_impossible"}]}]}]}``;
 * SEAL's JSON (arXiv 2506.10943): ``[{"title", "context", "questions": [{"question",
-  "answer"}]}]``, where a passage may bring self-edits, as ``"edits": {NAME: TEXT}`` or
+  "answer"}]}]``, where a passage may have self-edits, as ``"edits": {NAME: TEXT}`` or
   ``"completions": [{"text": TEXT}]``, which are named ``0``, ``1``, ...;
-* either kind of record, one a line (JSONL);
+* either kind of record, one per line (JSONL);
 * rows of one question each, as Hugging Face's ``squad``: ``{"title", "context", "question",
   "answers": {"text": [...]}}``; rows with the same context and title are one passage;
-* CSV or TSV files of such rows, with a header: ``context``, ``question``, ``answer``, and perhaps
-  ``title``, ``is_impossible`` and, as JSON, ``answers``.
+* CSV or TSV files of such rows, with a header: ``context``, ``question``, ``answer``, and
+  optionally ``title``, ``is_impossible`` and, as JSON, ``answers``.
 
-A ``passage`` is read as a ``context``. Every complaint names the place in the file.
+``passage`` is a synonym of ``context``. Every error names the location in the file.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 
 
 def load_passages(data: str) -> Loaded[Problem]:
-    """Reads all passages of a file or a Hugging Face data set, in their order.
+    """All passages of a file or a Hugging Face data set, in their order.
 
     Raises:
-        UserError: One line that says what is wrong, where, and what to do.
+        UserError: The data cannot be read; the message says where and what to do.
     """
     return load(data, Format("passages", _flat, _to_problems))
 
@@ -45,7 +45,7 @@ def load_passages(data: str) -> Loaded[Problem]:
 
 
 def _flat(whole: Any) -> Iterable[Record]:
-    """The passages of a whole file: a list of them, one alone, or SQuAD's own nesting."""
+    """Passages of a whole file: a list, a single passage, or SQuAD's nested form."""
     if isinstance(whole, list):
         return [(f"record {number}", item) for number, item in enumerate(whole, 1)]
     if isinstance(whole, dict) and "data" in whole:
@@ -56,7 +56,7 @@ def _flat(whole: Any) -> Iterable[Record]:
 
 
 def _squad_records(articles: Any) -> Iterator[Record]:
-    """SQuAD's own nesting, flattened to one record a paragraph."""
+    """SQuAD's nested form as one record per paragraph."""
     if not isinstance(articles, list):
         raise ValueError(f"'data' must be a list, not {kind(articles)}")
     for number, article in enumerate(articles, 1):
@@ -71,25 +71,25 @@ def _squad_records(articles: Any) -> Iterator[Record]:
 
 
 def page_name(title: Any) -> Any:
-    """SQuAD's titles are Wikipedia's page names: "Beyonc%C3%A9_Knowles"."""
+    """Title from Wikipedia's page name, as in SQuAD: "Beyonc%C3%A9_Knowles"."""
     return unquote(title.replace("_", " ")) if isinstance(title, str) else title
 
 
 @dataclass
 class _Annotated:
-    """A question that is being put together from all that the data say about it."""
+    """Question under construction from several records."""
 
     golds: list[str] = field(default_factory=list)
-    """What annotators answered, one entry each."""
+    """Answers, one per annotator."""
 
     def question(self, text: str) -> Question:
-        """The commonest answer, the first in a tie, is the gold one; the others are as right."""
+        """The question; the most frequent answer, the first in a tie, is the gold one."""
         gold, *others = (answer for answer, _ in Counter(self.golds).most_common())
         return Question(text, gold, aliases=tuple(others))
 
 
 def _to_problems(records: list[Record]) -> Loaded[Problem]:
-    """Checks all records; a passage without an answerable question is left out."""
+    """Problems of all records, without passages that have no answerable question."""
     problems = []
     asked = unanswerable = 0
     for draft in _drafts(_named(records)):
@@ -110,7 +110,7 @@ def _to_problems(records: list[Record]) -> Loaded[Problem]:
 
 
 def _named(records: list[Record]) -> list[Record]:
-    """Rows of a CSV file become records with the names of its header; others stay."""
+    """Rows of a CSV file as records with the names of its header; other records unchanged."""
     if not records or not isinstance(records[0][1], tuple):
         return records
     (place, header), *rows = records
@@ -124,7 +124,7 @@ def _named(records: list[Record]) -> list[Record]:
 
 
 def _fields(place: str, row: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a CSV file's row; what can be no text is JSON."""
+    """Fields of a CSV file's row; those that are no text are JSON."""
     fields: dict[str, Any] = {name: value for name, value in row.items() if name}
     if "answers" in fields:
         try:
@@ -138,21 +138,21 @@ def _fields(place: str, row: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass
 class _Draft:
-    """A passage as it stands in the data."""
+    """Passage of the data."""
 
     place: str
-    """Where it begins."""
+    """Location of its beginning."""
     item: dict[str, Any]
-    """Its fields; those of its first question, too, in data of one question a row."""
+    """Its fields; in data of one question per row also those of its first question."""
     entries: list[Record]
-    """Its questions, each with its place."""
+    """Its questions, each with its location."""
 
 
 def _drafts(records: Iterable[Record]) -> Iterable[_Draft]:
-    """The passages; rows of one question each are joined.
+    """Passages, with rows of one question each joined.
 
     Raises:
-        ValueError: Says where and which field.
+        ValueError: A record is invalid; the message names location and field.
     """
     drafts: dict[Any, _Draft] = {}
     for position, (place, item) in enumerate(records):
@@ -174,13 +174,13 @@ def _drafts(records: Iterable[Record]) -> Iterable[_Draft]:
 
 
 def _problem(draft: _Draft) -> tuple[Problem, int]:
-    """Checks one passage; also says how many of its questions have no answer.
+    """Problem of one passage, and the number of its questions without an answer.
 
     Raises:
-        ValueError: Says where and which field.
+        ValueError: The passage is invalid; the message names location and field.
     """
     place, item = draft.place, draft.item
-    asked: dict[str, _Annotated] = {}  # a question that stands twice is asked once
+    asked: dict[str, _Annotated] = {}  # repeated questions are asked once
     for where, entry in draft.entries:
         text, golds = _read_question(where, entry)
         asked.setdefault(text, _Annotated()).golds.extend(golds)
@@ -193,9 +193,9 @@ def _problem(draft: _Draft) -> tuple[Problem, int]:
 
 
 def _read_question(place: str, entry: Any) -> tuple[str, list[str]]:
-    """One question and its gold answers; none if the data say that it has none (SQuAD 2.0).
+    """Question and its gold answers, none for an unanswerable question (SQuAD 2.0).
 
-    Such a question may bring ``plausible_answers``, which are wrong, or its answer may be blank.
+    An unanswerable question may have ``plausible_answers``, which are wrong, or a blank answer.
     """
     if not isinstance(entry, dict):
         raise ValueError(f"{place} must be an object with question and answer")
@@ -219,7 +219,7 @@ def _read_question(place: str, entry: Any) -> tuple[str, list[str]]:
 
 
 def _is_impossible(place: str, value: Any) -> bool:
-    """Whether a question is marked as one without an answer; CSV files spell the mark out."""
+    """Whether a question is marked as unanswerable, in CSV files by a word."""
     word = str("" if value is None else value).strip().lower()
     if not isinstance(value, str | bool | int | None) or word not in _TRUE + _FALSE:
         raise ValueError(f"{place}: 'is_impossible' must be true or false, not {kind(value)}")
@@ -242,7 +242,7 @@ def _read_edits(place: str, item: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _with_unique_ids(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Numbers the repetitions of a passage that occurs several times."""
+    """Ids of passages, with a number for the repetitions of equal ones."""
     seen: Counter[str] = Counter()
     for problem in problems:
         seen[problem.id] += 1

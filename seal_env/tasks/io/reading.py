@@ -1,7 +1,7 @@
-"""Reading files of data: paths, text, JSON and CSV. Nothing in a file is run or unpickled.
+"""Readers of data files: paths, text, JSON and CSV. No code in a file is executed or unpickled.
 
-Whatever is wrong with a file ends in one line that names the file and, where there is one, the
-place in it. Every reader takes time in proportion to the length of what it reads.
+Every error is one line that names the file and, if there is one, the location in it. Every reader
+takes time proportional to the length of the file.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from typing import Any, NoReturn
 from seal_env.errors import UserError, printable
 
 LONGEST_NUMBER = 400
-"""Characters of a number; a larger one is no float, and reading it takes time."""
+"""Length of the longest number, in characters; a longer one is no float, and slow to parse."""
 LONGEST_FIRST_ROW = 100_000
-"""Characters of a CSV file by which its delimiter is told; fields of 131,072 are read."""
+"""Characters of a CSV file from which its delimiter is inferred; fields may have 131,072."""
 COMPRESSED = ".gz"
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 
 def refusal(data: object, reason: str) -> UserError:
-    """The complaint about some data, in one line whatever is in it."""
+    """Error about some data, in one line whatever its text contains."""
     return UserError(f"--data {printable(str(data), 200)}: {printable(reason, 600)}")
 
 
 def find_path(data: str, kinds: str) -> Path:
-    """The path of a file or a folder that is there.
+    """Path of an existing file or folder.
 
     Args:
         data: The path as it was given.
-        kinds: What kinds of file are read, for the message: "JSON or JSONL".
+        kinds: Readable kinds of files, for the message: "JSON or JSONL".
 
     Raises:
-        UserError: Nothing that can be read is there.
+        UserError: There is nothing readable at the path.
     """
     try:
         path = Path(data).expanduser()
@@ -60,7 +60,7 @@ def find_path(data: str, kinds: str) -> Path:
 
 
 def kind_of(path: Path) -> str:
-    """What kind of file it is by its name: its last suffix but ``.gz``, in lower case."""
+    """Kind of a file by its name: its last suffix, except ``.gz``, in lower case."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if suffixes and suffixes[-1] == COMPRESSED:
         suffixes.pop()
@@ -68,14 +68,14 @@ def kind_of(path: Path) -> str:
 
 
 def read_text(data: object, path: Path) -> str:
-    """The text of a UTF-8 file, which may be compressed (``.gz``).
+    """Text of a UTF-8 file, which may be compressed (``.gz``).
 
     Args:
-        data: What the file is called in a complaint.
-        path: The file.
+        data: Name of the file in errors.
+        path: Path of the file.
 
     Raises:
-        UserError: It cannot be read, is damaged, or is not UTF-8.
+        UserError: The file cannot be read, is damaged, or is not UTF-8.
     """
     try:
         content = path.read_bytes()
@@ -91,11 +91,11 @@ def read_text(data: object, path: Path) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Parses strict JSON.
+    """Value of strict JSON.
 
     Raises:
-        ValueError: In one line; also for what JSON does not have or readers disagree about: NaN,
-            numbers beyond a float's range, a key twice in an object, hopeless nesting.
+        ValueError: The text is no JSON, or has what JSON lacks or parsers disagree about: NaN,
+            numbers beyond a float's range, repeated keys, very deep nesting.
     """
     try:
         return _DECODER.decode(text)
@@ -127,7 +127,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repeated(names: Iterable[str]) -> str:
-    """The commonest of some names, to be shown."""
+    """Most frequent of some names, for a message."""
     return printable(Counter(names).most_common(1)[0][0])
 
 
@@ -137,18 +137,18 @@ _DECODER = json.JSONDecoder(
 
 
 def csv_rows(data: object, text: str, kind: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The rows of a CSV or TSV file with the line that each ends in; blank ones are left out.
+    """Rows of a CSV or TSV file, each with the number of its last line; blank ones are omitted.
 
-    The delimiter of a CSV file is the one of comma, semicolon and tab that parts its first row in
-    most fields; of several the first.
+    The delimiter of a CSV file is the one of comma, semicolon and tab that divides its first row
+    into most fields; the first of several.
 
     Args:
-        data: What the file is called in a complaint.
-        text: What it holds.
+        data: Name of the file in errors.
+        text: Content of the file.
         kind: ``.csv`` or ``.tsv``.
 
     Raises:
-        UserError: Names the line.
+        UserError: A row cannot be parsed; the message names the line.
     """
     first = text.lstrip()[:LONGEST_FIRST_ROW].splitlines()[:1]
     delimiter = max(_DELIMITERS[kind], key=lambda d: len(next(csv.reader(first, delimiter=d), ())))
@@ -168,10 +168,10 @@ def is_csv(path: Path) -> bool:
 def named_rows(
     rows: Sequence[tuple[str, tuple[str, ...]]], names: Sequence[str]
 ) -> list[tuple[str, dict[str, str]]]:
-    """Rows under a header, as records.
+    """Records of rows under a header.
 
     Raises:
-        ValueError: A name stands twice in the header, or a row has more or fewer fields.
+        ValueError: A name is repeated in the header, or a row has more or fewer fields.
     """
     if len(set(names)) < len(names):
         raise ValueError(f"line 1: the header has {_repeated(names)!r} twice")

@@ -1,7 +1,7 @@
 """Records of problems, from a file (JSON, JSONL, CSV, Parquet) or from Hugging Face datasets.
 
-What they hold is for each task to say; here is what it has in common: where each record stands,
-so that every complaint can name the place. Nothing in a file is run or unpickled.
+Each task interprets its records; this module provides their locations, so that every error can name
+one. No code in a file is executed or unpickled.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _NEEDS_DATASETS = "needs the library {}; run pip install 'seal-env[datasets]'"
 
 Record = tuple[str, Any]
-"""Where a record stands in its file (``"record 3"``), and the record as it was read."""
+"""Location of a record in its file (``"record 3"``), and the record."""
 KINDS = "JSON, JSONL, CSV, TSV or Parquet"
-"""What kinds of file are read."""
+"""Readable kinds of files, for messages."""
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """What was read."""
+    """Result of a reader."""
 
     found: tuple[T, ...]
-    """Problems, or what a task makes them of, in the order of the data."""
+    """Problems or their precursors, in the order of the data."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how they were read, one line each."""
+    """Remarks on the reading, one line each."""
 
 
 @dataclass(frozen=True)
 class Format(Generic[T]):
-    """What a task reads from its records."""
+    """Reader of a task's records."""
 
     noun: str
-    """What a file of them holds, in the plural: "passages"."""
+    """Name of the records in the plural, e.g. "passages"."""
     flatten: Callable[[Any], Iterable[Record]]
-    """A whole JSON file to records. Raises ValueError with the place where something is wrong."""
+    """Function from a whole JSON file to records. Raises ValueError with a location."""
     read: Callable[[list[Record]], Loaded[T]]
-    """Records to what a task makes of them. A record is whatever JSON has, or a tuple of texts: a
-    row of a CSV file, the first of which may be a header. Raises ValueError likewise."""
+    """Function from records to a task's items. A record is a JSON value, or a tuple of texts for a
+    row of a CSV file, the first of which may be a header. Raises ValueError with a location."""
 
 
 def load(data: str, form: Format[T]) -> Loaded[T]:
-    """Reads all problems of a file or a Hugging Face data set, in their order.
+    """All problems of a file or a Hugging Face data set, in their order.
 
     Args:
-        data: A path, or ``hf:NAME`` or ``hf:NAME:SPLIT``; a NAME may name a configuration
-            after a slash more than its owner's (``hf:owner/name/config``).
-        form: What is read.
+        data: A path, or ``hf:NAME`` or ``hf:NAME:SPLIT``; a NAME may include a configuration
+            (``hf:owner/name/config``).
+        form: Reader of the records.
 
     Raises:
-        UserError: One line that says what is wrong, where, and what to do.
+        UserError: The data cannot be read; the message says where and what to do.
     """
     if data.startswith("hf:"):
         return _hub_problems(data, form)
@@ -78,7 +78,7 @@ def load(data: str, form: Format[T]) -> Loaded[T]:
 
 @lru_cache(maxsize=4)
 def _file_problems(path: str, data: str, form: Format[T], mtime_ns: int, size: int) -> Loaded[T]:
-    """Reads a file once for all the environments of a process; again if it has changed."""
+    """Result of a file, read once per process and again after a change."""
     file = Path(path)
     if kind_of(file) == ".parquet":
         return _made(data, form, _parquet(data, path))
@@ -103,14 +103,14 @@ def _hub_problems(data: str, form: Format[T]) -> Loaded[T]:
     try:
         found = datasets.load_dataset(owner_and_name, config, split=split or "train")
         rows = [(f"row {number}", dict(row)) for number, row in enumerate(found, 1)]
-    except Exception as error:  # the library raises dozens of kinds, from network to parsing
+    except Exception as error:  # the library raises many types, from network to parsing
         reason = " ".join(str(error).split())[:200]
         raise refusal(data, f"cannot be loaded ({reason}); check its name") from error
     return _made(data, form, rows)
 
 
 def _parquet(data: str, path: str) -> list[Record]:
-    """The rows of a Parquet file, the form of most data sets on the Hugging Face hub."""
+    """Rows of a Parquet file, the format of most data sets on the Hugging Face hub."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -123,7 +123,7 @@ def _parquet(data: str, path: str) -> list[Record]:
 
 
 def _made(data: str, form: Format[T], records: Iterable[Record]) -> Loaded[T]:
-    """The problems of some records, or a complaint that names the data."""
+    """Result of some records; errors name the data."""
     try:
         return form.read(list(records))
     except ValueError as error:
@@ -131,7 +131,7 @@ def _made(data: str, form: Format[T], records: Iterable[Record]) -> Loaded[T]:
 
 
 def _records(data: str, text: str, form: Format[T]) -> Iterable[Record]:
-    """The records of a JSON or JSONL text, each with the place where it stands."""
+    """Records of a JSON or JSONL text, each with its location."""
     try:
         whole = parse_json(text)
     except ValueError as error:
@@ -157,7 +157,7 @@ def _line_records(data: str, text: str) -> list[Record]:
 
 
 def _looks_like_lines(text: str) -> bool:
-    """Whether the first or the second line is an object of its own, as in JSONL."""
+    """Whether the first or the second line is a complete object, as in JSONL."""
     for line in [line for line in text.split("\n", 20)[:20] if line.strip()][:2]:
         try:
             if isinstance(parse_json(line), dict):
@@ -168,12 +168,12 @@ def _looks_like_lines(text: str) -> bool:
 
 
 def text_field(item: Mapping[str, Any], field: str, place: str, default: str | None = None) -> str:
-    """A text field; one without default must not be blank.
+    """Value of a text field, which must not be blank if it has no default.
 
-    JSON can spell lone surrogates, which no tokenizer takes and no file can hold as UTF-8.
+    JSON can contain lone surrogates, which neither tokenizers nor UTF-8 can represent.
 
     Raises:
-        ValueError: It is missing, blank or no text; says where.
+        ValueError: The field is missing, blank or no text; the message names the location.
     """
     value = item.get(field, default)
     if not isinstance(value, str):
@@ -196,5 +196,5 @@ _KINDS = {
 
 
 def kind(value: Any) -> str:
-    """What a JSON value is, as it reads in an error message."""
+    """Type of a JSON value in words, for messages."""
     return _KINDS.get(type(value), type(value).__name__)
