@@ -1,4 +1,4 @@
-"""Checks of settings by the types that their dataclasses declare, each complaint in one line.
+"""Checks of settings by the declared types of their dataclasses, with errors in one line.
 
 Settings come from Python, from a JSON file (`EnvSpec.from_json`), from Hydra or from Ray; the
 latter three give plain dictionaries and lists where Python gives dataclasses and tuples.
@@ -19,7 +19,7 @@ from seal_env.errors import UserError
 
 T = TypeVar("T")
 _SHOWN = 40
-"""Most characters of a wrong value in a message."""
+"""Bound on the characters of a wrong value in a message."""
 
 
 def check_fields(settings: Any) -> None:
@@ -29,7 +29,7 @@ def check_fields(settings: Any) -> None:
     the fields declare.
 
     Raises:
-        UserError: A field has another type; says which.
+        UserError: A field has another type; the message names it.
     """
     kind: Any = type(settings)
     for name, hint in _hints(kind).items():
@@ -38,15 +38,15 @@ def check_fields(settings: Any) -> None:
 
 
 def checked(hint: Any, value: Any, name: str) -> Any:
-    """A value as a type wants it.
+    """Value converted to a type.
 
     Args:
         hint: The type; may be a union.
         value: The value.
-        name: What a complaint calls it.
+        name: Name of the value in errors.
 
     Raises:
-        UserError: It has another type.
+        UserError: The value has another type.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -69,12 +69,12 @@ def checked(hint: Any, value: Any, name: str) -> Any:
 
 
 def build(kind: type[T], settings: Mapping[str, Any], name: str) -> T:
-    """A dataclass from a mapping of its fields.
+    """Dataclass from a mapping of its fields.
 
     Args:
         kind: The dataclass.
-        settings: Values by field; what is left out has its default.
-        name: What a complaint calls it.
+        settings: Values by field; other fields have their defaults.
+        name: Name of the dataclass in errors.
 
     Raises:
         UserError: There is no such field, or a value cannot be used.
@@ -92,10 +92,10 @@ def build(kind: type[T], settings: Mapping[str, Any], name: str) -> T:
 
 
 def build_options(kind: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a constructor; where it declares a dataclass, a mapping becomes one.
+    """Keyword arguments of a constructor, with mappings converted to declared dataclasses.
 
     Raises:
-        UserError: Such a mapping cannot be used.
+        UserError: A mapping cannot be converted.
     """
     if not all(isinstance(name, str) for name in options):
         raise UserError("its options must have names that are texts")
@@ -118,7 +118,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def _parameters(kind: Callable[..., Any]) -> dict[str, Any]:
-    """The types of a constructor's parameters; none where they cannot be told."""
+    """Types of a constructor's parameters; empty if unknown."""
     try:
         called = kind.__init__ if inspect.isclass(kind) else kind
         return get_type_hints(called)
@@ -127,7 +127,7 @@ def _parameters(kind: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _dataclass_of(hint: Any) -> Any:
-    """The dataclass that a type is or may be."""
+    """Dataclass that a type is or, in a union, may be; None if there is none."""
     for kind in (hint, *get_args(hint)):
         if isinstance(kind, type) and is_dataclass(kind):
             return kind

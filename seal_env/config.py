@@ -21,12 +21,12 @@ from seal_env.errors import UserError
 from seal_env.tasks import TASKS, Task
 
 LONGEST_EPISODE = 1 << 20
-"""Most problems in an episode."""
+"""Bound on the problems of an episode."""
 
 
 @dataclass(frozen=True)
 class InnerLoopConfig:
-    """How a self-edit is carried out on the learner. The defaults are SEAL's."""
+    """Settings of the inner loop. The defaults are SEAL's."""
 
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapter."""

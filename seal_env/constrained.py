@@ -1,8 +1,8 @@
-"""Constrained decoding: a model that can write nothing but texts of a given form.
+"""Constrained decoding: generation limited to texts of a given form.
 
-A `PatternConstraint` is made of a regular expression; for every text that is written it starts a
-`PatternGuide`, which says before each token which ones may come next. llguidance does the work
-(Moskal et al., github.com/guidance-ai/llguidance); it comes with the extra `constrained`.
+A `PatternConstraint` is a regular expression; for every generated text it starts a `PatternGuide`,
+which gives the allowed tokens before each step. The implementation is llguidance (Moskal et al.,
+github.com/guidance-ai/llguidance), installed by the extra `constrained`.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ else:
     INSTALLED = True
 
 _NEUTRAL = "0"
-"""A text after which a token is decoded to see what it adds."""
+"""Text after which a token is decoded to find the bytes that it adds."""
 
 
 class PatternConstraint:
-    """What may be written, in a tokenizer's tokens.
+    """Texts that match a regular expression, in a tokenizer's tokens.
 
-    A byte-level or SentencePiece tokenizer can spell every text. One of whole words has only its
-    words, and puts spaces between them: it writes what it has words for, if the form allows for
-    the spaces.
+    A byte-level or SentencePiece tokenizer can spell every text. A word-level tokenizer has only
+    its words, with spaces between them: it can write texts of these words, if the form allows the
+    spaces.
 
     Args:
-        tokenizer: The writing model's.
-        pattern: A regular expression that whole texts match (Rust's `regex` syntax).
-        vocabulary: How many logits the model has, at least as many as the tokenizer has tokens.
-        stop_ids: Tokens that end a text; by default the tokenizer's end token.
+        tokenizer: Tokenizer of the generating model.
+        pattern: Regular expression that whole texts match (Rust's `regex` syntax).
+        vocabulary: Number of the model's logits, at least the number of the tokenizer's tokens.
+        stop_ids: Ids that end a text; by default the tokenizer's end token.
 
     Raises:
-        UserError: llguidance is not installed, or it cannot use the pattern.
+        UserError: llguidance is not installed, or does not support the pattern.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class PatternConstraint:
             raise UserError(f"constrained decoding: {' '.join(problem.split())}")
 
     def start(self) -> PatternGuide:
-        """A guide for a text of its own."""
+        """Guide of one new text."""
         matcher = llguidance.LLMatcher(self._tokens, self._grammar, log_level=0)
         return PatternGuide(matcher, self.vocabulary, self._stops, look_ahead=not self._spells_all)
 
 
 class PatternGuide:
-    """Follows one text while it is written."""
+    """State of the constraint on one text while it is generated."""
 
     def __init__(
         self, matcher: Any, vocabulary: int, stops: Sequence[int], look_ahead: bool
@@ -87,12 +87,12 @@ class PatternGuide:
         self._bits = llguidance_numpy.allocate_token_bitmask(1, vocabulary)
 
     def allowed(self) -> np.ndarray:
-        """Which tokens may come next, shape (vocabulary,), bool.
+        """Whether each token may come next, bool, shape (vocabulary,).
 
-        Those that end a text are among them once it is whole.
+        The end tokens are allowed once the text matches.
 
         Raises:
-            UserError: None may, and the text is not whole.
+            UserError: No token is allowed, and the text does not match.
         """
         allowed = self._next(self._matcher)
         if self._look_ahead:
@@ -114,25 +114,25 @@ class PatternGuide:
         return bits[: self._vocabulary].astype(bool) & (not matcher.is_error())
 
     def take(self, token: int) -> None:
-        """Goes on by a token that `allowed` allows."""
+        """Advances by a token that `allowed` permits."""
         self._matcher.consume_token(int(token))
 
 
 def _read_tokenizer(
     tokenizer: PreTrainedTokenizerBase, vocabulary: int, stops: Sequence[int]
 ) -> tuple[Any, bool]:
-    """Each token's bytes as llguidance keeps them; and whether they can spell any text."""
+    """Bytes of each token for llguidance, and whether they can spell any text."""
     try:
         fast = cast(PreTrainedTokenizerFast, tokenizer)
         return llguidance_hf.from_tokenizer(fast, vocabulary, list(stops)), True
-    except ValueError:  # it knows byte-level and SentencePiece tokenizers
+    except ValueError:  # llguidance supports byte-level and SentencePiece tokenizers
         spelled = _Spelled(tokenizer, vocabulary, stops[0])
         wrapper = llguidance.TokenizerWrapper(spelled)
         return llguidance.LLTokenizer(wrapper, n_vocab=vocabulary, eos_token=list(stops)), False
 
 
 class _Spelled:
-    """Any other tokenizer: a token's bytes are what it adds to a decoded text."""
+    """Any other tokenizer: the bytes that each token adds to a decoded text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int, stop: int) -> None:
         decode: Callable[[list[int]], str] = tokenizer.decode  # type: ignore[assignment]

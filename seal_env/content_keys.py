@@ -1,7 +1,7 @@
-"""Keys under which a measurement is kept: two things share one only if nothing tells them apart.
+"""Cache keys by content, for measurements of the untouched model.
 
-What was measured of the untouched model need not be measured again for the same question. The same
-means the same content: an `id`, a name or a `repr` can stand for two different things.
+A measurement is reused only for equal content: two different objects may share an `id`, a name or a
+`repr`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from seal_env.tasks.base import Problem, Question
 
 
 class Same:
-    """A key that equals only itself and others of the very same object.
+    """Key that is equal only for one and the same object.
 
     Args:
-        thing: The object, which is held on to: its address would be given to another one.
+        thing: The object, which is referenced so that its address is not reused.
     """
 
     def __init__(self, thing: Any) -> None:
@@ -32,7 +32,7 @@ class Same:
 
 
 def frozen(value: Any) -> Hashable:
-    """A key for a value: plain data and dataclasses by content and type, all else by identity."""
+    """Key of a value: plain data and dataclasses by content and type, others by identity."""
     kind = type(value)
     if value is None or kind in (str, bytes, Question):
         return value
@@ -52,6 +52,6 @@ def frozen(value: Any) -> Hashable:
 
 
 def problem_key(problem: Problem) -> Hashable:
-    """A key for all that a problem's scores can depend on; the edits that came with it cannot."""
+    """Key of everything in a problem that its scores depend on, which excludes its edits."""
     content = (frozen(value) for name, value in vars(problem).items() if name != "edits")
     return type(problem), *content

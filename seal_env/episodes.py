@@ -1,8 +1,8 @@
-"""Episodes, any number side by side: what `SelfEditEnv` and `SelfEditVectorEnv` share.
+"""Episodes, K side by side: the common part of `SelfEditEnv` and `SelfEditVectorEnv`.
 
-An episode is a stream of `horizon` problems. At each step the policy has read a problem and
-acts with a self-edit; the inner loop carries it out on the learner's adapter, which persists
-to the next step. An adapter belongs to its episode alone, so ending one restores the learner.
+An episode is a stream of `horizon` problems. At each step the policy reads a problem and writes a
+self-edit; the inner loop carries it out on the learner's adapter, which persists until the next
+step. An adapter belongs to one episode, so the end of an episode restores the learner.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from seal_env.tasks import Problem
 from seal_env.updates.base import Update
 
 STATE_EXTRAS = 4
-"""Numbers in `model_state` after the hidden state: context loss, adapter norm, last reward,
-fraction of the horizon left."""
+"""Number of entries of `model_state` after the hidden state: loss on the context (nats per token),
+norm of the adapter, last reward, fraction of the horizon left."""
 ENDLESS = 1 << 31
-"""Problems of an endless split are drawn with indices below this."""
+"""Bound on the indices of problems that are drawn from an endless split."""
 
 
 @dataclass
@@ -43,18 +43,18 @@ class Episode:
     problems: tuple[Problem, ...]
     """The stream."""
     seed: int
-    """Fixes adapters and data order."""
+    """Inner seed, of adapters and data order."""
     step: int = 0
-    """Problems done."""
+    """Number of finished problems."""
     state: LearnerState | None = None
     """The learner by now; None for the untouched base."""
     last_reward: float = 0.0
-    """What the last step was worth."""
+    """Reward of the last step; 0 before the first."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step gave."""
+    """Result of one step."""
 
     reward: float
     """The reward."""
@@ -65,11 +65,11 @@ class Step:
 
 
 class Episodes:
-    """The parts that a config names, and the episodes that run on them.
+    """Parts named by a config, and the episodes that use them.
 
     Args:
         config: The environment's settings.
-        count: Episodes side by side.
+        count: Number of episodes side by side.
     """
 
     def __init__(self, config: EnvConfig, count: int) -> None:
@@ -79,13 +79,13 @@ class Episodes:
         self._reads_text = isinstance(self.language.action_space(), Text)
         self.reward = parse_reward(config.reward)
         if config.horizon > 1 and "retention" not in self.reward.names:
-            # In a stream a step's reward takes in what it made the learner forget.
+            # In a stream the reward of a step includes the accuracy lost on earlier problems.
             self.reward = parse_reward(f"{config.reward} + retention")
         self.use_adapter(config.adapter)
         self.running: list[Episode | None] = [None] * count
 
     def use_adapter(self, adapter: str | None) -> None:
-        """Makes the base with this PEFT adapter merged in the learner (None: the base itself)."""
+        """Sets the learner to the base with a PEFT adapter merged, or for None to the base."""
         config = self.config
         learner = load_learner(
             config.model, config.dtype, config.device, adapter, config.trust_remote_code
@@ -97,14 +97,14 @@ class Episodes:
         self._described = learner.kept.setdefault("described", {})
 
     def _asks(self, inner: InnerLoopConfig) -> tuple[Hashable, ...]:
-        """What decides, beside a problem, how the untouched learner does on it."""
+        """Cache key of the untouched learner's scores, without the problem."""
         task, config = self.task, self.config
         options = frozen(config.task_options)
         said = (task.answer_tokens, task.answer_prefix, inner.chat)
         return Same(type(task)), options, config.data, *said
 
     def draw(self, random: np.random.Generator) -> tuple[Problem, ...]:
-        """A random stream of problems."""
+        """Random stream of problems."""
         size = self.task.size(self.config.split)
         if size is not None and size < 1:
             raise UserError(f"split {self.config.split!r} of the data holds no problem")
@@ -112,7 +112,7 @@ class Episodes:
         return tuple(self.task.problem(self.config.split, int(i)) for i in indices)
 
     def resolve(self, given: Any) -> tuple[Problem, ...]:
-        """The stream that a user means by a problem, its index in the split, or a list of these."""
+        """Stream from a user's problem, index in the split, or list of these."""
         if isinstance(given, np.ndarray):
             given = given.tolist()
         items = given if isinstance(given, list | tuple) else [given]
@@ -139,12 +139,12 @@ class Episodes:
         self.running[slot] = Episode(problems, seed)
 
     def reset_info(self, slot: int) -> dict[str, Any]:
-        """What `reset` says about a new episode."""
+        """Info of `reset` for a new episode."""
         problem = self._episode(slot).problems[0]
         return {"problem": problem.id, "title": problem.title}
 
     def observe(self, slots: Sequence[int]) -> list[dict[str, Any]]:
-        """What the policy reads in some slots; see `SelfEditEnv`."""
+        """Observations of some slots; see `SelfEditEnv`."""
         episodes = [self._episode(slot) for slot in slots]
         current = [e.problems[min(e.step, len(e.problems) - 1)] for e in episodes]
         described = self._describe(current, [e.state for e in episodes])
@@ -158,7 +158,7 @@ class Episodes:
         return observations
 
     def over(self) -> list[int]:
-        """The slots whose episode is at its end."""
+        """Slots whose episode is over."""
         numbered = enumerate(self.running)
         return [slot for slot, e in numbered if e is not None and e.step == len(e.problems)]
 
@@ -168,12 +168,12 @@ class Episodes:
         progress: Progress | None = None,
         slots: Sequence[int] | None = None,
     ) -> list[Step]:
-        """Carries out one self-edit in each of some slots, all in one pass of the inner loop.
+        """Carries out one self-edit per slot, all in one pass of the inner loop.
 
         Args:
-            actions: The self-edits: any text, or what else the language's action space holds.
-            progress: Told how it is getting on.
-            slots: Whose they are; the first ones if left out.
+            actions: The self-edits: any text, or elements of the language's action space.
+            progress: Callback for the progress of the inner loop.
+            slots: Slot of each action; None for the first ones.
 
         Raises:
             UserError: An action is no text where the language reads texts.
@@ -200,7 +200,7 @@ class Episodes:
         ]
 
     def idle(self, problems: Sequence[Problem], progress: Progress | None = None) -> list[Step]:
-        """What doing nothing is worth on some problems: the untouched learner, asked."""
+        """Results of no update on some problems: the scores of the untouched learner."""
         steps = []
         for problem, score in zip(problems, self.loop.baselines(problems, progress), strict=True):
             reading = self.loop.evaluator.tokenize(problem)
@@ -223,7 +223,7 @@ class Episodes:
         return episode
 
     def _action(self, given: Any, slot: int) -> Any:
-        """An action of the right type; of a subclass of str the text alone."""
+        """Action of the right type; for a subclass of str the plain text."""
         if not self._reads_text:
             return given
         if not isinstance(given, str):
@@ -245,7 +245,7 @@ class Episodes:
     def _describe(
         self, problems: Sequence[Problem], states: Sequence[LearnerState | None]
     ) -> list[tuple[np.ndarray, float]]:
-        """Mean hidden state and loss of each context; kept for the untouched learner."""
+        """Mean hidden state and loss of each context, cached for the untouched learner."""
         read = [self.task.reads(problem) for problem in problems]
         wanted = [
             i
@@ -266,7 +266,7 @@ class Episodes:
 
 
 def _info(problem: Problem, update: Update[Any] | None, result: EditResult) -> dict[str, Any]:
-    """A result as plain data, every object of it new."""
+    """Info of a result, as new plain objects."""
     trained = result.trained
     return {
         "problem": problem.id,

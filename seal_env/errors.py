@@ -1,8 +1,8 @@
-"""The one exception that is written for a person, and the words of others for its message.
+"""`UserError`, the one exception for a person, and the formatting of its message.
 
-Everything a user can get wrong (a file, a name, a setting) ends in a `UserError` whose
-message is a single line: what was wrong, where, and what to do. The command line prints
-that line and exits with status 2; library users catch it like any `ValueError`.
+Every mistake of a user (in a file, a name, a setting) ends in a `UserError` whose message is a
+single line: what was wrong, where, and what to do. The command line prints that line and exits with
+status 2; library users catch it like any `ValueError`.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ import re
 import unicodedata
 
 MAX_LINE = 2000
-"""Longest message, in characters; of a longer one the middle is left out."""
+"""Length of the longest message, in characters; a longer one loses its middle."""
 
 MAX_MARKS = 4
-"""Most combining marks in a row on a letter that are shown as they are."""
+"""Number of combining marks per letter that are shown without escaping."""
 
 _LINE_BREAK = re.compile(r"\s*[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\s*|\t")
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used. The message says what, where, and what to do."""
+    """An input of the user cannot be used. The message says what, where, and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
 
 def one_line(text: str, most: int = MAX_LINE) -> str:
-    """A text as one line that a terminal shows as it is, whatever is in it.
+    """Any text as one line that is safe to print.
 
-    Messages quote what users, files and servers gave. Control characters, overrides of the
+    Messages quote users, files and servers. Control characters, overrides of the
     writing direction and lone surrogates are escaped, and so are combining marks that would
     join what stands before them.
 
     Args:
         text: Any text.
-        most: Most characters; the beginning says what was wrong, the end what to do.
+        most: Bound on the characters; beginning and end are shown.
     """
     half = most // 2
-    if len(text) > 4 * most:  # escaping makes nothing shorter, so the rest cannot be shown
+    if len(text) > 4 * most:  # escaping makes nothing shorter, so that the rest does not fit
         text = text[: 2 * most] + text[-2 * most :]
     line = _escape(_LINE_BREAK.sub(" ", text.strip()))
     return line if len(line) <= most else f"{line[: half - 3]} … {line[len(line) - half :]}"
 
 
 def printable(text: str, most: int = 60) -> str:
-    """A text as one short line that shows what it holds, line breaks included.
+    """Any text as one short line, with line breaks visible.
 
     Args:
         text: Any text.
-        most: Most characters; the rest is left out.
+        most: Bound on the characters; the rest is omitted.
     """
     shown = _escape(text[: most + 1])
     return shown if len(text) <= most else f"{shown[:most]}..."
@@ -69,5 +69,5 @@ def _escape(text: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be read or written, in the system's words where there are some."""
+    """Reason why a file could not be read or written, in the system's words if there are any."""
     return str(getattr(error, "strerror", None) or error)

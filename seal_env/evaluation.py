@@ -1,12 +1,12 @@
-"""Asking: the questions of many problems, each under its own adapter, answered and graded.
+"""Evaluation: questions of many problems, each under its own adapter, answered and graded.
 
-A question with choices is answered by the likeliest of them. Any other is answered in words, and
-the gold answer's likelihood is read off on the way: prompts and gold answers go through the model
-once, and the answer is written from the keys and values that the prompts left behind. What all
-questions of a problem begin with (demonstrations, an instruction) is read once an adapter.
+A question with choices is answered by the most likely one. Any other is answered by greedy
+generation, and its gold answer is scored in the same pass: prompts and gold answers go through the
+model once, and generation continues from the cached keys and values of the prompts. The common
+beginning of a problem's questions (demonstrations, an instruction) is read once per adapter.
 
-A question that the model has no room for is not asked: it counts as answered by nothing, and as
-likely as if every token of the answer had been guessed.
+A question that is longer than the model's longest input is not asked. Its answer counts as empty,
+and its gold answer as likely as uniformly guessed tokens.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ from seal_env.score import Score
 from seal_env.tasks.base import Problem, Task
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, what is done of it, and how much there is."""
+"""Callback with the name of a stage, the work done, and the total."""
 
 
 READ = 1024
-"""Problems that are kept in tokens."""
+"""Number of tokenized problems in the cache."""
 
 
 class QuestionTokens(NamedTuple):
-    """A question in tokens."""
+    """Tokenized question."""
 
     prompt: list[int]
-    """What the learner reads; empty if it cannot be asked."""
+    """Token ids of the prompt; empty if the question cannot be asked."""
     gold: list[int]
-    """The right answer, not empty."""
+    """Token ids of the gold answer, not empty."""
     longest: int
-    """Most tokens that the learner may answer."""
+    """Length of the longest answer, in tokens."""
     choices: dict[str, list[int]]
-    """What can be answered; empty for anything."""
+    """Token ids of the choices; empty for free-form answers."""
     cut: int
-    """Tokens that the prompt lost."""
+    """Number of tokens cut from the prompt."""
     owner: int = 0
-    """The adapter that answers."""
+    """Index of the adapter."""
     shared: int = 0
-    """Leading tokens of the prompt that all questions of its problem have in common."""
+    """Number of leading tokens that all prompts of the problem have in common."""
 
     @property
     def room(self) -> int:
-        """Tokens that an answer may take."""
+        """Number of tokens that an answer may take."""
         return max(self.longest, len(self.gold), *map(len, self.choices.values()))
 
 
 class ProblemTokens(NamedTuple):
-    """A problem in tokens."""
+    """Tokenized problem."""
 
     asked: tuple[QuestionTokens, ...]
     """Its questions."""
     cut: int
-    """Tokens that the prompt lost which lost most; 0 if all are whole."""
+    """Largest number of tokens cut from a prompt; 0 if none was cut."""
     error: str | None
-    """Why one of the questions cannot be asked, in one line; None if all can."""
+    """Reason why a question cannot be asked, in one line; None if all can."""
 
 
 class Evaluator:
-    """Puts questions to a learner.
+    """Evaluator of a learner on a task's problems.
 
     Args:
         learner: The base model, frozen.
-        task: Words the questions and grades the answers.
-        chat: Whether questions are put as chat turns; None: if the tokenizer has a chat template.
-        tokens: Tokens that are read at once.
+        task: Task that words the questions and grades the answers.
+        chat: Whether questions are chat turns; None for yes if the tokenizer has a chat template.
+        tokens: Bound on the tokens of one pass.
     """
 
     def __init__(self, learner: Learner, task: Task, chat: bool | None, tokens: int) -> None:
@@ -88,7 +88,7 @@ class Evaluator:
 
     def _keep(self) -> None:
         self.tokenize = lru_cache(maxsize=READ)(self._tokenize)
-        """A problem in tokens (`ProblemTokens`); kept, since many self-edits share one."""
+        """Tokenized problem (`ProblemTokens`), cached since many self-edits share one."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "tokenize"}
@@ -104,13 +104,13 @@ class Evaluator:
         bank: Bank | None,
         progress: Progress | None = None,
     ) -> list[Score]:
-        """How a learner does on problems.
+        """Scores of a learner on problems.
 
         Args:
-            problems: What to ask.
-            owners: The adapter that answers each.
+            problems: The problems.
+            owners: Index of the adapter of each.
             bank: The adapters; None for the untouched model.
-            progress: Told about "asking".
+            progress: Callback for the stage "asking".
         """
         asked = [
             one
@@ -141,24 +141,24 @@ class Evaluator:
         return scores
 
     def problem_tokens(self, problem: Problem, owner: int) -> list[QuestionTokens]:
-        """A problem's questions as the learner reads them."""
+        """Tokenized questions of a problem."""
         return [asked._replace(owner=owner) for asked in self.tokenize(problem).asked]
 
     def prompt_tokens(self, text: str, room: int | None = None) -> list[int]:
-        """A prompt as the learner reads it, a chat turn or not.
+        """Token ids of a prompt, as a chat turn or plain.
 
         Args:
-            text: What `Task.question_prompt` returned.
-            room: Most tokens; None for as many as it has.
+            text: Result of `Task.question_prompt`.
+            room: Bound on the tokens; None for the model's longest input.
 
         Raises:
-            DoesNotFit: There are more, and they may not be cut.
+            DoesNotFit: The parts that may not be cut are longer.
         """
         parts = self.task.prompt_parts(text)
         return self.renderer.prompt(parts, sys.maxsize if room is None else room, self.chat).ids
 
     def answer_tokens(self, text: str) -> list[int]:
-        """An answer as it is learned: the text and its end."""
+        """Token ids of an answer to train on, with its end token."""
         return self.renderer.answer(text) + self.renderer.ends(self.chat)
 
     def _tokenize(self, problem: Problem) -> ProblemTokens:
@@ -205,7 +205,7 @@ class Evaluator:
         tell: Callable[[int], None],
         stop: Event,
     ) -> tuple[list[float], list[str]]:
-        """Some of the questions, as many at once as may be read at once."""
+        """Scores of some questions, in passes within the bound on tokens."""
         likelihoods: list[float] = []
         texts: list[str] = []
         for part in _within([_size(a) for a in asked], self.tokens):
@@ -221,7 +221,7 @@ class Evaluator:
     def _answers(
         self, asked: Sequence[QuestionTokens], bank: Bank | None
     ) -> tuple[list[float], list[str]]:
-        """Mean log-likelihoods of the gold answers, and the learner's own answers."""
+        """Mean log-likelihoods of the gold answers (nats per token), and the learner's answers."""
         found: dict[int, tuple[float, str]] = {}
         for ask in (self._not_at_all, self._in_words, self._by_choice):
             places = [i for i, a in enumerate(asked) if self._way(a) == ask]
@@ -250,7 +250,7 @@ class Evaluator:
         likelihoods, ids = score_and_generate(
             self.learner, prompts, golds, sampling, owners, bank, shared
         )
-        # Another problem's answers may be longer.
+        # Other problems may allow longer answers.
         answers = [self.renderer.decode(i[: a.longest]) for i, a in zip(ids, asked, strict=True)]
         texts = [answer.strip().split("\n")[0].strip() for answer in answers]
         return list(zip(likelihoods, texts, strict=True))
@@ -268,7 +268,7 @@ class Evaluator:
         answers = []
         for a in asked:
             own = {choice: next(means) for choice in a.choices}
-            # NaN compares with nothing: a learner whose numbers are none chooses the first.
+            # NaN never compares as greater: a learner with NaN scores chooses the first.
             best = max(own, key=lambda choice: (own[choice] == own[choice], own[choice]))
             right = next(own[choice] for choice, ids in a.choices.items() if ids == a.gold)
             answers.append((right, best))
@@ -280,7 +280,7 @@ def _size(asked: QuestionTokens) -> int:
 
 
 def _within(sizes: Sequence[int], budget: int) -> Iterable[range]:
-    """Splits items into runs whose sizes add up to at most the budget, or that are single."""
+    """Runs of items whose sizes sum to at most the budget, or single items."""
     start, used = 0, 0
     for index, size in enumerate(sizes):
         if index > start and used + size > budget:

@@ -1,6 +1,6 @@
-"""Settings of the environment per model, where the usual ones do not fit; without, SEAL's.
+"""Settings of the environment per model, where SEAL's do not fit.
 
-A module of your own may add some:
+Any module may add presets:
 ``MODEL_PRESETS["my-org/*"] = ModelPreset(InnerLoopConfig(...))``. Settings of runs and agents per
 model are in `seal_agents.presets`.
 """
@@ -16,16 +16,16 @@ from seal_env.engine.config import FinetuneConfig, LoraConfig
 
 @dataclass(frozen=True)
 class ModelPreset:
-    """Settings for a model as learner."""
+    """Settings of a model as learner."""
 
     inner: InnerLoopConfig = field(default_factory=InnerLoopConfig)
-    """The inner loop, where `EnvConfig.inner` is None."""
+    """Inner loop if `EnvConfig.inner` is None."""
     reward: str = EnvConfig.reward
-    """The reward with which ``seal-env train`` trains unless told otherwise."""
+    """Default reward of ``seal-env train``."""
 
 
 MODEL_PRESETS: dict[str, ModelPreset] = {
-    # The passage alone teaches a little, so that the kind of self-edit matters.
+    # With these the passage alone teaches little, so that the kind of self-edit matters.
     "tiny": ModelPreset(InnerLoopConfig(LoraConfig(8, 32.0), FinetuneConfig(5e-3, epochs=5))),
     # Rate and epochs are what a directive says; these are the middling ones without it. A problem
     # has few grids, so accuracy alone has few values.
@@ -41,10 +41,10 @@ MODEL_PRESETS: dict[str, ModelPreset] = {
         InnerLoopConfig(finetune=FinetuneConfig(3e-3, epochs=4), chat=False)
     ),
 }
-"""Pattern of model names (as of `fnmatch`) to settings; of those that fit, the last counts."""
+"""Settings by pattern of model names (`fnmatch`); the last matching pattern is used."""
 
 
 def model_preset(model: str) -> ModelPreset:
-    """The settings for a model, by its name or path."""
+    """Settings of a model, by its name or path."""
     fitting = [preset for name, preset in MODEL_PRESETS.items() if fnmatchcase(model, name)]
     return fitting[-1] if fitting else ModelPreset()

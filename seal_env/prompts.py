@@ -1,10 +1,10 @@
 """The prompts by which a policy is asked for self-edits, as texts.
 
-The five prompts for real passages ask for what SEAL's ask for (arXiv 2506.10943, appendix B:
+The five prompts for real passages ask for the same as SEAL's (arXiv 2506.10943, appendix B:
 implications, longer lists of them, rewrites, question-answer pairs). A base model continues a
 text, so its prompt ends in a cue, such as "Implications:". An instruct model is asked in a
-user turn under its own chat template, and there the cue is left out. How texts become tokens is
-in `seal_env.engine.rendering`.
+user turn under its own chat template, without the cue. `seal_env.engine.rendering` converts prompts
+to tokens.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ PROMPTS: Mapping[str, str] = MappingProxyType(
         ),
     }
 )
-"""Prompt name to template, with the fields `title` and `context`."""
+"""Templates with the fields `title` and `context`, by name."""
 
 
 def edit_prompt(name: str, title: str, context: str, cue: bool = True) -> tuple[str, ...]:
-    """What a policy reads in order to write a self-edit, in parts.
+    """Prompt for a self-edit, in parts.
 
     Args:
         name: A key of `PROMPTS`.
         title: The problem's title; may be empty.
         context: The problem's context, the part that is `Content`.
-        cue: Whether the last paragraph stands, which tells a base model where to begin.
+        cue: Whether the prompt has its last paragraph, the cue for a base model.
 
     Raises:
         UserError: The name is unknown.
@@ -85,14 +85,14 @@ def prompt_tokens(
     """`edit_prompt` in a model's tokens.
 
     Args:
-        renderer: The model's.
+        renderer: Renderer of the model.
         name: A key of `PROMPTS`.
-        context: What there is to read of a problem.
-        room: Most tokens; None for the model's longest input.
-        chat: Whether it is put as a chat turn, as in `Renderer.uses_chat`.
+        context: Observation's ``context``.
+        room: Bound on the tokens; None for the model's longest input.
+        chat: Whether it is a chat turn, as in `Renderer.uses_chat`.
 
     Raises:
-        DoesNotFit: The instruction alone is longer than the room.
+        DoesNotFit: The instruction is longer than the room.
         UserError: The name is unknown, or the chat template is missing or fails.
     """
     parts = edit_prompt(name, "", context, cue=not renderer.uses_chat(chat))

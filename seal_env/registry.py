@@ -1,8 +1,8 @@
 """Names for the exchangeable parts: tasks, self-edit languages, reward terms, agents.
 
-A registry maps a short name to ``"package.module:Name"``; nothing is imported before it is
-asked for. A user's own part needs no entry: every place that takes a name also takes the
-``"package.module:Name"`` form directly.
+A registry maps a short name to ``"package.module:Name"``, which is imported at its first use. Parts
+of other packages need no entry: every option that takes a name also takes
+``"package.module:Name"``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Registry(Mapping[str, str]):
     """A read-only mapping from short names to import paths.
 
     Args:
-        kind: What the entries are, as it reads in an error message (``"task"``).
-        entries: Short name to ``"package.module:Name"``.
+        kind: Name of the kind of entries, for messages (``"task"``).
+        entries: Import paths, ``"package.module:Name"``, by short name.
         aliases: Earlier name to the short name that replaced it. An alias loads what the short
             name does, and is not listed.
-        extra: The extra of seal-env that brings what the entries need, if there is one.
+        extra: Extra of seal-env that the entries need, if there is one.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Registry(Mapping[str, str]):
         return len(self._entries)
 
     def load(self, name: str) -> Any:
-        """Returns the class behind a short name or a ``"package.module:Name"`` path.
+        """Class with a short name or an import path ``"package.module:Name"``.
 
         Raises:
-            UserError: The name is not registered, the path cannot be imported, or a package
-                that it needs is not installed.
+            UserError: The name is not registered, the path cannot be imported, or a required
+                package is not installed.
         """
         path = self.get(name, name)
         if ":" not in path:

@@ -1,4 +1,4 @@
-"""A learner's score on one problem: its answers, and how likely the right ones were."""
+"""Score of a learner on one problem: its answers and the likelihoods of the gold ones."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """How a learner does on one problem's held-out questions."""
+    """Results of a learner on one problem's held-out questions."""
 
     answers: tuple[str, ...]
-    """What it answered."""
+    """Answers of the learner."""
     verdicts: tuple[bool, ...]
-    """Whether each answer is right."""
+    """Whether each answer is correct."""
     log_likelihoods: tuple[float, ...]
-    """For each question, the mean log-probability per token of the gold answer."""
+    """Mean log-probability of each question's gold answer, in nats per token."""
 
     @property
     def accuracy(self) -> float:
-        """Share of questions answered right, 0 to 1."""
+        """Fraction of correct answers, 0 to 1."""
         return sum(self.verdicts) / len(self.verdicts)
 
     @property
     def log_likelihood(self) -> float:
-        """Mean over the questions of `log_likelihoods`."""
+        """Mean of `log_likelihoods`, in nats per token."""
         return sum(self.log_likelihoods) / len(self.log_likelihoods)

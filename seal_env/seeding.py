@@ -1,8 +1,8 @@
-"""Seeds as users give them, and the inner seeds that they become.
+"""Seeds of users, and the inner seeds derived from them.
 
 The inner seed of an episode fixes an adapter's initial weights and the order of its training data.
-It is the seed that `reset` was given, or the one that Gymnasium drew in its place, so that giving
-`np_random_seed` to another environment's `reset` repeats everything.
+It is the seed of `reset`, or the one that Gymnasium drew instead, so that `reset` of another
+environment with `np_random_seed` repeats everything.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 
 INNER_BITS = 63
-"""Width of an inner seed, which torch's generators have to take."""
+"""Width of an inner seed in bits, within the range of torch's generators."""
 
 
 def check_seed(seed: Any) -> int | None:
-    """A seed as a plain integer; None stays None.
+    """Seed as a plain integer; None stays None.
 
     Raises:
-        UserError: It is no integer, or negative.
+        UserError: The seed is no integer, or negative.
     """
     if seed is None:
         return None
@@ -41,14 +41,14 @@ def check_seed(seed: Any) -> int | None:
 
 
 def check_seeds(seeds: Any, count: int) -> int | list[int | None] | None:
-    """The seed of all sub-environments, or a list with one for each.
+    """Seed of all sub-environments, or a list with one per sub-environment.
 
     Args:
         seeds: An integer, None, or a list, tuple or array of these.
-        count: How many sub-environments there are.
+        count: Number of sub-environments.
 
     Raises:
-        UserError: A seed is none, or their number is wrong.
+        UserError: An entry is no seed, or their number is wrong.
     """
     if isinstance(seeds, np.ndarray):
         seeds = seeds.tolist()
@@ -60,11 +60,11 @@ def check_seeds(seeds: Any, count: int) -> int | list[int | None] | None:
 
 
 def inner_seed(seed: int | None, random: np.random.Generator) -> int:
-    """The inner seed that a seed stands for.
+    """Inner seed of a seed.
 
     Args:
-        seed: Not negative, of any size. Gymnasium says -1 or None where it does not know it.
-        random: Draws one for an unknown seed.
+        seed: A seed of any size; -1 or None, as in Gymnasium, if it is unknown.
+        random: Generator of the inner seed for an unknown seed.
     """
     if seed is None or seed < 0:
         return int(random.integers(1 << 31))
@@ -72,15 +72,15 @@ def inner_seed(seed: int | None, random: np.random.Generator) -> int:
 
 
 class Source(NamedTuple):
-    """What the episodes of one sub-environment come from."""
+    """Random state of the episodes of one sub-environment."""
 
     random: np.random.Generator
-    """Draws problems; several sub-environments can share it."""
+    """Generator of problems, which several sub-environments may share."""
     inner: int
-    """The inner seed of all its episodes."""
+    """Inner seed of all episodes."""
 
     @classmethod
     def of(cls, seed: int) -> Source:
-        """What an environment of its own has after ``reset(seed=seed)``."""
+        """State of a single environment after ``reset(seed=seed)``."""
         random, _ = np_random(seed)
         return cls(random, inner_seed(seed, random))

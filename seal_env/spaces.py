@@ -1,4 +1,4 @@
-"""The space of all texts."""
+"""Gymnasium space of all texts."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from gymnasium.vector.utils import (
 from seal_env.errors import UserError
 
 LONGEST_TEXT = 1 << 20
-"""Longest text, in characters, that the environment's spaces contain. `step` takes longer ones as
-well; a bound is what shared memory is laid out for (4 MiB a text)."""
+"""Length of the longest text in the environment's spaces, in characters. `step` also takes longer
+ones; shared memory is allocated for this bound (4 MiB per text)."""
 PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
 
 
 class AnyText(Text):
-    """Any string at all, of at most `max_length` characters; samples are short, printable ASCII.
+    """Space of all strings of at most `max_length` characters, with short ASCII samples.
 
     A `Text` space that listed all of Unicode as its charset would take seconds to build and
     tens of megabytes to pickle.
 
     Args:
-        max_length: Longest text, in characters.
-        sample_length: Longest text that `sample` draws.
-        seed: Seeds `sample`.
+        max_length: Length of the longest text, in characters.
+        sample_length: Length of the longest sample, in characters.
+        seed: Seed of the samples.
     """
 
     def __init__(self, max_length: int, sample_length: int = 200, seed: Any = None) -> None:
@@ -39,27 +39,27 @@ class AnyText(Text):
         self._sampled = min(sample_length, max_length)
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
-        """Draws a text; see `Text.sample` for the arguments."""
+        """Random text; `Text.sample` describes the arguments."""
         if mask is None and probability is None:
             mask = (int(self.np_random.integers(self._sampled + 1)), None)
         return super().sample(mask, probability)
 
     def contains(self, x: Any) -> bool:
-        """Whether x is a string that is not too long."""
+        """Whether x is a string of at most `max_length` characters."""
         return isinstance(x, str) and len(x) <= self.max_length
 
     def __repr__(self) -> str:
-        """The space in a line."""
+        """The space in one line."""
         return f"AnyText({self.max_length})"
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other space holds the same texts."""
+        """Whether another space has the same texts."""
         return isinstance(other, AnyText) and other.max_length == self.max_length
 
     __hash__ = None  # type: ignore[assignment]
 
 
-# What Gymnasium does with a `Text` goes by its charset, which here is that of samples alone.
+# Gymnasium's functions for `Text` use its charset, which here is that of the samples only.
 
 
 @flatten_space.register(AnyText)
@@ -96,12 +96,12 @@ def _read(space: AnyText, shared_memory: Any, n: int = 1) -> SharedTexts:
 
 
 class SharedTexts(Sequence[str]):
-    """The texts that stand in shared memory now; a copy is a tuple of them.
+    """Current texts in shared memory; a copy is a tuple of them.
 
-    `AsyncVectorEnv` asks once for what it returns, copied, after every step.
+    `AsyncVectorEnv` requests the view once, and returns copies after every step.
 
     Args:
-        rows: A length and the code points of each text, shape (texts, 1 + max_length).
+        rows: Length and code points of each text, shape (texts, 1 + max_length).
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -122,5 +122,5 @@ class SharedTexts(Sequence[str]):
 
 
 def _rows(space: AnyText, shared_memory: Any) -> np.ndarray:
-    """A length and the code points of each text, shape (texts, 1 + max_length)."""
+    """Length and code points of each text, shape (texts, 1 + max_length)."""
     return np.frombuffer(shared_memory.get_obj(), np.int32).reshape(-1, 1 + space.max_length)

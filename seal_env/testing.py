@@ -1,9 +1,9 @@
 """Identity environments: `SelfEdit-v0` with a right answer that the policy can read.
 
-In the spirit of stable-baselines3's `IdentityEnv`: an algorithm that does not learn here has a
-mistake in it. They run wherever `SelfEdit-v0` does, behind agents and behind wrappers, in
-milliseconds a self-edit: the reward is 1.0 for a self-edit that says the words which the context
-names and 0.0 for any other, whatever the learner makes of it::
+As with stable-baselines3's `IdentityEnv`, an algorithm that does not learn here has a bug. They run
+wherever `SelfEdit-v0` does, with agents and wrappers, in milliseconds per self-edit: the reward is
+1.0 for a self-edit that contains the words that the context names, and 0.0 for any other,
+independent of the learner::
 
     env = gym.make("SelfEdit-v0", **identity())                  # say the word
     env = ChoiceActions(gym.make("SelfEdit-v0", **identity()))   # choose it
@@ -31,17 +31,17 @@ from seal_env.updates.finetuning import Finetuning
 
 _WORD = re.compile(r"\w+")
 LOUD = 5.0
-"""Feature of a word that the context names, so that it stands out beside the learner's state."""
+"""Feature of a word that the context names, large in comparison with the learner's state."""
 LARGEST = min(len(attribute.values) for attribute in ATTRIBUTES)
-"""Most words of a kind."""
+"""Largest number of words of a kind."""
 
 
 class SayTheWord(Task):
     """Each problem names a few words, in sentences of the embedded world.
 
     Args:
-        words: How many words a problem names, each of another kind; at most 7.
-        values: How many words of a kind there are.
+        words: Number of words that a problem names, each of another kind; at most 7.
+        values: Number of words per kind.
     """
 
     default_prompt = "notes"
@@ -62,7 +62,7 @@ class SayTheWord(Task):
         return None
 
     def problem(self, split: str, index: int) -> Problem:
-        """A problem whose questions' answers are the words to say."""
+        """Problem whose questions are answered by the words to say."""
         if index < 0:
             raise UserError(f"problem {index} of SayTheWord/{split}: indices start at 0")
         random = Random(stable_hash("say the word", split, index))
@@ -91,7 +91,7 @@ class SayTheWord(Task):
         return Problem(identity, name, reading, questions) if questions else None
 
     def grade(self, problem: Problem, answers: Sequence[str]) -> list[bool]:
-        """An answer is right if it is the word."""
+        """Whether each answer is the word."""
         return [a.strip() == q.answer for a, q in zip(answers, problem.questions, strict=True)]
 
     def reads(self, problem: Problem) -> str:
@@ -100,7 +100,7 @@ class SayTheWord(Task):
 
 
 class RightWords(EditLanguage):
-    """A self-edit that says every word of the problem trains on it; any other on nothing."""
+    """A self-edit with every word of the problem trains on them; any other is an error."""
 
     def parse(self, text: str, problem: Problem) -> SelfEdit:
         """Reads a text; see `EditLanguage.parse`."""
@@ -114,7 +114,7 @@ class CarriedOut:
     """Reward term: 1.0 if a self-edit was carried out, 0.0 if not."""
 
     def __call__(self, measured: RewardInputs) -> float:
-        """Where nothing was trained there is no second measurement; see `RewardInputs`."""
+        """Without training there is no second measurement; see `RewardInputs`."""
         return float(measured.after is not measured.before)
 
 
@@ -122,8 +122,8 @@ class WordMenu(Menu):
     """One choice for each kind of word; the features say which word the context names.
 
     Args:
-        words: As the task's.
-        values: As the task's.
+        words: Argument of the task.
+        values: Argument of the task.
     """
 
     def __init__(self, words: int = 1, values: int = 4) -> None:
@@ -144,12 +144,12 @@ class WordMenu(Menu):
 def identity(words: int = 1, values: int = 4, **settings: Any) -> dict[str, Any]:
     """Settings of an identity environment, for `gym.make`, `gym.make_vec` or `EnvConfig`.
 
-    With `ChoiceActions` there is one right choice among ``values ** words``.
+    With `ChoiceActions` there is one correct choice among ``values ** words``.
 
     Args:
-        words: How many words have to be said.
-        values: How many words of each kind there are.
-        **settings: Further fields of `EnvConfig`, or others for those set here.
+        words: Number of words to say.
+        values: Number of words per kind.
+        **settings: Further fields of `EnvConfig`, which may override those set here.
     """
     once = InnerLoopConfig(LoraConfig(1, 1.0), FinetuneConfig(1e-3, epochs=1))
     return {

@@ -1,7 +1,7 @@
 """Reward terms, one file each; a reward is a weighted sum of terms.
 
-A reward is written as it is read: ``"accuracy"``, ``"accuracy + 0.3 * log_likelihood"``, or
-with terms of one's own, ``"accuracy - 0.1 * mypackage.module:MyTerm"``.
+A reward is a text such as ``"accuracy"``, ``"accuracy + 0.3 * log_likelihood"`` or, with another
+term, ``"accuracy - 0.1 * mypackage.module:MyTerm"``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _PIECE = re.compile(rf"\s*(?P<sign>[+-]?)\s*(?:(?P<weight>{_NUMBER})\s*\*\s*)?(?
 
 @dataclass(frozen=True)
 class Reward:
-    """A weighted sum of terms."""
+    """Weighted sum of terms."""
 
     terms: tuple[tuple[str, float, RewardTerm], ...]
     """Name, weight and term of each summand."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The terms' names."""
+        """Names of the terms."""
         return tuple(name for name, _, _ in self.terms)
 
     def __call__(self, measured: RewardInputs) -> tuple[float, dict[str, float]]:
@@ -46,7 +46,7 @@ class Reward:
 
 
 def parse_reward(text: str) -> Reward:
-    """Reads a reward such as ``"accuracy + 0.3 * log_likelihood"``.
+    """Reward from a text such as ``"accuracy + 0.3 * log_likelihood"``.
 
     Raises:
         UserError: The text is no such sum, or names an unknown term.

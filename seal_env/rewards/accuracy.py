@@ -1,4 +1,4 @@
-"""Reward term `accuracy`: what SEAL rewards (arXiv 2506.10943, section 3.1)."""
+"""Reward term `accuracy`, SEAL's reward (arXiv 2506.10943, section 3.1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from seal_env.rewards.base import RewardInputs
 
 
 class Accuracy:
-    """Share of the held-out questions that the updated learner answers right, 0 to 1."""
+    """Fraction of the held-out questions that the updated learner answers correctly, 0 to 1."""
 
     def __call__(self, measured: RewardInputs) -> float:
         """See the class."""

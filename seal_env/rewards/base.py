@@ -1,4 +1,4 @@
-"""What a reward term sees, and what it returns."""
+"""Interface of reward terms."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from seal_env.score import Score
 
 @dataclass(frozen=True)
 class RewardInputs:
-    """What was measured of one self-edit."""
+    """Measurements of one self-edit."""
 
     before: Score
-    """The learner as it was (in a stream: after the step before) on the problem's questions."""
+    """Score of the learner before the update (in a stream: after the previous step)."""
     after: Score
-    """The learner after the update, or `before` if there was none."""
+    """Score of the learner after the update; `before` if there was none."""
     earlier: Sequence[tuple[Score, Score]] = ()
-    """For each earlier problem of the episode, its score before this update and after it."""
+    """Scores of each earlier problem of the episode, before and after this update."""
 
 
 class RewardTerm(Protocol):
-    """A function from what was measured to a number."""
+    """Function from measurements to a number."""
 
     def __call__(self, measured: RewardInputs) -> float:
-        """The term's value; finite."""
+        """Value of the term, finite."""
         ...

@@ -1,4 +1,4 @@
-"""Reward term `log_likelihood`: a dense companion of accuracy."""
+"""Reward term `log_likelihood`, a dense companion of accuracy."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from seal_env.rewards.base import RewardInputs
 
 
 class LogLikelihood:
-    """Mean log-probability per token of the gold answers under the updated learner, at most 0.
+    """Mean log-probability of the gold answers under the updated learner, in nats per token.
 
-    Where accuracy ties (in 22 of 50 of SEAL's published groups the best of five is a tie),
-    this still tells the better self-edit.
+    At most 0. It ranks self-edits of equal accuracy: in 22 of 50 of SEAL's published groups the
+    best of five is a tie.
     """
 
     def __call__(self, measured: RewardInputs) -> float:

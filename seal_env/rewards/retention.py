@@ -1,4 +1,4 @@
-"""Reward term `retention`: what the earlier problems of a stream lost."""
+"""Reward term `retention`: change of accuracy on the earlier problems of a stream."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from seal_env.rewards.base import RewardInputs
 
 
 class Retention:
-    """Sum over the earlier problems of an episode of how much their accuracy changed.
+    """Sum of the changes in accuracy of the earlier problems of an episode.
 
     With `accuracy + retention` the rewards of an episode add up to the sum of all its problems'
-    accuracies at the end: each problem's own gain telescopes with what it lost later. 0 at
+    accuracies at the end: each problem's gain telescopes with its later losses. 0 at
     the first step.
     """
 

@@ -1,4 +1,4 @@
-"""Wrappers between the environment's text and what other libraries need."""
+"""Wrappers that convert the environment's texts for other libraries."""
 
 from seal_env.menus.base import MENUS, Choice, Menu
 from seal_env.wrappers.choices import ChoiceActions, ChoiceView

@@ -1,4 +1,4 @@
-"""`ChoiceActions`: `SelfEdit-v0` with a few choices as action and numbers as observation."""
+"""`ChoiceActions`: `SelfEdit-v0` with choices as actions and numbers as observations."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from seal_env.errors import UserError
 from seal_env.menus.base import Chosen, Menu, load_menu
 
 Numbers = dict[str, np.ndarray] | np.ndarray
-"""An observation as numbers: by name, or in one row."""
+"""Observation as numbers: arrays by name, or one array."""
 
 
 @dataclass(frozen=True)
 class ChoiceView:
-    """How an environment of texts looks to a policy that chooses and reads numbers."""
+    """Conversion between texts and the numbers of a policy that chooses from a menu."""
 
     menu: Menu
-    """What there is to choose."""
+    """The menu."""
     flat: bool = False
-    """Whether an observation is a single row of numbers instead of two named ones."""
+    """Whether an observation is one array instead of two named ones."""
     discrete: bool = False
-    """Whether an action is a single number instead of one for each choice."""
+    """Whether an action is one number instead of one per choice."""
 
     @classmethod
     def of(
         cls, episodes: Episodes, menu: str | Menu | None, flat: bool, discrete: bool
     ) -> ChoiceView:
-        """The view of an environment's episodes; see `load_menu` for what can be a menu."""
+        """View of an environment's episodes; `load_menu` describes the argument `menu`."""
         names = (episodes.config.edit, episodes.config.task)
         return cls(load_menu(menu, episodes.task, episodes.language, names), flat, discrete)
 
     @property
     def sizes(self) -> Chosen:
-        """How many options each choice has."""
+        """Number of options of each choice."""
         return tuple(len(choice.options) for choice in self.menu.choices)
 
     def action_space(self) -> spaces.MultiDiscrete | spaces.Discrete:
-        """The space of choices."""
+        """Space of the choices."""
         if self.discrete:
             return spaces.Discrete(math.prod(self.sizes))
         return spaces.MultiDiscrete(list(self.sizes))
 
     def observation_space(self, width: int) -> spaces.Dict | spaces.Box:
-        """The space of numbers, for a learner whose hidden states have so many entries."""
+        """Space of the observations, for a learner whose hidden states have `width` entries."""
         state = observation_space(width)["model_state"]
         assert isinstance(state, spaces.Box)
         low, high, count = state.low.min(), state.high.max(), len(self.menu.features)
@@ -62,7 +62,7 @@ class ChoiceView:
         return spaces.Dict({"features": features, "model_state": state})
 
     def observe(self, observation: Mapping[str, Any]) -> Numbers:
-        """An observation of `SelfEditEnv` as numbers."""
+        """Observation of `SelfEditEnv` as numbers."""
         described = np.asarray(self.menu.describe(observation["context"]), dtype=np.float32)
         if described.shape != (len(self.menu.features),):
             raise UserError(
@@ -75,10 +75,10 @@ class ChoiceView:
         return {"features": features, "model_state": state}
 
     def chosen(self, action: Any) -> Chosen:
-        """What an action chooses.
+        """Combination of options that an action chooses.
 
         Raises:
-            UserError: It is none of this menu's.
+            UserError: The action is not on this menu.
         """
         if not self.action_space().contains(action):
             raise UserError(f"action {action!r}: is not in {self.action_space()}")
@@ -86,32 +86,32 @@ class ChoiceView:
         return tuple(int(position) for position in positions)
 
     def action(self, chosen: Chosen) -> np.ndarray:
-        """The action that chooses this, int64 of shape (choices,), or () if `discrete`."""
+        """Action that chooses a combination, int64 of shape (choices,), or () if `discrete`."""
         place = np.ravel_multi_index(chosen, self.sizes) if self.discrete else chosen
         return np.asarray(place, dtype=np.int64)
 
 
 class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructorArgs):
-    """Turns the Text action into choices from a menu and the observation into numbers.
+    """Converts the `Text` action to choices from a menu, and the observation to numbers.
 
-    **Action**: `MultiDiscrete`, the position of an option for each choice of the menu, or with
+    **Action**: `MultiDiscrete`, the index of an option for each choice of the menu, or with
     `discrete` their combination as one `Discrete` number.
 
-    **Observation**: a `Dict` of ``features``, what the menu says of the context, and
-    ``model_state`` as it was; or with `flat` both in one `Box`, the features first.
+    **Observation**: a `Dict` of ``features``, the menu's features of the context, and the unchanged
+    ``model_state``; or with `flat` both in one `Box`, the features first.
 
-    **Info** of a step also has ``text``, the self-edit that was carried out, and ``choices``,
-    what it is called on the menu.
+    **Info** of a step also has ``text``, the self-edit that was carried out, and ``choices``, the
+    combination in words.
 
-    Any algorithm for such spaces trains on it, all of stable-baselines3's discrete ones among
-    them. For many self-edits in one pass see `seal_env.wrappers.sb3.choice_vec.ChoiceVecEnv`.
+    Any algorithm for such spaces trains on it, for example all of stable-baselines3's discrete
+    ones. For many self-edits per pass see `seal_env.wrappers.sb3.choice_vec.ChoiceVecEnv`.
 
     Args:
-        env: `SelfEdit-v0`, itself perhaps wrapped.
-        menu: A `Menu`, its name in `MENUS` or "package.module:Name"; None for the one that goes
-            with the self-edit language or the task.
-        flat: One `Box` as observation, for policies that take nothing else.
-        discrete: One `Discrete` as action, for algorithms that take nothing else.
+        env: `SelfEdit-v0`, which may be wrapped.
+        menu: A `Menu`, its name in `MENUS` or "package.module:Name"; None for the default
+            of the self-edit language or the task.
+        flat: Whether the observation is one `Box`, for policies that take nothing else.
+        discrete: Whether the action is one `Discrete`, for algorithms that take nothing else.
 
     Raises:
         UserError: The environment is another one, or the menu cannot be used.
@@ -124,7 +124,7 @@ class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructo
         flat: bool = False,
         discrete: bool = False,
     ) -> None:
-        # So that env.spec says how to make it again, as Gymnasium's own wrappers do.
+        # Recorded so that env.spec can make the wrapper again, as in Gymnasium's own wrappers.
         RecordConstructorArgs.__init__(self, menu=menu, flat=flat, discrete=discrete)
         gym.Wrapper.__init__(self, env)
         base = env.unwrapped
@@ -138,18 +138,18 @@ class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructo
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Numbers, dict[str, Any]]:
-        """Starts an episode; see `SelfEditEnv` for the options."""
+        """Starts an episode; `SelfEditEnv` describes the options."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._observe(observation), info
 
     def step(self, action: Any) -> tuple[Numbers, float, bool, bool, dict[str, Any]]:
-        """Writes the self-edit that was chosen and carries it out."""
+        """Writes the chosen self-edit and carries it out."""
         if self._context is None:
             raise RuntimeError("call reset before step")
         chosen = self.view.chosen(action)
         text = self.view.menu.render(self._context, chosen)
         observation, reward, terminated, truncated, info = self.env.step(text)
-        # A wrapper below may have carried out something else, and says so.
+        # An inner wrapper may have carried out another text, which its info has.
         info = {"text": text, "choices": self.view.menu.label(chosen)} | info
         return self._observe(observation), float(reward), terminated, truncated, info
 

@@ -9,14 +9,14 @@ from gymnasium.utils import RecordConstructorArgs
 
 
 class ScalarInfo(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Leaves of an info what is a number; texts and lists are dropped.
+    """Keeps the numbers of an info and drops texts and lists.
 
-    Buffers that lay an array out for each entry of an info, such as Tianshou's, cannot hold
+    Buffers that allocate an array for each entry of an info, such as Tianshou's, cannot hold
     ``answers`` or ``sequences``, whose lengths differ from step to step. ``terms`` becomes one
-    number for each term, named ``terms/NAME``. After `reset` nothing is left.
+    number per term, named ``terms/NAME``. The info of `reset` is empty.
 
     Args:
-        env: `SelfEdit-v0`, itself perhaps wrapped.
+        env: `SelfEdit-v0`, which may be wrapped.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -37,7 +37,7 @@ class ScalarInfo(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 def scalars(info: dict[str, Any]) -> dict[str, float]:
-    """The numbers of an info, by name."""
+    """Numbers of an info, by name."""
     flat = dict(info)
     for name, value in info.items():
         if isinstance(value, dict):

@@ -18,8 +18,9 @@ from seal_env.wrappers.choices import ChoiceView, Numbers
 class VectorChoiceActions(VectorWrapper):
     """`ChoiceActions` for `SelfEditVectorEnv`: many self-edits in one pass of the inner loop.
 
-    Gymnasium's vector wrappers go around it, and libraries that take Gymnasium's vector
-    environments train on it. ``infos["text"]`` and ``infos["choices"]`` say what was carried out.
+    Gymnasium's vector wrappers can be applied to it, and libraries for Gymnasium's vector
+    environments train on it. ``infos["text"]`` and ``infos["choices"]`` are the self-edits that
+    were carried out.
 
     Args:
         env: The environments, as ``gym.make_vec("SelfEdit-v0", num_envs=K, ...)`` makes them.
@@ -62,14 +63,14 @@ class VectorChoiceActions(VectorWrapper):
     def step(
         self, actions: Any
     ) -> tuple[Numbers, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Writes the self-edits that were chosen and carries them out."""
+        """Writes the chosen self-edits and carries them out."""
         if not self._contexts:
             raise RuntimeError("call reset before step")
         menu = self.view.menu
         chosen = [self.view.chosen(action) for action in np.asarray(actions)]
         texts = [menu.render(c, one) for c, one in zip(self._contexts, chosen, strict=True)]
         observation, rewards, terminated, truncated, infos = self.env.step(texts)
-        # A wrapper below may have carried out something else, and says so.
+        # An inner wrapper may have carried out another text, which its info has.
         said = {"text": texts, "choices": [menu.label(one) for one in chosen]}
         for name, some in said.items():
             if name not in infos:

@@ -1,4 +1,4 @@
-"""`ChoiceVecEnv`: choices for stable-baselines3, many self-edits in one pass."""
+"""`ChoiceVecEnv`: choices for stable-baselines3, many self-edits per pass."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from seal_env.wrappers.sb3.text_vec import TextVecEnv, inner_of, stacked
 
 
 class ChoiceVecEnv(TextVecEnv):
-    """`ChoiceActions` so many times, with one pass of the inner loop a step.
+    """K times `ChoiceActions`, with one pass of the inner loop per step.
 
     Args:
         envs: The environments, as ``gym.make_vec("SelfEdit-v0", num_envs=K, ...)`` makes them.
         menu: See `ChoiceActions`.
         flat: See `ChoiceActions`.
         discrete: See `ChoiceActions`.
-        group: So many neighbors get the same problem; K must be a multiple of it.
+        group: Number of neighbors with the same problem, a divisor of K.
     """
 
     def __init__(
@@ -43,6 +43,6 @@ class ChoiceVecEnv(TextVecEnv):
         return stacked([self.view.observe({"context": c, "model_state": s}) for c, s in pairs])
 
     def write(self, actions: np.ndarray, observation: dict[str, Any]) -> list[str]:
-        """What was chosen from the menu, written out."""
+        """Self-edits of the chosen combinations."""
         pairs = zip(observation["context"], actions, strict=True)
         return [self.view.menu.render(c, self.view.chosen(action)) for c, action in pairs]

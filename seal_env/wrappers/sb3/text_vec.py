@@ -1,4 +1,4 @@
-"""`TextVecEnv`: what bridges from `SelfEditVectorEnv` to stable-baselines3 have in common."""
+"""`TextVecEnv`: base class of the bridges from `SelfEditVectorEnv` to stable-baselines3."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from seal_env.vector import SelfEditVectorEnv
 
 
 class TextVecEnv(VecEnv):
-    """A `SelfEditVectorEnv` as a `VecEnv`, for policies that neither read nor write text.
+    """`SelfEditVectorEnv` as a `VecEnv`, for policies without texts.
 
-    stable-baselines3 knows neither texts nor Gymnasium's vector environments. A subclass says
-    what a policy reads (`read`) and which texts its actions stand for (`write`). All self-edits
-    of a step are carried out in one pass of the inner loop. Sub-environments restart in the step
-    that ends them, as stable-baselines3 expects: ``terminal_observation`` is in their info,
-    beside all that `SelfEditEnv` says, and ``text``, what was written.
+    stable-baselines3 supports neither texts nor Gymnasium's vector environments. A subclass
+    converts observations (`read`) and actions (`write`). All self-edits of a step are carried out
+    in one pass of the inner loop. Sub-environments restart in the step that ends them, as
+    stable-baselines3 expects: their info has ``terminal_observation``, the info of `SelfEditEnv`,
+    and ``text``, the self-edit.
 
-    ``seed(s)`` draws the problems and gives all the same inner seed s, so that self-edits are
-    compared on common random numbers. ``set_options([{"problems": p}, ...])`` sets the problem
+    ``seed(s)`` seeds the draw of problems and gives all the same inner seed s, so that self-edits
+    are compared on common random numbers. ``set_options([{"problems": p}, ...])`` sets the problem
     of each, at the next `reset`.
 
     Args:
         envs: The environments, as ``gym.make_vec("SelfEdit-v0", num_envs=K, ...)`` makes them.
-        observation_space: What a policy reads.
-        action_space: What it does.
-        group: So many neighbors get the same problem; K must be a multiple of it.
+        observation_space: Space of the policy's observations.
+        action_space: Space of its actions.
+        group: Number of neighbors with the same problem, a divisor of K.
 
     Raises:
         UserError: The environments are of another kind, or a number does not fit.
@@ -61,14 +61,14 @@ class TextVecEnv(VecEnv):
 
     @abstractmethod
     def read(self, observation: dict[str, Any]) -> VecEnvObs:
-        """What a policy reads of observations of `SelfEditVectorEnv`, any number of them."""
+        """Policy's observations, from any number of observations of `SelfEditVectorEnv`."""
 
     @abstractmethod
     def write(self, actions: np.ndarray, observation: dict[str, Any]) -> list[str]:
-        """The texts that actions stand for, given the observations that they are answers to."""
+        """Texts of actions, given the observations that they respond to."""
 
     def reset(self) -> VecEnvObs:
-        """Starts an episode everywhere."""
+        """Starts an episode in every sub-environment."""
         given = [options.get("problems") for options in self._options]
         if any(p is None for p in given) and not all(p is None for p in given):
             raise UserError("set_options: give problems to all environments or to none")
@@ -81,7 +81,7 @@ class TextVecEnv(VecEnv):
         return self.read(self._observation)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Takes an action for each sub-environment."""
+        """Stores one action per sub-environment."""
         self._texts = self.write(np.asarray(actions), self._observation)
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -90,7 +90,7 @@ class TextVecEnv(VecEnv):
         dones = ended | cut
         told: list[dict[str, Any]] = []
         for slot, (info, done) in enumerate(zip(infos, dones, strict=True)):
-            # A wrapper below may have carried out something else, and says so.
+            # An inner wrapper may have carried out another text, which its info has.
             text = info.pop("text", self._texts[slot])
             if done:
                 last = {name: [value] for name, value in info["final_obs"].items()}
@@ -105,7 +105,7 @@ class TextVecEnv(VecEnv):
         return self.read(self._observation), rewards.astype(np.float32), dones, told
 
     def _draw_groups(self) -> None:
-        """Starts new episodes in which neighbors have the same problems."""
+        """Starts new episodes with the same problems for the neighbors of a group."""
         if self.group > 1:
             drawn: list[list[Any]] = []
             for _ in range(self.num_envs // self.group):
@@ -119,7 +119,7 @@ class TextVecEnv(VecEnv):
         self.envs.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute; all sub-environments share it."""
+        """Attribute that all sub-environments share."""
         found = getattr(self if attr_name == "render_mode" else self.inner, attr_name)
         return [found for _ in self._get_indices(indices)]
 
@@ -134,7 +134,7 @@ class TextVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Sub-environments have no methods of their own.
+        """Not supported: sub-environments have no methods of their own.
 
         Raises:
             UserError: Always.
@@ -147,15 +147,15 @@ class TextVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """No sub-environment is wrapped by itself."""
+        """False: no sub-environment is wrapped by itself."""
         return [False for _ in self._get_indices(indices)]
 
 
 def inner_of(envs: VectorEnv[Any, Any, Any]) -> SelfEditVectorEnv:
-    """The vector environment inside all wrappers.
+    """Vector environment inside of all wrappers.
 
     Raises:
-        UserError: It is another one than SelfEdit-v0.
+        UserError: It is no SelfEdit-v0.
     """
     inner = envs.unwrapped
     if not isinstance(inner, SelfEditVectorEnv):
@@ -167,14 +167,14 @@ def inner_of(envs: VectorEnv[Any, Any, Any]) -> SelfEditVectorEnv:
 
 
 def stacked(observations: Sequence[Any]) -> Any:
-    """Single observations as one, in one array or in one for each name."""
+    """Batch of observations, in one array or in one array per name."""
     if isinstance(observations[0], dict):
         return {name: np.stack([o[name] for o in observations]) for name in observations[0]}
     return np.stack(observations)
 
 
 def first(observations: VecEnvObs) -> Any:
-    """The first of what `stacked` makes one of."""
+    """First observation of a batch; the inverse of `stacked` for one."""
     if isinstance(observations, dict):
         return {name: array[0] for name, array in observations.items()}
     return observations[0]

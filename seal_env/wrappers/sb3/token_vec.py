@@ -13,18 +13,19 @@ from seal_env.wrappers.sb3.tokens import TextTokens
 
 
 class TokenVecEnv(TextVecEnv):
-    """A `SelfEditVectorEnv` whose observations and actions are arrays of token ids.
+    """`SelfEditVectorEnv` whose observations and actions are arrays of token ids.
 
-    A policy reads the prompt's token ids (`Box`, filled up with -1, which is no token) and
-    writes token ids (`MultiDiscrete`; the text ends at the first end token). All self-edits of
-    a step are carried out in one pass of the inner loop.
+    A policy reads the prompt's token ids (`Box`, padded with -1, which is no token) and writes
+    token ids (`MultiDiscrete`; the text ends at the first end token). All self-edits of a step are
+    carried out in one pass of the inner loop.
 
     Args:
         envs: The environments, as ``gym.make_vec("SelfEdit-v0", num_envs=K, ...)`` makes them.
-        group: So many neighbors get the same problem; K must be a multiple of it.
-        prompt: Name of the prompt (`seal_env.prompts`); None for the task's own.
-        max_new_tokens: Longest self-edit, in tokens.
-        max_prompt_tokens: Longest prompt, in tokens; None for all that the model has room for.
+        group: Number of neighbors with the same problem, a divisor of K.
+        prompt: Name of the prompt (`seal_env.prompts`); None for the task's default.
+        max_new_tokens: Length of the longest self-edit, in tokens.
+        max_prompt_tokens: Length of the longest prompt, in tokens; None for the room that the model
+            leaves.
 
     Raises:
         UserError: The environments are of another kind, or a number does not fit.
@@ -45,7 +46,7 @@ class TokenVecEnv(TextVecEnv):
             max_new_tokens,
             max_prompt_tokens,
         )
-        """Converts between texts and token ids."""
+        """Converter between texts and token ids."""
         super().__init__(envs, self.tokens.observation_space, self.tokens.action_space, group=group)
 
     def read(self, observation: dict[str, Any]) -> np.ndarray:
@@ -53,5 +54,5 @@ class TokenVecEnv(TextVecEnv):
         return self.tokens.observe(observation["context"])
 
     def write(self, actions: np.ndarray, observation: dict[str, Any]) -> list[str]:
-        """The texts of token ids of shape (num_envs, longest self-edit)."""
+        """Texts of token ids of shape (num_envs, longest self-edit)."""
         return [self.tokens.decode(row) for row in actions]

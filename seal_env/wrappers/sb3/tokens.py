@@ -1,9 +1,9 @@
-"""Texts as arrays of token ids, for libraries whose spaces hold numbers only.
+"""Texts as arrays of token ids, for libraries whose spaces hold only numbers.
 
-What a policy reads is an array of token ids, filled up with `PAD`; what it writes is an array
-of token ids that ends at its first end token. The environment carries out the text of these
-tokens; what is learned from is the tokens themselves. `PAD` lies outside of every vocabulary: some
-models' pad token is their end token, so nothing may be masked by a token's id.
+An observation is an array of token ids, padded with `PAD`; an action is an array of token ids that
+ends at its first end token. The environment carries out the text of these tokens, and the policy
+learns on the tokens themselves. `PAD` is outside of every vocabulary: the pad token of some models
+is their end token, so that padding cannot be masked by a token's id.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from seal_env.errors import UserError
 from seal_env.prompts import prompt_tokens
 
 PAD = -1
-"""Fills up an observation, and an action whose text no end token ends."""
+"""Padding of observations, and of actions without an end token."""
 
 
 class TextTokens:
-    """Converts between a problem's texts and arrays of token ids.
+    """Converter between a problem's texts and arrays of token ids.
 
     Args:
-        learner: Whose tokenizer it is.
+        learner: Model whose tokenizer is used.
         prompt: Name of the prompt (`seal_env.prompts`) around a context.
-        max_new_tokens: Longest self-edit, in tokens: the length of an action.
-        max_prompt_tokens: Longest prompt, in tokens: the length of an observation; None for
-            all that the model leaves room for. What is cut is the middle of the context.
+        max_new_tokens: Length of the longest self-edit and of an action, in tokens.
+        max_prompt_tokens: Length of the longest prompt and of an observation, in tokens; None for
+            the room that the model leaves. The middle of the context is cut.
 
     Raises:
-        UserError: The model cannot take inputs of that length, the prompt is unknown, or what
-            surrounds the context is longer than `max_prompt_tokens`.
+        UserError: The model's inputs are shorter, the prompt is unknown, or its frame without the
+            context is longer than `max_prompt_tokens`.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class TextTokens:
         self.read("")  # an unknown name or too little room fails here
         size = vocabulary_size(learner)
         self.observation_space = spaces.Box(PAD, size - 1, (self.longest,), np.int32)
-        """Token ids of a prompt, filled up with `PAD`."""
+        """Space of prompts: token ids, padded with `PAD`."""
         self.action_space = spaces.MultiDiscrete(np.full(max_new_tokens, size))
-        """Token ids of a self-edit; what stands after the first end token does not count."""
+        """Space of self-edits: token ids, ignored after the first end token."""
 
     def read(self, context: str) -> Rendered:
-        """What a policy reads of a problem: never empty, at most the longest prompt."""
+        """Token ids of a context's prompt, never empty, at most `max_prompt_tokens`."""
         try:
             return prompt_tokens(self.learner.renderer, self.name, context, self.longest)
         except DoesNotFit as error:
@@ -84,9 +84,9 @@ class TextTokens:
         return rows
 
     def encode(self, text: str) -> list[int]:
-        """A text as a policy would have written it: with an end token, or cut off at the limit.
+        """Token ids of a text as written by a policy: with an end token, or cut at the limit.
 
-        Under a chat template that is the token with which a turn ends.
+        Under a chat template the end token is that of a turn.
         """
         length = int(self.action_space.shape[0])
         ids = self.learner.renderer.answer(text, length)
@@ -94,13 +94,13 @@ class TextTokens:
         return (ids + ends)[:length]
 
     def decode(self, action: np.ndarray) -> str:
-        """The text of an action."""
+        """Text of an action."""
         ids = written(action, self.learner.stop_ids)
         return self.learner.decode(ids[:-1] if ids and ids[-1] in self.learner.stop_ids else ids)
 
 
 def vocabulary_size(learner: Learner) -> int:
-    """How many tokens a model's output head tells apart."""
+    """Number of tokens of a model's output head."""
     return int(learner.model.get_output_embeddings().weight.shape[0])
 
 
@@ -110,9 +110,9 @@ def prompts(observations: np.ndarray) -> list[list[int]]:
 
 
 def action(ids: Sequence[int], length: int, filler: int = PAD) -> np.ndarray:
-    """Token ids as an action, int64 of shape (length,), filled up behind the end.
+    """Token ids as an action, int64 of shape (length,), padded after the end.
 
-    `PAD` is outside of the action space: an environment's actions are filled up with a token.
+    `PAD` is outside of the action space: an environment's actions are padded with a token.
     """
     row = np.full(length, filler, dtype=np.int64)
     row[: len(ids)] = ids
@@ -120,7 +120,7 @@ def action(ids: Sequence[int], length: int, filler: int = PAD) -> np.ndarray:
 
 
 def written(row: np.ndarray, stop_ids: np.ndarray) -> list[int]:
-    """The inverse of `action`: what stands before the first `PAD`, up to the first end token."""
+    """Inverse of `action`: token ids before the first `PAD`, up to the first end token."""
     row = np.asarray(row)
     ends = np.flatnonzero(np.isin(row, stop_ids) | (row == PAD))
     if not len(ends):
