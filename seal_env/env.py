@@ -79,7 +79,9 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
     Action Space:
         `Text`, of up to 2^20 characters; `step` also takes longer ones. Any string is legal. One
         that cannot be carried out leaves the learner unchanged, and ``info["error"]`` says why.
-        A language of vectors has a `Box` instead.
+        A language of vectors has a `Box` instead. None is not in the space and is accepted: the
+        no-op leaves the learner unchanged, without a penalty, and the episode moves on. A wrapper
+        passes it on.
 
     Observation Space:
         `Dict`:
@@ -114,7 +116,9 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
     Info:
         ``reset`` returns ``problem`` (its id) and ``title``. ``step`` adds ``accuracy``,
         ``log_likelihood``, ``answers`` and ``verdicts``, each also with the suffix ``_before`` for
-        the learner before the step; ``terms``, the reward's terms by name; ``sequences`` and
+        the learner before the step; ``terms``, the reward's terms by name;
+        ``reward_before``, the reward of the no-op; ``text``, the self-edit as it reached the
+        environment, None for the no-op (absent where it is a vector); ``sequences`` and
         ``parsed``, what was read out of the self-edit; ``truncated_edit``, whether a limit cut
         something off; ``truncated_prompt``, tokens that the longest prompt lost; ``error``, ``""``
         if there was none; ``steps``, ``tokens`` and ``train_loss`` (nats per token) of the
@@ -162,7 +166,7 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
         self.episodes.begin(0, problems, self._inner_seed)
         return self.episodes.observe([0])[0], self.episodes.reset_info(0)
 
-    def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: str | None) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Carries out a self-edit."""
         result = self.episodes.step([action])[0]
         return self.episodes.observe([0])[0], result.reward, result.terminated, False, result.info

@@ -1,8 +1,9 @@
 """Episodes, K side by side: the common part of `SelfEditEnv` and `SelfEditVectorEnv`.
 
 An episode is a stream of `horizon` problems. At each step the policy reads a problem and writes a
-self-edit; the inner loop carries it out on the learner's adapter, which persists until the next
-step. An adapter belongs to one episode, so the end of an episode restores the learner.
+self-edit, or None for the no-op; the inner loop carries it out on the learner's adapter, which
+persists until the next step. An adapter belongs to one episode, so the end of an episode restores
+the learner.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gymnasium.spaces import Text
 
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
 from seal_env.content_keys import Same, frozen
+from seal_env.edits.base import SelfEdit
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError, one_line
@@ -34,6 +36,8 @@ STATE_EXTRAS = 4
 norm of the adapter, last reward, fraction of the horizon left."""
 ENDLESS = 1 << 31
 """Bound on the indices of problems that are drawn from an endless split."""
+NO_OP = SelfEdit(error="no-op")
+"""Stands in requests to `InnerLoop.no_op`, which ignores it."""
 
 
 @dataclass
@@ -143,11 +147,22 @@ class Episodes:
         problem = self._episode(slot).problems[0]
         return {"problem": problem.id, "title": problem.title}
 
-    def observe(self, slots: Sequence[int]) -> list[dict[str, Any]]:
-        """Observations of some slots; see `SelfEditEnv`."""
+    def observe(self, slots: Sequence[int], final: bool = True) -> list[dict[str, Any]]:
+        """Observations of some slots; see `SelfEditEnv`.
+
+        Args:
+            slots: Which.
+            final: Whether the learner of an episode that is over is described too; if not, its
+                hidden state and its context loss are 0.
+        """
         episodes = [self._episode(slot) for slot in slots]
         current = [e.problems[min(e.step, len(e.problems) - 1)] for e in episodes]
-        described = self._describe(current, [e.state for e in episodes])
+        nothing = np.zeros(self.loop.learner.width, dtype=np.float32), 0.0
+        described = [nothing] * len(episodes)
+        read = [i for i, e in enumerate(episodes) if final or e.step < len(e.problems)]
+        states = [episodes[i].state for i in read]
+        for i, one in zip(read, self._describe([current[i] for i in read], states), strict=True):
+            described[i] = one
         observations = []
         for episode, problem, (hidden, loss) in zip(episodes, current, described, strict=True):
             norm = 0.0 if episode.state is None else episode.state.norm()
@@ -171,7 +186,8 @@ class Episodes:
         """Carries out one self-edit per slot, all in one pass of the inner loop.
 
         Args:
-            actions: The self-edits: any text, or elements of the language's action space.
+            actions: The self-edits: any text, or elements of the language's action space. None,
+                the no-op, leaves the learner unchanged.
             progress: Callback for the progress of the inner loop.
             slots: Slot of each action; None for the first ones.
 
@@ -181,34 +197,28 @@ class Episodes:
         slots = range(len(actions)) if slots is None else slots
         requests = []
         for slot, given in zip(slots, actions, strict=True):
-            episode, text = self._going(slot), self._action(given, slot)
+            episode, action = self._going(slot), self._action(given, slot)
             problem = episode.problems[episode.step]
             seed = episode.seed
             requests.append(
                 Request(
                     problem=problem,
-                    edit=self.language.parse(text, problem),
+                    edit=NO_OP if action is None else self.language.parse(action, problem),
                     seed=seed if episode.step == 0 else stable_hash(seed, episode.step),
                     start=episode.state,
                     earlier=episode.problems[: episode.step],
                 )
             )
-        results = self.loop.run(requests, progress) if requests else []
+        results: dict[int, EditResult] = {}
+        for run, acts in ((self.loop.run, True), (self.loop.no_op, False)):
+            chosen = [i for i, action in enumerate(actions) if (action is not None) == acts]
+            if chosen:
+                done = run([requests[i] for i in chosen], progress)
+                results.update(zip(chosen, done, strict=True))
         return [
-            self._finish(self._episode(slot), request, result)
-            for slot, request, result in zip(slots, requests, results, strict=True)
+            self._finish(self._episode(slot), actions[i], requests[i], results[i])
+            for i, slot in enumerate(slots)
         ]
-
-    def idle(self, problems: Sequence[Problem], progress: Progress | None = None) -> list[Step]:
-        """Results of no update on some problems: the scores of the untouched learner."""
-        steps = []
-        for problem, score in zip(problems, self.loop.baselines(problems, progress), strict=True):
-            reading = self.loop.evaluator.tokenize(problem)
-            result = EditResult(score, score, (), None, None, False, reading.error, reading.cut)
-            reward, terms = self.reward(RewardInputs(score, score))
-            info = _info(problem, None, result) | {"terms": terms}
-            steps.append(Step(reward, True, info))
-        return steps
 
     def _episode(self, slot: int) -> Episode:
         episode = self.running[slot]
@@ -224,22 +234,27 @@ class Episodes:
 
     def _action(self, given: Any, slot: int) -> Any:
         """Action of the right type; for a subclass of str the plain text."""
-        if not self._reads_text:
+        if given is None or not self._reads_text:
             return given
         if not isinstance(given, str):
             place = f" of environment {slot}" if len(self.running) > 1 else ""
             raise UserError(f"the self-edit{place} must be a str, not {type(given).__name__}")
         return str.__str__(given)
 
-    def _finish(self, episode: Episode, request: Request, result: EditResult) -> Step:
-        measured = RewardInputs(result.before, result.after, result.earlier)
-        reward, terms = self.reward(measured)
-        if result.error is not None:
+    def _finish(self, episode: Episode, action: Any, request: Request, result: EditResult) -> Step:
+        before, after, earlier = result.before, result.after, result.earlier
+        unchanged = tuple((score, score) for score, _ in earlier)
+        idle, _ = self.reward(RewardInputs(before, before, unchanged))
+        reward, terms = self.reward(RewardInputs(before, after, earlier))
+        if action is not None and result.error is not None:
             reward -= self.config.invalid_penalty
         episode.state = result.state
         episode.last_reward = reward
         episode.step += 1
-        info = _info(request.problem, request.edit.update, result) | {"terms": terms}
+        info = _info(request.problem, request.edit.update, result)
+        info |= {"terms": terms, "reward_before": idle}
+        if action is None or isinstance(action, str):
+            info["text"] = None if action is None else str.__str__(action)
         return Step(reward, episode.step == len(episode.problems), info)
 
     def _describe(
@@ -247,10 +262,11 @@ class Episodes:
     ) -> list[tuple[np.ndarray, float]]:
         """Mean hidden state and loss of each context, cached for the untouched learner."""
         read = [self.task.reads(problem) for problem in problems]
+        first = {text: i for i, text in reversed(list(enumerate(read))) if states[i] is None}
         wanted = [
             i
             for i, (text, state) in enumerate(zip(read, states, strict=True))
-            if state is not None or text not in self._described
+            if state is not None or (text not in self._described and first[text] == i)
         ]
         fresh: dict[int, tuple[np.ndarray, float]] = {}
         if wanted:

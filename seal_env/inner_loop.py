@@ -144,6 +144,41 @@ class InnerLoop:
             results += self._run_together(prepared[start : start + count], progress)
         return results
 
+    def no_op(
+        self, requests: Sequence[Request], progress: Progress | None = None
+    ) -> list[EditResult]:
+        """Asks learners as they are and changes nothing; the requests' edits are ignored.
+
+        Args:
+            requests: Problems and learners.
+            progress: Told about asking.
+        """
+        scores: dict[int, list[Score]] = {}
+        for changed in (False, True):
+            chosen = [i for i, r in enumerate(requests) if (r.start is not None) == changed]
+            asked = [requests[i] for i in chosen]
+            bank = self.bank_of([r.start for r in asked])
+            if bank is None:
+                self.baselines([p for r in asked for p in (r.problem, *r.earlier)], progress)
+            scores.update(zip(chosen, self._scores(asked, bank, progress), strict=True))
+        results = []
+        for i, request in enumerate(requests):
+            score, *earlier = scores[i]
+            reading = self.evaluator.tokenize(request.problem)
+            results.append(
+                EditResult(
+                    before=score,
+                    after=score,
+                    earlier=tuple((one, one) for one in earlier),
+                    trained=None,
+                    state=request.start,
+                    truncated=False,
+                    error=reading.error,
+                    truncated_prompt=reading.cut,
+                )
+            )
+        return results
+
     def _fitting(self, updates: Sequence[PreparedUpdate[Any]]) -> int:
         """Learners that may be updated side by side; memory bounds them.
 

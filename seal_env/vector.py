@@ -24,7 +24,8 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         does not depend on the others, to the bit.
 
     Action Space:
-        A sequence of K self-edits.
+        A sequence of K self-edits. None among them is the no-op (see `SelfEditEnv`), with which a
+        batch that is not full is padded.
 
     Observation Space:
         `Dict` of ``context``, a tuple of K texts, and ``model_state``, float32 of shape (K, D + 4).
@@ -48,6 +49,9 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
     Args:
         num_envs: Sub-environments, K.
         autoreset_mode: A member of `gymnasium.vector.AutoresetMode`, its name or its value.
+        observe_final: Whether the observation that ends an episode describes the updated learner.
+            No algorithm learns from it, and it takes a forward pass of each adapter over its
+            context; if False, the mean hidden state and the context loss in it are 0.
         **settings: Fields of `seal_env.EnvConfig`.
 
     Example:
@@ -70,6 +74,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         self,
         num_envs: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        observe_final: bool = True,
         **settings: Any,
     ) -> None:
         settings.pop("render_mode", None)
@@ -77,6 +82,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
             raise UserError(f"num_envs {num_envs!r}: a vector environment has at least 1")
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         """Handling of an episode that ends."""
+        self.observe_final = observe_final
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.config = make_config(settings)
         self.num_envs = int(num_envs)
@@ -109,7 +115,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         return self._batch(), infos
 
     def step(
-        self, actions: Sequence[str]
+        self, actions: Sequence[str | None]
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Carries out K self-edits in one pass."""
         texts = self._listed(actions)
@@ -122,7 +128,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         for slot, result in results.items():
             rewards[slot], terminated[slot] = result.reward, result.terminated
         ended = np.flatnonzero(terminated).tolist() if mode is AutoresetMode.SAME_STEP else []
-        last = dict(zip(ended, self.episodes.observe(ended), strict=True)) if ended else {}
+        last = dict(zip(ended, self._observe(ended), strict=True)) if ended else {}
         infos: dict[str, Any] = {}
         for slot in range(self.num_envs):
             if slot in last:
@@ -135,6 +141,17 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
                 info = results[slot].info
             infos = self._add_info(infos, info, slot)
         return self._batch(), rewards, terminated, np.zeros_like(terminated), infos
+
+    def use_adapter(self, adapter: str | None) -> None:
+        """Changes the learner on which episodes start to the base with a PEFT adapter merged in.
+
+        Ends all running episodes: call `reset` before the next step.
+
+        Args:
+            adapter: Its folder; None for the base itself.
+        """
+        self.episodes.use_adapter(adapter)
+        self.episodes.running = [None] * self.num_envs
 
     def _begin(self, slot: int, problems: Any) -> None:
         """Starts an episode; on problems of its own source if None are given."""
@@ -202,8 +219,11 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
             raise UserError(f"got {len(listed)} self-edits for {self.num_envs} environments")
         return listed
 
+    def _observe(self, slots: Sequence[int]) -> list[dict[str, Any]]:
+        return self.episodes.observe(slots, self.observe_final)
+
     def _batch(self) -> dict[str, Any]:
-        observations = self.episodes.observe(range(self.num_envs))
+        observations = self._observe(range(self.num_envs))
         return {
             "context": tuple(o["context"] for o in observations),
             "model_state": np.stack([o["model_state"] for o in observations]),

@@ -9,6 +9,7 @@ import pytest
 from seal_agents import AGENTS, Agent, AgentContext
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import agent_class
+from seal_agents.runner.environment import make_environment
 from seal_agents.runner.rollout import Stage, rollout
 from seal_env.episodes import EnvConfig, make_task
 from seal_env.testing import identity
@@ -48,13 +49,13 @@ def test_every_agent_runs_and_those_that_learn_improve(name, tmp_path, monkeypat
     (tmp_path / "edits.jsonl").write_text(
         "".join(json.dumps({"context": c, "text": "Nothing."}) + "\n" for c in contexts)
     )
-    agent = make(name, config)
+    agent, envs = make(name, config), make_environment(config, 64)
     run = RunFolder.open(tmp_path / "run", {"command": "train"}, False, False)
 
     def play(phase, round_, split, first, count, samples):
         problems = tuple(task.problem(split, first + i) for i in range(count))
         stage = Stage(phase, name, round_, problems, samples)
-        return rollout(run, agent, stage, config, 0, 64, lambda *_: None)
+        return rollout(run, agent, stage, envs, 0, lambda *_: None)
 
     def held_out(round_):
         rewards = [e.reward for e in play("evaluate", round_, "test", 0, 32, 1)]

@@ -171,7 +171,7 @@ PASSAGES = [
         ("train --options.keep 0", "keep 0"),
         ("train --inner.finetune.learning-rate nan", "learning rate"),
         ("train --inner.lora.rank 0", "LoRA rank 0"),
-        ("train --horizon 3", "--horizon 3"),
+        ("train --horizon 3 --problems 2", "--horizon 3"),
         ("train --split test", "--split test"),
         ("train --adapter a", "--adapter"),
         ("train --agent nosuch", "unknown agent 'nosuch'"),

@@ -454,11 +454,12 @@ def test_a_task_that_does_not_fit_is_an_outcome(models, sizes):
     assert said["small"] == ("", 0, False)
     assert said["long"][0] == "" and said["long"][1] > 0
     assert "cannot be asked" in said["large"][0]
-    nothing = envs.unwrapped.episodes.idle([sizes.problem("all", i) for i in range(3)])
-    for step in nothing:
-        assert (step.info["error"], step.info["truncated_prompt"]) == (
-            said[step.info["problem"].partition("-")[0]][:2]
-        )
+    envs.reset(seed=0, options={"problems": [0, 1, 2]})
+    _, rewards, *_, infos = envs.step([None] * 3)
+    nothing = infos["final_info"]
+    for name, error, cut in zip(order, nothing["error"], nothing["truncated_prompt"], strict=True):
+        assert (error, cut) == said[name][:2]
+    assert list(rewards) == list(nothing["reward_before"])  # without a penalty
 
 
 # ---- training examples --------------------------------------------------------------------

@@ -11,6 +11,7 @@ from seal_agents.base import Agent
 from seal_agents.policies.language_model import PolicyOptions
 from seal_agents.reporting.report import print_summary, summarize
 from seal_agents.run_folder import RunFolder
+from seal_agents.runner.environment import make_environment
 from seal_agents.runner.rollout import Stage, rollout
 from seal_env.engine.sampling import Completion
 from seal_env.episodes import make_task
@@ -63,8 +64,8 @@ def gather(path, model, agent=None, num_envs=4, **settings):
     asked, told = stage(**settings), []
     known = open_run(path).records(asked.phase, asked.policy, asked.round)
     before = len(known)
-    progress = lambda *args: told.append(args)  # noqa: E731
-    found = rollout(open_run(path), agent, asked, env(model), 0, num_envs, progress)
+    envs = make_environment(env(model), num_envs)
+    found = rollout(open_run(path), agent, asked, envs, 0, lambda *args: told.append(args))
     assert [t for t in told if t[0] == "self-edits"][-1:] == (
         [("self-edits", len(found), len(found))] if before < len(found) else []
     )
@@ -128,10 +129,10 @@ def test_seeds_differ_by_problem_sample_round_and_phase(models, tmp_path):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (["a"], "one text for each of the 6"),
+        (["a"], "one text for each of the 4"),
         ("abcdef", "it returned one text"),
-        ([7] * 6, "a int"),
-        ([Completion("a", (5, 3), (-1.0,), True)] * 6, "2 tokens and 1 log_probs"),
+        ([7] * 4, "a int"),
+        ([Completion("a", (5, 3), (-1.0,), True)] * 4, "2 tokens and 1 log_probs"),
     ],
 )
 def test_an_agent_that_returns_nonsense_is_told_so(models, tmp_path, returned, message):
@@ -159,10 +160,11 @@ class Same(Agent):
         return ["He works.\nHe sleeps.\nHe eats."] * len(observations)
 
 
-def own(path, model, agent=None, **settings):
+def own(path, model, agent=None, curriculum=None, **settings):
     one = Stage("train", "same", 1, PROBLEMS, 2, **settings)
     agent = agent or Same(context(model))
-    return rollout(open_run(path), agent, one, env(model), 0, 4, lambda *_: None)
+    envs = make_environment(env(model), 4, curriculum=curriculum)
+    return rollout(open_run(path), agent, one, envs, 0, lambda *_: None)
 
 
 def pairs(experiences):
@@ -190,7 +192,7 @@ def test_noise_is_the_same_after_a_stop(models, tmp_path):
 
 def test_a_curriculum_cuts_what_is_carried_out_and_learned_from(models, tmp_path):
     lengths = Curriculum(first=1, last=2, until=0.5)
-    short = own(tmp_path / "a", models["llama"], curriculum=lengths)
+    short = own(tmp_path / "a", models["llama"], curriculum=lengths, progress=0.0)
     later = own(tmp_path / "b", models["llama"], curriculum=lengths, progress=0.5)
     assert [e.text for e in short] == ["He works."] * 6
     assert {e.info["written"] for e in short} == {"He works.\nHe sleeps.\nHe eats."}
@@ -229,7 +231,7 @@ def test_tokens_are_on_file_and_come_back_to_the_bit(models, tmp_path):
 def test_a_cut_text_keeps_the_tokens_that_were_sampled(models, tmp_path):
     lengths = Curriculum(first=1, last=2, until=0.5)
     agent = Sampler(context(models["llama"]))
-    for e in own(tmp_path, models["llama"], agent, curriculum=lengths):
+    for e in own(tmp_path, models["llama"], agent, curriculum=lengths, progress=0.0):
         assert e.text == "He works." and len(e.tokens) == 3 and e.ended
 
 
@@ -242,7 +244,8 @@ def test_texts_alone_and_older_runs_have_no_tokens(models, tmp_path):
 def test_an_evaluation_keeps_no_tokens(models, tmp_path):
     one = Stage("evaluate", "same", 0, PROBLEMS, 1)
     agent = Sampler(context(models["llama"]))
-    rollout(open_run(tmp_path), agent, one, env(models["llama"]), 0, 4, lambda *_: None)
+    envs = make_environment(env(models["llama"]), 4)
+    rollout(open_run(tmp_path), agent, one, envs, 0, lambda *_: None)
     assert not {"token_ids", "log_probs", "ended"} & set(lines(tmp_path)[0])
 
 
@@ -255,7 +258,7 @@ def test_what_an_agent_tries_out_itself_is_counted(models, tmp_path):
             return [None, *super().act(observations, seeds)[1:]]
 
     found = own(tmp_path / "a", models["llama"], Careful(context(models["llama"])))
-    assert [e.info["evaluations"] for e in found] == [3, 4, 4, 4, 4, 4]
+    assert [e.info["evaluations"] for e in found] == [3, 4, 4, 4, 3, 4]  # 4 and 2 side by side
     plain = own(tmp_path / "b", models["llama"])
     assert [e.info["evaluations"] for e in plain] == [1] * 6
 

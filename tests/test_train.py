@@ -193,7 +193,7 @@ def test_a_run_that_trained_nothing_is_no_policy(models, trained, tmp_path):
         {"problems": 0},
         {"seed": -1},
         {"env": {"split": "test"}},
-        {"env": {"horizon": 2}},
+        {"env": {"horizon": 2}, "problems": 1},
         {"env": {"reward": "nosuch"}},
         {"env": {"edit": "nosuch"}},
         {"env": {"adapter": "a"}},

@@ -191,7 +191,7 @@ def test_actions_that_are_no_texts_are_one_line(make, models):
         {"a": 1, "b": 2},
         {"a", "b"},
         ["x"],
-        [None, "x"],
+        [5, "x"],
         ["x", b""],
     ):
         with pytest.raises(UserError) as error:
@@ -201,7 +201,7 @@ def test_actions_that_are_no_texts_are_one_line(make, models):
     assert np.isfinite(env.step(text for text in ("x", "y"))[1]).all()
     one = SelfEditEnv(model=models["llama"], inner=INNER)
     one.reset(seed=0)
-    for wrong in (None, 5, b"", ["x"], np.array("x")):
+    for wrong in (5, b"", ["x"], np.array("x")):
         with pytest.raises(UserError, match="must be a str"):
             one.step(wrong)
     info = one.step(np.str_("Ada \ud800\x00"))[4]

@@ -34,9 +34,11 @@ class TrainConfig:
     rounds: int = 3
     """Rounds of writing, trying out and learning."""
     problems: int = 32
-    """Problems in a round."""
+    """Problems in a round. With --horizon T they make episodes of T; what is left over is not
+    used."""
     samples: int = 8
-    """Self-edits that are tried for each problem."""
+    """Self-edits that are tried for each problem, with --horizon T each in an episode of its
+    own."""
     learner: Literal["follow", "fixed"] = "follow"
     """Whether the learner is the policy's model after each round, as in SEAL, or stays the base."""
     common_random_numbers: bool = True
@@ -45,6 +47,10 @@ class TrainConfig:
     reset_to_best: int = 0
     """Go back to the checkpoint that wrote the best round after so many rounds in a row with a
     lower mean reward; 0 never does."""
+    wrappers: tuple[str, ...] | None = None
+    """Wrappers around the environment, as "package.module:Name" of a subclass of
+    gymnasium.vector.VectorWrapper, the innermost first: what they make of texts and rewards is what
+    the agent learns from and what is written down."""
     curriculum: bool = False
     """Whether the self-edits of training are cut short at first, by lengths. What an agent learns
     from is what was left of them; `info["written"]` has the whole."""
@@ -72,8 +78,6 @@ class TrainConfig:
         _within(1, self, "rounds", "problems", "samples", "test_problems", "num_envs")
         _within(0, self, "reset_to_best", "checks")
         _check_seed(self.seed)
-        if self.env.horizon != 1:
-            raise UserError(f"--horizon {self.env.horizon}: train handles episodes of 1 problem")
         if self.env.split in HELD_OUT:
             raise UserError(
                 f"--split {self.env.split}: the final comparison is made on it; train on another"
@@ -105,6 +109,8 @@ class EvaluateConfig:
     """Problems; of a file at most as many as it holds."""
     samples: int = 1
     """Self-edits that each policy writes for a problem."""
+    wrappers: tuple[str, ...] | None = None
+    """Wrappers around the environment, as for train; a trained run's own are not taken over."""
     fresh_test_seeds: bool = False
     """Whether each problem has an adapter seed and a data order of its own, the same for all
     policies; if not, all have those of the run."""
@@ -120,8 +126,6 @@ class EvaluateConfig:
         _check_seed(self.seed)
         if self.policies == ():
             raise UserError("--policies: name at least one")
-        if self.env.horizon != 1:
-            raise UserError(f"--horizon {self.env.horizon}: evaluate handles episodes of 1 problem")
 
 
 @dataclass(frozen=True)

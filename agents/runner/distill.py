@@ -25,6 +25,7 @@ from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import build, make, trained_with
 from seal_agents.runner.configs import DistillConfig, TrainConfig
 from seal_agents.runner.contents import contents, of_records
+from seal_agents.runner.environment import make_environment
 from seal_agents.runner.experience import experience
 from seal_agents.runner.progress import Bars
 from seal_agents.runner.rollout import Stage, rollout
@@ -44,6 +45,11 @@ def distill(
     """Runs `seal-env distill`; returns the summary."""
     given = RunFolder.existing(config.run)
     taught = trained_with(given)
+    if taught.env.horizon > 1:
+        raise UserError(
+            f"--run {config.run}: was trained with --horizon {taught.env.horizon}; what is "
+            f"distilled is what is best for one problem, so give a run with --horizon 1"
+        )
     out = config.out or config.run.with_name(f"{config.run.name}-distilled")
     RunFolder.check(out, resume, overwrite)
     env = replace(taught.env, adapter=None, split="test")
@@ -65,7 +71,7 @@ def distill(
         numbers = _learn(run, student, kept, read, config)
         nothing = make("none", env, config.seed, bars.stage)
         writers = {"none": nothing, CHANCE: chance, TEACHER: teacher, STUDENT: student}
-        records = _compare(run, writers, test, env, config, bars)
+        records = _compare(run, writers, test, env, taught.wrappers or (), config, bars)
         summary = summarize(records, config.seed, run.seconds)
         shares = _shares(records, config.seed) | _costs(teacher, student, test, env, config.seed)
         summary |= {"distilled": numbers | shares}
@@ -87,6 +93,7 @@ def _described(config: DistillConfig, taught: TrainConfig) -> dict[str, Any]:
         rounds=1,
         learner="fixed",
         test_problems=config.test_problems,
+        wrappers=taught.wrappers,
         seed=config.seed,
     )
     source = asdict(config) | {"run": str(config.run)}
@@ -169,16 +176,18 @@ def _compare(
     writers: Mapping[str, Agent],
     problems: tuple[Problem, ...],
     env: EnvConfig,
+    wrappers: Sequence[str],
     config: DistillConfig,
     bars: Bars,
 ) -> dict[str, list[Record]]:
     """What each writes for the same problems, carried out on the same learner."""
     records = {}
+    envs = make_environment(env, min(config.num_envs, len(problems)), wrappers)
     with bars.counting(len(writers)):
         for name, agent in writers.items():
             bars.advance(f"held out: {name}")
             stage = Stage("evaluate", name, 0, problems, 1)
-            rollout(run, agent, stage, env, config.seed, config.num_envs, bars.stage)
+            rollout(run, agent, stage, envs, config.seed, bars.stage)
             known = run.records("evaluate", name, 0)
             records[name] = [known[i] for i in range(len(problems))]
     return records

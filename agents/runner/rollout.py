@@ -1,18 +1,20 @@
-"""Letting an agent write self-edits, finding out what they are worth, and keeping it."""
+"""Rollouts: an agent writes self-edits, the environment carries them out, the run keeps them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from seal_agents.base import Agent, Experience, Observation, Progress
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from seal_agents.base import Action, Agent, Experience, Observation, Progress
 from seal_agents.run_folder import Record, RunFolder
-from seal_agents.runner.experience import actions, experience, text_of, tokens_of
-from seal_env.config import EnvConfig
-from seal_env.curriculum import Curriculum
-from seal_env.episodes import Episodes, Step
+from seal_agents.runner.environment import base_of
+from seal_agents.runner.experience import actions as act
+from seal_agents.runner.experience import experience, text_of, tokens_of
+from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem
 
@@ -28,151 +30,219 @@ class Stage:
     round: int
     """The round of training, from 1; 0 for an evaluation."""
     problems: tuple[Problem, ...]
-    """What the policy gets to read."""
+    """What the policy gets to read, episode after episode."""
     samples: int
-    """Self-edits a problem."""
+    """Times that each episode is played."""
     own_seeds: bool = False
-    """Whether each self-edit has an inner seed of its own, the same for all policies; else all
-    have the run's."""
-    curriculum: Curriculum | None = None
-    """How long a self-edit may be; None for any length."""
-    progress: float = 0.0
-    """How far training has come, from 0 to 1, for the curriculum."""
+    """Whether each episode has an inner seed of its own, the same for all policies; else all have
+    the run's."""
+    progress: float = 1.0
+    """How far training has come, from 0 to 1, as ``options["progress"]`` of `reset`."""
+    adapter: str | None = None
+    """Folder of the PEFT adapter that the learner starts from; None for the base."""
+
+
+class Episode(NamedTuple):
+    """One episode of a stage."""
+
+    number: int
+    """Which stream of problems it is on; with `sample` its index in the stage."""
+    sample: int
+    """Which of the episodes on this stream."""
+    problems: tuple[Problem, ...]
+    """The stream."""
+    first: int
+    """Index of its first self-edit in the stage."""
 
 
 def rollout(
     run: RunFolder,
     agent: Agent,
     stage: Stage,
-    env: EnvConfig,
+    envs: VectorEnv[Any, Any, Any],
     seed: int,
-    num_envs: int,
     progress: Progress,
 ) -> list[Experience]:
-    """Lets an agent write self-edits for a stage's problems and carries them out.
+    """Plays a stage's episodes and writes every self-edit down.
 
-    What the run folder already knows is not done again.
+    What the run folder already knows is not written by the agent again. In an episode of several
+    steps it is carried out again, up to the last step, since what is read later follows from it.
 
     Args:
         run: Where every self-edit is written down.
         agent: Who writes.
         stage: On what.
-        env: The environment's settings.
+        envs: The environment; see `seal_agents.runner.environment.make_environment`.
         seed: The run's seed: fixes what is sampled and the inner loop.
-        num_envs: Self-edits carried out in one pass.
         progress: Told how it is getting on.
 
     Returns:
-        The experiences, problem by problem.
+        The experiences: episode by episode, the samples of one stream of problems side by side,
+        and step by step within an episode.
     """
-    observations: list[Observation] = []
-    for start in range(0, len(stage.problems), num_envs):
-        observations += _observations(stage.problems[start : start + num_envs], env, seed)
-    slots = [(p, s) for p in range(len(stage.problems)) for s in range(stage.samples)]
+    base = base_of(envs)
+    base.use_adapter(stage.adapter)
+    base.progress = progress
+    episodes = episodes_of(stage, base.config.horizon)
+    total = sum(len(episode.problems) for episode in episodes)
     known = run.records(stage.phase, stage.policy, stage.round)
-    missing = [i for i in range(len(slots)) if i not in known]
-    if missing:
-        seeds = [
-            stable_hash(seed, stage.phase, stage.round, stage.problems[p].id, sample)
-            for p, sample in (slots[i] for i in missing)
-        ]
-        inner = [seed] * len(missing)
-        if stage.own_seeds:
-            inner = [stable_hash("inner", s) for s in seeds]
-        before = agent.evaluations
-        written = actions(agent, [observations[slots[i][0]] for i in missing], seeds)
-        texts = [text_of(action) for action in written]
-        own = (agent.evaluations - before) / len(missing)
-        unread = {p: agent.truncated(observations[p]) for p in {slots[i][0] for i in missing}}
-        done = len(slots) - len(missing)
-        for start in range(0, len(missing), num_envs):
-            chunk = missing[start : start + num_envs]
-            part = slice(start, start + num_envs)
-            problems = [stage.problems[slots[i][0]] for i in chunk]
-            progress("self-edits", done, len(slots))
-            carried = _carry_out(problems, texts[part], inner[part], env, stage, progress)
-            run.append(
-                [
-                    _record(stage, i, slots[i][1], own, one)
-                    | {"truncated_context": unread[slots[i][0]]}
-                    | (tokens_of(action) if stage.phase == "train" else {})
-                    for i, one, action in zip(chunk, carried, written[part], strict=True)
-                ]
-            )
-            done += len(chunk)
-        progress("self-edits", done, len(slots))
-    return [experience(observations[p], known[i]) for i, (p, _) in enumerate(slots)]
+    if len(known) < total:
+        progress("self-edits", len(known), total)
+    experiences: list[Experience] = []
+    for start in range(0, len(episodes), envs.num_envs):
+        batch = _Batch(run, agent, stage, envs, seed, episodes[start : start + envs.num_envs])
+        before = len(known)
+        experiences += batch.play()
+        if len(known) > before:
+            progress("self-edits", len(known), total)
+    return experiences
 
 
-def _observations(problems: Sequence[Problem], env: EnvConfig, seed: int) -> list[Observation]:
-    episodes = Episodes(env, len(problems))
-    for slot, problem in enumerate(problems):
-        episodes.begin(slot, episodes.resolve(problem), seed)
-    return list(episodes.observe(range(len(problems))))
+def episodes_of(stage: Stage, horizon: int) -> list[Episode]:
+    """The episodes of a stage; problems that do not fill a last one are left out.
 
-
-class _Carried(NamedTuple):
-    """A self-edit, and what it was worth."""
-
-    text: str | None
-    """What was carried out: what was written, as far as it was allowed."""
-    written: str | None
-    """What was written."""
-    step: Step
-    nothing: Step
-    """What doing nothing is worth."""
-    style: str | None
-
-
-def _carry_out(
-    problems: Sequence[Problem],
-    texts: Sequence[str | None],
-    seeds: Sequence[int],
-    env: EnvConfig,
-    stage: Stage,
-    progress: Progress,
-) -> list[_Carried]:
-    """What the self-edits are worth (None leaves the learner as it is), and what nothing is.
-
-    Nobody looks at the learner afterwards, so unlike a step of the environment this does not
-    describe its new state.
+    Raises:
+        UserError: There are too few problems for one episode.
     """
-    episodes = Episodes(env, len(texts))
-    learner, task = episodes.loop.learner, episodes.task
-    allowed = list(texts)
-    if stage.curriculum is not None:
-        cut = partial(stage.curriculum.cut, progress=stage.progress, learner=learner)
-        allowed = [None if text is None else cut(text) for text in texts]
-    written = [(i, text) for i, text in enumerate(allowed) if text is not None]
-    for slot, (i, _) in enumerate(written):
-        episodes.begin(slot, episodes.resolve(problems[i]), seeds[i])
-    found = episodes.step([text for _, text in written], progress)
-    steps = {i: step for (i, _), step in zip(written, found, strict=True)}
-    nothing = episodes.idle(problems, progress)
-    return [
-        _Carried(
-            text,
-            texts[i],
-            steps.get(i, nothing[i]),
-            nothing[i],
-            None if text is None else task.style(text),
+    streams = [
+        stage.problems[start : start + horizon]
+        for start in range(0, len(stage.problems) - horizon + 1, horizon)
+    ]
+    if not streams:
+        raise UserError(
+            f"--horizon {horizon}: an episode takes so many problems, and to {stage.phase} there "
+            f"are {len(stage.problems)}; use a shorter horizon or more problems"
         )
-        for i, text in enumerate(allowed)
+    pairs = [(number, sample) for number in range(len(streams)) for sample in range(stage.samples)]
+    return [
+        Episode(number, sample, streams[number], index * horizon)
+        for index, (number, sample) in enumerate(pairs)
     ]
 
 
-def _record(stage: Stage, index: int, sample: int, own: float, carried: _Carried) -> Record:
-    return {
-        "phase": stage.phase,
-        "policy": stage.policy,
-        "round": stage.round,
-        "index": index,
-        "sample": sample,
-        "text": carried.text,
-        **({} if carried.text == carried.written else {"written": carried.written}),
-        "style": carried.style,
-        "evaluations": (carried.text is not None) + (int(own) if own == int(own) else own),
-        "reward": carried.step.reward,
-        "reward_before": carried.nothing.reward,
-        **{key: value for key, value in carried.step.info.items() if key != "sequences"},
-    }
+class _Batch:
+    """Episodes that are played side by side."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        agent: Agent,
+        stage: Stage,
+        envs: VectorEnv[Any, Any, Any],
+        seed: int,
+        episodes: Sequence[Episode],
+    ) -> None:
+        self.run, self.agent, self.stage, self.envs, self.seed = run, agent, stage, envs, seed
+        self.episodes = episodes
+        self.known = run.records(stage.phase, stage.policy, stage.round)
+        base = base_of(envs)
+        self.task, self.horizon = base.episodes.task, base.config.horizon
+
+    def play(self) -> list[Experience]:
+        """Plays them to their end; returns what is learned from, episode by episode."""
+        observations = self._reset()
+        steps: list[list[Experience]] = []
+        for step in range(self.horizon):
+            observed = [_entry(observations, i) for i in range(len(self.episodes))]
+            observations = self._step(step, observed)
+            steps.append(
+                [
+                    experience(observation, self.known[episode.first + step])
+                    for observation, episode in zip(observed, self.episodes, strict=True)
+                ]
+            )
+        return [step[i] for i in range(len(self.episodes)) for step in steps]
+
+    def _reset(self) -> Mapping[str, Any]:
+        """Starts the episodes; where there are fewer than places, the first one fills the rest."""
+        inner = [self.seed] * len(self.episodes)
+        if self.stage.own_seeds:
+            inner = [stable_hash("inner", self._seed(episode, 0)) for episode in self.episodes]
+        problems = [list(episode.problems) for episode in self.episodes]
+        rest = self.envs.num_envs - len(self.episodes)
+        options = {
+            "problems": problems + problems[:1] * rest,
+            "progress": self.stage.progress,
+        }
+        seeds: Any = inner + inner[:1] * rest
+        observations: Mapping[str, Any] = self.envs.reset(seed=seeds, options=options)[0]
+        return observations
+
+    def _step(self, step: int, observed: Sequence[Observation]) -> Mapping[str, Any]:
+        """Plays one step and writes it down; returns the observations after it."""
+        records = [self.known.get(episode.first + step) for episode in self.episodes]
+        missing = [i for i, record in enumerate(records) if record is None]
+        last = step + 1 == self.horizon
+        if last and not missing:
+            return {}
+        # A known self-edit is carried out again for what comes after it.
+        actions = [None if r is None or last else r.get("written", r["text"]) for r in records]
+        before = self.agent.evaluations
+        seeds = [self._seed(self.episodes[i], step) for i in missing]
+        written: Sequence[Action] = []
+        if missing:
+            written = act(self.agent, [observed[i] for i in missing], seeds)
+        own = (self.agent.evaluations - before) / max(len(missing), 1)
+        for i, action in zip(missing, written, strict=True):
+            actions[i] = text_of(action)
+        rest = [None] * (self.envs.num_envs - len(actions))
+        observations, rewards, _, _, infos = self.envs.step([*actions, *rest])
+        cut: dict[str, int] = {}
+        for i in missing:
+            context = str(observed[i]["context"])
+            if context not in cut:
+                cut[context] = self.agent.truncated(observed[i])
+        self.run.append(
+            [
+                self._record(i, step, actions[i], float(rewards[i]), _entry(infos, i), own)
+                | {"truncated_context": cut[str(observed[i]["context"])]}
+                | (tokens_of(action) if self.stage.phase == "train" else {})
+                for i, action in zip(missing, written, strict=True)
+            ]
+        )
+        return observations
+
+    def _seed(self, episode: Episode, step: int) -> int:
+        """Fixes what the agent samples at a step of an episode."""
+        stage, problem = self.stage, episode.problems[step]
+        return stable_hash(self.seed, stage.phase, stage.round, problem.id, episode.sample)
+
+    def _record(
+        self,
+        index: int,
+        step: int,
+        written: str | None,
+        reward: float,
+        info: Mapping[str, Any],
+        own: float,
+    ) -> Record:
+        """A self-edit and what it was worth, as one line of the run."""
+        stage, episode = self.stage, self.episodes[index]
+        text = info["text"]
+        return {
+            "phase": stage.phase,
+            "policy": stage.policy,
+            "round": stage.round,
+            "index": episode.first + step,
+            "sample": episode.sample,
+            **({"episode": episode.number, "step": step} if self.horizon > 1 else {}),
+            "text": text,
+            **({} if text == written else {"written": written}),
+            "style": None if text is None else self.task.style(text),
+            "evaluations": (text is not None) + (int(own) if own == int(own) else own),
+            "reward": reward,
+            "reward_before": info["reward_before"],
+            **{key: value for key, value in info.items() if key != "sequences"},
+        }
+
+
+def _entry(batch: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """One sub-environment's part of batched observations or infos, numbers as Python's own."""
+    entry: dict[str, Any] = {}
+    for name, values in batch.items():
+        mask = batch.get(f"_{name}")
+        if name.startswith("_") or (mask is not None and not mask[index]):
+            continue
+        value = _entry(values, index) if isinstance(values, Mapping) else values[index]
+        entry[name] = value.item() if isinstance(value, np.generic) else value
+    return entry

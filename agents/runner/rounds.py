@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any
+
+from gymnasium.vector import VectorEnv
 
 from seal_agents.base import Agent, Experience, Progress
 from seal_agents.policies.options import ADAPTER
@@ -14,40 +15,35 @@ from seal_agents.reporting.invalid import check_not_all, counted, share
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import load
 from seal_agents.runner.configs import TrainConfig
+from seal_agents.runner.environment import base_of
 from seal_agents.runner.rollout import Stage, rollout
-from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem, Task
 
 
 def play_round(
-    run: RunFolder, agent: Agent, task: Task, config: TrainConfig, round_: int, progress: Progress
+    run: RunFolder,
+    agent: Agent,
+    envs: VectorEnv[Any, Any, Any],
+    config: TrainConfig,
+    round_: int,
+    progress: Progress,
 ) -> None:
     """Plays a round of training and leaves its checkpoint.
 
     Args:
         run: Where everything is written down.
         agent: Who learns, as it was after the round before.
-        task: Where the problems come from.
+        envs: The environment on which self-edits are tried out.
         config: The run's settings, `EnvConfig.inner` filled in.
         round_: Which round, from 1.
         progress: Told how it is getting on.
     """
     if config.reset_to_best and not run.checkpoint(0).is_dir():
         run.save_checkpoint(0, agent.save)
-    stage = Stage(
-        "train",
-        config.agent,
-        round_,
-        round_problems(task, config, round_),
-        config.samples,
-        own_seeds=not config.common_random_numbers,
-        curriculum=config.lengths if config.curriculum else None,
-        progress=(round_ - 1) / config.rounds,
-    )
-    env = learner_after(run, config, config.env, round_ - 1)
-    experiences = rollout(run, agent, stage, env, config.seed, config.num_envs, progress)
+    stage = train_stage(run, base_of(envs).episodes.task, config, round_)
+    experiences = rollout(run, agent, stage, envs, config.seed, progress)
     check_not_all(run, config.agent, config.env.edit, round_, config.rounds)
     before = agent.evaluations
     numbers = _learn_or_go_back(run, agent, config, round_, experiences)
@@ -59,6 +55,20 @@ def play_round(
     run.write_json("rounds.json", [*done, {"round": round_, **numbers}])
     write_scalars(run, round_, numbers)
     run.save_checkpoint(round_, agent.save)  # last: what has a checkpoint is not done again
+
+
+def train_stage(run: RunFolder, task: Task, config: TrainConfig, round_: int) -> Stage:
+    """What is tried out in a round."""
+    return Stage(
+        "train",
+        config.agent,
+        round_,
+        round_problems(task, config, round_),
+        config.samples,
+        own_seeds=not config.common_random_numbers,
+        progress=(round_ - 1) / config.rounds,
+        adapter=adapter_after(run, config, round_ - 1),
+    )
 
 
 def _learn_or_go_back(
@@ -121,11 +131,11 @@ def _means(experiences: Sequence[Experience]) -> dict[str, float]:
     }
 
 
-def learner_after(run: RunFolder, config: TrainConfig, env: EnvConfig, round_: int) -> EnvConfig:
-    """The environment with the learner as it is after a round (0: before the first)."""
+def adapter_after(run: RunFolder, config: TrainConfig, round_: int) -> str | None:
+    """Folder of the learner's adapter after a round (0: before the first); None for the base."""
     place = run.checkpoint(round_) / ADAPTER
     followed = config.learner == "follow" and round_ > 0 and place.is_dir()
-    return replace(env, adapter=str(place)) if followed else env
+    return str(place) if followed else config.env.adapter
 
 
 def evaluations(run: RunFolder, round_: int) -> int:

@@ -10,8 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
+from gymnasium.vector import VectorEnv
 from rich.console import Console
 
 from seal_agents.base import Agent
@@ -23,16 +23,18 @@ from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import agent_class, build, load, make, restored
 from seal_agents.runner.configs import EvaluateConfig, TrainConfig
 from seal_agents.runner.contents import contents, training_problems
+from seal_agents.runner.environment import make_environment
 from seal_agents.runner.progress import Bars
-from seal_agents.runner.rollout import Stage, rollout
+from seal_agents.runner.rollout import Stage, episodes_of, rollout
 from seal_agents.runner.rounds import (
+    adapter_after,
     check_rounds,
     evaluations,
-    learner_after,
     play_round,
-    round_problems,
+    train_stage,
 )
-from seal_env.config import EnvConfig, make_language, make_task, takes_text
+from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task, takes_text
+from seal_env.curriculum import Curriculum
 from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
 from seal_env.presets import model_preset
@@ -51,10 +53,12 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     out = config.out or Path("runs") / f"{_slug(config.env.task, config.agent)}-seed{config.seed}"
     RunFolder.check(out, resume, overwrite)
     # Whatever can be wrong with the settings comes out here, before the folder is touched.
-    config = replace(config, env=_resolved(config.env))
+    config = replace(config, env=replace(config.env, inner=_inner(config.env)))
     task = make_task(config.env.task, config.env.data, config.env.task_options)
     test = _problems(task, "test", config.test_problems)
-    round_problems(task, config, 1)
+    stages = [_held_out("none", test, 1, config), train_stage(RunFolder(out), task, config, 1)]
+    curriculum = config.lengths if config.curriculum else None
+    envs = _environment(config, stages, curriculum)
     bars = Bars(console)
     agent = make(config.agent, config.env, config.seed, bars.stage, asdict(config.options))
     env = replace(config.env, split="test")
@@ -74,16 +78,16 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     with bars.counting(config.rounds - done + len(due) + len(policies) + 1):
         for round_ in range(done, config.rounds):
             if round_ in due:
-                stage = _held_out(check_name(round_), test, 1, config)
+                adapter = adapter_after(run, config, round_)
+                stage = _held_out(check_name(round_), test, 1, config, adapter)
                 bars.advance(f"held out: {stage.policy}")
-                learner = learner_after(run, config, env, round_)
-                rollout(run, agent, stage, learner, config.seed, config.num_envs, bars.stage)
+                _evaluate(run, agent, stage, envs, config, bars)
             bars.advance(f"round {round_ + 1} of {config.rounds}")
-            play_round(run, agent, task, config, round_ + 1, bars.stage)
+            play_round(run, agent, envs, config, round_ + 1, bars.stage)
             tried = counted(run.records("train", config.agent, round_ + 1).values())
             _tell(filter(None, [note(f"round {round_ + 1}", tried)]), console)
-        policies[TRAINED] = (agent, learner_after(run, config, env, config.rounds))
-        records = _compare(run, policies, test, 1, config, bars)
+        policies[TRAINED] = (agent, adapter_after(run, config, config.rounds))
+        records = _compare(run, policies, test, 1, envs, config, bars)
     learned = run.checkpoint(config.rounds)
     if (learned / ADAPTER).is_dir():
         for file in sorted((learned / ADAPTER).iterdir()):
@@ -106,11 +110,13 @@ def evaluate(
     endless = task.size("train") is None
     split = config.env.split if config.env.split != "train" else "test" if endless else "all"
     problems = _problems(task, split, config.problems)
-    env = replace(_resolved(config.env), split=split)
+    env = replace(config.env, inner=_inner(config.env), split=split)
+    config = replace(config, env=env)
+    envs = _environment(config, [_held_out("none", problems, config.samples, config)])
     bars = Bars(console)
     names = _usual(env, problems[0]) if config.policies is None else config.policies
     policies = _policies(names, env, config, bars)
-    described = _described("evaluate", replace(config, env=env), contents(env, problems, names))
+    described = _described("evaluate", config, contents(env, problems, names))
     run = RunFolder.open(out, described, resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
@@ -120,7 +126,7 @@ def evaluate(
     console.print(f"evaluating {those} on {config.env.task}, in {out}", markup=False)
     _tell([*task.notes, *run.notes], console)
     with bars.counting(count):
-        records = _compare(run, policies, problems, config.samples, config, bars)
+        records = _compare(run, policies, problems, config.samples, envs, config, bars)
     return _conclude(run, summarize(records, config.seed, run.seconds), console)
 
 
@@ -156,22 +162,22 @@ def _usual(env: EnvConfig, problem: Problem) -> tuple[str, ...]:
 
 def _policies(
     names: Sequence[str], env: EnvConfig, config: TrainConfig | EvaluateConfig, bars: Bars
-) -> dict[str, tuple[Agent, EnvConfig]]:
-    """Policies and their learners by the name of their row.
+) -> dict[str, tuple[Agent, str | None]]:
+    """Policies and their learners' adapters by the name of their row.
 
     One whose learner followed it in training stands there twice, with that learner and with the
     base, unless another learner was asked for.
     """
-    policies: dict[str, tuple[Agent, EnvConfig]] = {}
+    policies: dict[str, tuple[Agent, str | None]] = {}
     for name in names:
         if name in policies:
             raise UserError(f"policy {name!r}: is named twice; name each once")
         built = build(name, env, config.seed, bars.stage, config.options)
         if built.follows is None or env.adapter is not None:
-            policies[name] = (built.agent, env)
+            policies[name] = (built.agent, env.adapter)
         else:
-            policies[name] = (built.agent, replace(env, adapter=built.follows))
-            policies[name + FIXED] = (built.agent, env)
+            policies[name] = (built.agent, built.follows)
+            policies[name + FIXED] = (built.agent, None)
     return policies
 
 
@@ -200,26 +206,58 @@ def _held_out(
     problems: tuple[Problem, ...],
     samples: int,
     config: TrainConfig | EvaluateConfig,
+    adapter: str | None = None,
 ) -> Stage:
-    return Stage("evaluate", policy, 0, problems, samples, own_seeds=config.fresh_test_seeds)
+    own = config.fresh_test_seeds
+    return Stage("evaluate", policy, 0, problems, samples, own_seeds=own, adapter=adapter)
+
+
+def _environment(
+    config: TrainConfig | EvaluateConfig,
+    stages: Sequence[Stage],
+    curriculum: Curriculum | None = None,
+) -> VectorEnv[Any, Any, Any]:
+    """The run's environment, with room for the largest of some stages.
+
+    Raises:
+        UserError: It cannot be made, or a stage holds no whole episode.
+    """
+    most = max(len(episodes_of(stage, config.env.horizon)) for stage in stages)
+    count = min(config.num_envs, most)
+    return make_environment(config.env, count, config.wrappers or (), curriculum)
+
+
+def _evaluate(
+    run: RunFolder,
+    agent: Agent,
+    stage: Stage,
+    envs: VectorEnv[Any, Any, Any],
+    config: TrainConfig | EvaluateConfig,
+    bars: Bars,
+) -> list[Record]:
+    """The records of a stage from which nobody learns; what the run has whole is not repeated."""
+    known = run.records(stage.phase, stage.policy, stage.round)
+    episodes = episodes_of(stage, config.env.horizon)
+    if len(known) < sum(len(episode.problems) for episode in episodes):
+        rollout(run, agent, stage, envs, config.seed, bars.stage)
+    return [known[i] for i in sorted(known)]
 
 
 def _compare(
     run: RunFolder,
-    policies: Mapping[str, tuple[Agent, EnvConfig]],
+    policies: Mapping[str, tuple[Agent, str | None]],
     problems: tuple[Problem, ...],
     samples: int,
+    envs: VectorEnv[Any, Any, Any],
     config: TrainConfig | EvaluateConfig,
     bars: Bars,
 ) -> dict[str, list[Record]]:
     """Evaluates policies on the same problems, with the same seeds."""
     records = {}
-    for name, (agent, env) in policies.items():
+    for name, (agent, adapter) in policies.items():
         bars.advance(f"held out: {name}")
-        stage = _held_out(name, problems, samples, config)
-        rollout(run, agent, stage, env, config.seed, config.num_envs, bars.stage)
-        known = run.records("evaluate", name, 0)
-        records[name] = [known[i] for i in range(len(problems) * samples)]
+        stage = _held_out(name, problems, samples, config, adapter)
+        records[name] = _evaluate(run, agent, stage, envs, config, bars)
     return records
 
 
@@ -254,15 +292,9 @@ def _pointed(run: RunFolder, console: Console, summary: dict[str, Any]) -> dict[
     return summary
 
 
-def _resolved(env: EnvConfig) -> EnvConfig:
-    """The settings with what the model's preset fills in, tried out.
-
-    Raises:
-        UserError: The environment cannot be made of them.
-    """
-    env = replace(env, inner=env.inner or model_preset(env.model).inner)
-    gym.make_vec("SelfEdit-v0", num_envs=1, **env.kwargs())
-    return env
+def _inner(env: EnvConfig) -> InnerLoopConfig:
+    """The inner loop's settings; what suits the model where none are given."""
+    return env.inner or model_preset(env.model).inner
 
 
 def _described(

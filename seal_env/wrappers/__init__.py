@@ -2,6 +2,7 @@
 
 from seal_env.menus.base import MENUS, Choice, Menu
 from seal_env.wrappers.choices import ChoiceActions, ChoiceView
+from seal_env.wrappers.curriculum import ShortFirst, VectorShortFirst
 from seal_env.wrappers.scalar_info import ScalarInfo
 from seal_env.wrappers.vector_choices import VectorChoiceActions
 
@@ -12,5 +13,7 @@ __all__ = [
     "ChoiceView",
     "Menu",
     "ScalarInfo",
+    "ShortFirst",
     "VectorChoiceActions",
+    "VectorShortFirst",
 ]

@@ -1,14 +1,15 @@
 """A curriculum: short self-edits first, then longer ones.
 
 What a policy writes is cut to a length that grows with its progress. Progress is told from
-outside, as a number from 0 to 1, and kept over resets: an environment that counted by itself
-would make a reward depend on what was tried before.
+outside, as a number from 0 to 1, by ``reset(options={"progress": p})`` or by the attribute, and
+kept over resets: an environment that counted by itself would make a reward depend on what was
+tried before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,22 +17,21 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from seal_env.curriculum import Curriculum
-from seal_env.env import SelfEditEnv
+from seal_env.env import SelfEditEnv, read_options
+from seal_env.episodes import Episodes
 from seal_env.errors import UserError
 from seal_env.vector import SelfEditVectorEnv
-
-Unit = Literal["lines", "tokens", "characters"]
 
 
 class ShortFirst(gym.Wrapper[dict[str, Any], str, dict[str, Any], str], RecordConstructorArgs):
     """Cuts what is written to what the curriculum allows.
 
-    **Info** of a step also has ``text``, what was carried out.
+    **Info** of a step has what was carried out as ``text``.
 
     Args:
         env: `SelfEdit-v0`.
         curriculum: How long a self-edit may be.
-        progress: How far training has come; set the attribute as it goes on.
+        progress: How far training has come, until `reset` is told otherwise.
     """
 
     def __init__(
@@ -46,13 +46,18 @@ class ShortFirst(gym.Wrapper[dict[str, Any], str, dict[str, Any], str], RecordCo
         if not isinstance(env.unwrapped, SelfEditEnv):
             raise UserError(f"ShortFirst wraps SelfEdit-v0, not {type(env.unwrapped).__name__}")
         self.curriculum, self.progress = curriculum, progress
-        self._learner = env.unwrapped.episodes.loop.learner
+        self._episodes = env.unwrapped.episodes
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Starts an episode; ``options["progress"]`` says how far training has come."""
+        self.progress = read_options(options).get("progress", self.progress)
+        return self.env.reset(seed=seed, options=options)
 
     def step(self, action: str) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Carries out the allowed part of a self-edit."""
-        text = self.curriculum.cut(action, self.progress, self._learner)
-        observation, reward, terminated, truncated, info = self.env.step(text)
-        return observation, reward, terminated, truncated, info | {"text": text}
+        return self.env.step(_allowed(self.curriculum, action, self.progress, self._episodes))
 
 
 class VectorShortFirst(VectorWrapper):
@@ -63,7 +68,7 @@ class VectorShortFirst(VectorWrapper):
     Args:
         env: `SelfEditVectorEnv`.
         curriculum: How long a self-edit may be.
-        progress: How far training has come; set the attribute as it goes on.
+        progress: How far training has come, until `reset` is told otherwise.
     """
 
     def __init__(
@@ -77,13 +82,27 @@ class VectorShortFirst(VectorWrapper):
             name = type(env.unwrapped).__name__
             raise UserError(f"VectorShortFirst wraps SelfEditVectorEnv, not {name}")
         self.curriculum, self.progress = curriculum, progress
-        self._learner = env.unwrapped.episodes.loop.learner
+        self._episodes = env.unwrapped.episodes
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Starts episodes; ``options["progress"]`` says how far training has come."""
+        self.progress = read_options(options).get("progress", self.progress)
+        return self.env.reset(seed=seed, options=options)
 
     def step(
         self, actions: Sequence[str]
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Carries out the allowed part of each self-edit."""
-        texts = [self.curriculum.cut(text, self.progress, self._learner) for text in actions]
+        texts = [_allowed(self.curriculum, a, self.progress, self._episodes) for a in actions]
         observations, rewards, terminated, truncated, infos = self.env.step(texts)
         told = {"text": np.array(texts, dtype=object), "_text": np.ones(len(texts), dtype=bool)}
         return observations, rewards, terminated, truncated, infos | told
+
+
+def _allowed(curriculum: Curriculum, action: Any, progress: float, episodes: Episodes) -> Any:
+    """What is carried out of an action; what is no text goes through as it is."""
+    if not isinstance(action, str):
+        return action
+    return curriculum.cut(action, progress, episodes.loop.learner)
