@@ -104,7 +104,7 @@ def test_values_log_probabilities_and_gradients_are_those_of_peft(models, tmp_pa
     policy.bank.grads.copy_(policy.adapter.grad)  # the flat gradient, matrix by matrix
     grads = dict(twin.named_parameters())
     for target in policy.bank.targets:
-        for letter, views in zip("AB", policy.bank._grad_views[target.name], strict=True):
+        for letter, views in zip("AB", policy.bank.grad_views[target.name], strict=True):
             name = f"base_model.model.{target.name}.lora_{letter}.default.weight"
             assert grads[name].grad.abs().max() > 1e-3
             assert torch.allclose(views[0], grads[name].grad, rtol=1e-3, atol=1e-4), name
