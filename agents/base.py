@@ -1,8 +1,8 @@
-"""The interface behind which every agent stands.
+"""Interface of agents.
 
-A user's own agent is a class in a file of one's own, named on the command line as
-``--agent package.module:Name``. It gets observations, returns self-edits, and learns from
-what they were worth; running, evaluating, saving and plotting is done around it.
+An agent maps observations to self-edits and learns from their rewards; rollouts, evaluation,
+checkpoints and plots are the runner's. An agent of your own is a class in your own module, named on
+the command line as ``--agent package.module:Name``.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from seal_env.engine.sampling import Completion
 from seal_env.errors import UserError
 
 Observation = Mapping[str, Any]
-"""What `SelfEditEnv` observes: ``context`` (str) and ``model_state`` (float32 array)."""
+"""Observation of `SelfEditEnv`: ``context`` (str) and ``model_state`` (float32 array)."""
 Action = str | Completion | None
 """An agent's answer to an observation: a self-edit as a text alone, or as a text with the tokens
 that it was sampled as; None leaves the learner as it is."""
 Progress = Callable[[str, int, int], None]
-"""Told a stage's name, what is done of it, and how much there is."""
+"""Progress callback: name of a stage, items done, items in all."""
 
 
 @dataclass(frozen=True)
 class AgentOptions:
-    """An agent's own settings; each agent that has some defines a frozen dataclass of its own."""
+    """Base class of agents' options: frozen dataclasses, one per agent that has options."""
 
 
 OptionsT = TypeVar("OptionsT", bound=AgentOptions)
@@ -36,35 +36,35 @@ OptionsT = TypeVar("OptionsT", bound=AgentOptions)
 
 @dataclass(frozen=True)
 class AgentContext:
-    """What an agent is constructed with."""
+    """Constructor argument of agents."""
 
     env: EnvConfig
-    """The environment's settings: which model, which task."""
+    """The environment's settings, model and task among them."""
     seed: int = 0
-    """Fixes everything random that the agent does."""
+    """Seed of everything random in the agent."""
     argument: str = ""
-    """What stood behind a colon in the agent's name, as in ``edits:gpt4_1``."""
+    """Text after the colon in the agent's name, as in ``edits:gpt4_1``; "" without a colon."""
     options: AgentOptions = AgentOptions()
     """An instance of the agent's `Options`."""
     progress: Progress = lambda stage, done, total: None
-    """May be called during long work."""
+    """Progress callback for long work."""
 
 
 @dataclass(frozen=True)
 class Experience:
-    """One self-edit and what it was worth."""
+    """One self-edit and its reward."""
 
     observation: Observation
-    """What the policy had read."""
+    """The observation that was acted on."""
     text: str
     """The self-edit that was carried out: what was written, unless a curriculum or a wrapper of
     the environment changed it."""
     reward: float
-    """The reward."""
+    """The environment's reward."""
     info: Mapping[str, Any]
-    """The step's info, see `SelfEditEnv`, and ``reward_before``: what doing nothing is rewarded."""
+    """The step's info, see `SelfEditEnv`, and ``reward_before``, the reward without a self-edit."""
     group: str
-    """The same for all self-edits that are compared with each other: those for one problem."""
+    """Id of the group whose self-edits are compared with each other: those for one problem."""
     tokens: tuple[int, ...] | None = None
     """Token ids that the agent wrote, as in `Completion`; None where it gave a text alone."""
     log_probs: tuple[float, ...] | None = None
@@ -89,7 +89,7 @@ class Agent(ABC, Generic[OptionsT]):
     Options: ClassVar[type[AgentOptions]] = AgentOptions
     """Class of `options`; the command line has a flag for each of its fields."""
     takes: ClassVar[str] = ""
-    """What may stand behind a colon in a built-in agent's name, such as FILE; "" for nothing."""
+    """Placeholder of the text after a colon in a built-in agent's name, as FILE; "" for none."""
     evaluations: int = 0
     """Inner loops that the agent has run itself; what it adds while it acts or learns is counted
     with those of the run."""
@@ -105,34 +105,34 @@ class Agent(ABC, Generic[OptionsT]):
 
     @abstractmethod
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> Sequence[Action]:
-        """Writes one self-edit for each observation.
+        """Returns one self-edit per observation.
 
         Args:
-            observations: What to read; the same one several times where a group is wanted.
-            seeds: One an observation. Whatever is drawn at random should be drawn from it, so
-                that a run that was stopped goes on as if it had not been.
+            observations: Observations, n of them; equal ones form a group.
+            seeds: One seed per observation. Draw everything random from it, so that a resumed
+                run equals an uninterrupted one.
 
         Returns:
-            A text each, or a `Completion` where `learn` is to get the sampled tokens back; None
-            leaves the learner as it is.
+            One text per observation, or a `Completion` if `learn` is to get the sampled tokens
+            back; None leaves the learner as it is.
         """
 
     def truncated(self, observation: Observation) -> int:
-        """How many tokens of an observation's context the agent has no room to read."""
+        """Number of tokens of an observation's context that exceed the agent's input length."""
         return 0
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
-        """Learns from a round of experience; returns numbers worth plotting, by name."""
+        """Updates the policy on the experience of one round; returns metrics by name."""
         return {}
 
     def save(self, folder: Path) -> None:
-        """Writes what was learned into an empty folder, as plain data and safetensors."""
+        """Writes the agent's state into an empty folder, as plain data and safetensors."""
         return
 
     def load(self, folder: Path) -> None:
-        """Reads what `save` wrote.
+        """Reads the state that `save` wrote.
 
         Raises:
-            UserError: The folder holds nothing that this agent can use.
+            UserError: The folder holds no state of this agent.
         """
         return

@@ -284,7 +284,7 @@ def test_a_round_is_cut_evenly(number, most, expected):
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_group_of_one_is_refused(models, kind):
-    with pytest.raises(UserError, match=r"2 or more self-edits a problem.*--samples 2"):
+    with pytest.raises(UserError, match=r"2 or more self-edits per problem.*--samples 2"):
         make(models, kind).learn([experience(0, "a", 0.0), experience(1, "b", 1.0)])
     uneven = [experience(p, text, 0.0) for p, text in [(0, "a"), (0, "b"), (0, "c"), (1, "d")]]
     with pytest.raises(UserError, match="got 1 and 3"):

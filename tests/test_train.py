@@ -396,7 +396,7 @@ def test_a_trained_run_is_evaluated_on_both_learners(trained, models, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"checks": 4}, "--checks 4: at most one a round"),
+        ({"checks": 4}, "--checks 4: at most one per round"),
         ({"checks": -1}, "--checks -1: must be at least 0"),
         ({"reset_to_best": -1}, "--reset-to-best -1"),
     ],

@@ -225,4 +225,4 @@ _LOGGED = {
     "clip_ratio/region_mean": "clipped",
     "frac_reward_zero_std": "tied_groups",
 }
-"""What is worth plotting of TRL's numbers, and under which name."""
+"""TRL's metrics that are reported, and their names here."""

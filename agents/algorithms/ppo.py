@@ -106,7 +106,7 @@ class PPOOptions(PolicyOptions):
         self.policy(EnvConfig(), 0)  # what is wrong with the rest is said there
 
     def policy(self, env: EnvConfig, seed: int) -> LanguageModelConfig:
-        """The settings of the policy that is trained."""
+        """Settings of the trained policy."""
         return LanguageModelConfig(
             model=env.model,
             dtype=env.dtype,
@@ -122,7 +122,7 @@ class PPOOptions(PolicyOptions):
 
 
 class ProximalPolicy(Prompted[PPOOptions]):
-    """Learns by `stable_baselines3.PPO` from what its self-edits were worth."""
+    """PPO by `stable_baselines3.PPO` with the language model as actor and critic."""
 
     Options = PPOOptions
 
@@ -151,10 +151,10 @@ class ProximalPolicy(Prompted[PPOOptions]):
         self.actor = cast("LanguageModelPolicy", self.ppo.policy)
         self.policy.adapter = self.actor.bank  # writes with the weights that PPO trains
         self.rounds = 0
-        """Rounds learned from."""
+        """Number of rounds learned from."""
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
-        """One round: stable-baselines3's update on the round's self-edits."""
+        """Updates the policy on one round by stable-baselines3's `PPO.train`."""
         used = [e for e in experiences if math.isfinite(e.reward)]
         if not used:
             return {}
@@ -186,7 +186,7 @@ class ProximalPolicy(Prompted[PPOOptions]):
         return numbers
 
     def save(self, folder: Path) -> None:
-        """Writes the adapter in PEFT's format, and what PPO needs to go on."""
+        """Writes the adapter in PEFT's format, the value head, Adam's state and counters."""
         super().save(folder)
         tensors = {
             name: value.detach().cpu().contiguous()
@@ -237,7 +237,7 @@ class ProximalPolicy(Prompted[PPOOptions]):
 
     @torch.no_grad()
     def _evaluate(self, observations: np.ndarray, actions: np.ndarray) -> Evaluation:
-        """What the policy makes of a round's self-edits before it learns from them."""
+        """The policy's evaluation of a round's self-edits before its update."""
         parts = []
         for i in range(0, len(actions), self.options.batch_size):
             part = slice(i, i + self.options.batch_size)
@@ -253,13 +253,13 @@ class ProximalPolicy(Prompted[PPOOptions]):
         values: Tensor,
         log_probs: np.ndarray,
     ) -> RolloutBuffer:
-        """A round in the form in which stable-baselines3 learns from it.
+        """A round as a rollout buffer of stable-baselines3.
 
         Args:
             experiences: The round's self-edits, n of them.
-            observations: What was read, token ids of shape (n, longest prompt).
-            actions: What was written, token ids of shape (n, length).
-            values: What each was expected to be worth, shape (n,).
+            observations: Prompts, token ids of shape (n, longest prompt).
+            actions: Self-edits, token ids of shape (n, length).
+            values: Value estimates, shape (n,).
             log_probs: Of each token when it was sampled, shape (n, length), NaN behind the end.
         """
         token = self.options.importance_sampling_level == "token"
@@ -291,7 +291,7 @@ _REPORTED = (
 
 
 def leave_one_out(rewards: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """The mean reward of each one's group without itself; of all others where it is alone."""
+    """Mean reward of the others in each one's group; of all others where it is alone."""
     _, index = np.unique(np.array(groups), return_inverse=True)
     sums, counts = np.bincount(index, rewards)[index], np.bincount(index)[index]
     alone = counts == 1
@@ -300,7 +300,7 @@ def leave_one_out(rewards: np.ndarray, groups: Sequence[str]) -> np.ndarray:
 
 
 def _envs(env: EnvConfig, prompt: str, options: PPOOptions) -> TokenVecEnv:
-    """The environment as stable-baselines3 sees it: its spaces, and what it turns into tokens."""
+    """The environment as stable-baselines3 sees it, for its spaces and its tokens."""
     vector = gym.make_vec("SelfEdit-v0", num_envs=options.batch_size, **env.kwargs())
     return TokenVecEnv(vector, prompt=prompt, max_new_tokens=options.max_new_tokens)
 

@@ -133,7 +133,7 @@ class PPOChoices(Agent[PPOChoicesOptions]):
         return cast("dict[str, Tensor]", tensors)
 
     def _chosen(self, experience: Experience, place: int) -> Chosen | None:
-        """What was chosen when a text was written; None if the text is not on the menu.
+        """The choices that a text was rendered from; None if the text is not on the menu.
 
         Several combinations may be rendered as the same text. One of them is drawn by the
         policy's own probabilities given the text, so that choices and text have the joint
@@ -204,7 +204,7 @@ class PPOChoices(Agent[PPOChoicesOptions]):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Global random states that follow from a seed while this lasts, and are restored after it.
+    """Seeds the global random states within this context and restores them after it.
 
     SB3 seeds and draws from all three.
     """

@@ -87,7 +87,7 @@ class SelfRewardingOptions(PolicyOptions):
 
 
 class SelfRewarding(Prompted[SelfRewardingOptions]):
-    """Learns from its own judgement by DPO."""
+    """DPO on preference pairs of the policy's own judgement."""
 
     Options = SelfRewardingOptions
     trainable = True
@@ -117,7 +117,7 @@ class SelfRewarding(Prompted[SelfRewardingOptions]):
         return (by_rubric if kind == "rubric" else by_likelihood)(self.policy, experiences)
 
     def learn(self, experiences: Sequence[Experience]) -> Mapping[str, float]:
-        """One round: judge, pair, train by DPO, and compare the judgement with the true reward."""
+        """Judges a round's self-edits, trains on pairs by DPO, reports agreement with rewards."""
         from seal_agents.trl.bridge import groups
 
         if not experiences:
@@ -126,8 +126,8 @@ class SelfRewarding(Prompted[SelfRewardingOptions]):
         grouped = groups(experiences)
         if max(map(len, grouped)) < 2:
             raise UserError(
-                "agent self-rewarding: a pair needs 2 or more self-edits a problem: give --samples "
-                "2 or more"
+                "agent self-rewarding: a pair needs 2 or more self-edits per problem: give "
+                "--samples 2 or more"
             )
         pairs = _pairs(grouped, judged)
         numbers = _agreement(grouped, judged) | {"pairs": float(len(pairs))}
@@ -188,7 +188,7 @@ class SelfRewarding(Prompted[SelfRewardingOptions]):
 
 
 def by_rubric(policy: Policy, experiences: Sequence[Experience]) -> list[float]:
-    """Log-odds (nats) with which the policy answers the rubric's question by yes.
+    """Log-odds (nats) of "yes" as the policy's answer to the rubric.
 
     A model too small to follow an instruction, or whose vocabulary lacks the words, says nothing
     of use here.
@@ -211,7 +211,7 @@ def by_rubric(policy: Policy, experiences: Sequence[Experience]) -> list[float]:
 
 
 def by_open_book(policy: Policy, task: Task, experiences: Sequence[Experience]) -> list[float]:
-    """Mean log-probability (nats a token) of right answers, with the self-edit to look them up in.
+    """Mean log-probability (nats per token) of the gold answers, given the self-edit.
 
     The questions are the task's training questions (`Task.training_problem`), not the held-out
     ones. Tells whether a self-edit says what there is to know, but not how well it teaches it.
@@ -241,7 +241,7 @@ def by_open_book(policy: Policy, task: Task, experiences: Sequence[Experience]) 
 
 
 def by_likelihood(policy: Policy, experiences: Sequence[Experience]) -> list[float]:
-    """Mean log-probability (nats) of the passage's tokens after the self-edit as a prompt.
+    """Mean log-probability (nats per token) of the passage, given the self-edit.
 
     How much of the passage can be told from the self-edit. Needs neither instructions nor
     questions, but knows nothing of what makes a learner learn: a copy of the passage is best.
@@ -260,7 +260,7 @@ def by_likelihood(policy: Policy, experiences: Sequence[Experience]) -> list[flo
 def _score(
     policy: Policy, prompts: Sequence[list[int]], completions: Sequence[list[int]]
 ) -> list[float]:
-    """`Learner.score` under the policy's adapter, so many tokens at a time."""
+    """`Learner.score` under the policy's adapter, `TOKENS_PER_PASS` tokens at a time."""
     scores: list[float] = []
     start, used = 0, 0
     for stop, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), 1):
@@ -276,7 +276,7 @@ def _score(
 def _pairs(
     grouped: Sequence[Sequence[Experience]], judged: Mapping[int, float]
 ) -> list[tuple[Experience, Experience]]:
-    """The best and the worst of each group by the judgement, where it makes a difference."""
+    """The best and the worst of each group by the judgement, where they differ."""
     pairs = []
     for group in grouped:
         best = max(group, key=lambda e: judged[id(e)])
@@ -318,4 +318,4 @@ _LOGGED = {
     "rewards/accuracies": "dpo_accuracy",
     "rewards/margins": "margin",
 }
-"""What is worth plotting of TRL's numbers, and under which name."""
+"""TRL's metrics that are reported, and their names here."""

@@ -29,20 +29,20 @@ class Tokenized(NamedTuple):
     """An experience as token ids, in TRL's words."""
 
     prompt_ids: list[int]
-    """What was read."""
+    """Prompt, as token ids."""
     completion_ids: list[int]
-    """What is learned from: with an end token, unless the text went on or was cut off."""
+    """Self-edit, as token ids, with its end token unless it was cut off."""
     log_probs: list[float] | None
     """Log-probability (nats) of each of `completion_ids` when it was sampled; None if unknown."""
 
 
 class Policy:
-    """The model that writes self-edits: the learner's base with an adapter of its own.
+    """The language model that writes self-edits: the learner's base with its own LoRA adapter.
 
     Args:
         context: Environment, seed, and the prompt's name as argument.
-        options: How it samples.
-        trainable: Whether it has an adapter, to be finetuned.
+        options: Options of sampling.
+        trainable: Whether it has an adapter to finetune.
     """
 
     def __init__(self, context: AgentContext, options: PolicyOptions, trainable: bool) -> None:
@@ -59,7 +59,7 @@ class Policy:
             )
         self.prompt = asked or default_prompt(task, language)
         self.tokens = TextTokens(self.model, self.prompt, self.options.max_new_tokens)
-        """What it reads and writes, as token ids."""
+        """Conversion of prompts and self-edits to token ids."""
         self.constraint = self._constraint() if self.options.constrained else None
         self.adapter: AdapterBank | None = None
         if trainable:
@@ -70,10 +70,10 @@ class Policy:
             self.adapter.initialize([context.seed])
 
     def _constraint(self) -> PatternConstraint:
-        """What the language lets the policy write.
+        """Decoding constraint of the self-edit language.
 
         Raises:
-            UserError: It does not say.
+            UserError: The language has no grammar.
         """
         env, model = self.context.env, self.model
         language = make_language(env)
@@ -85,11 +85,11 @@ class Policy:
         return PatternConstraint(model.tokenizer, pattern, vocabulary, model.stop_ids.tolist())
 
     def read(self, observation: Observation) -> list[int]:
-        """The prompt for an observation, in tokens, cut to what the model can take."""
+        """The prompt for an observation as token ids, cut to the model's input length."""
         return self.tokens.prompt(str(observation["context"]))
 
     def write(self, observations: Sequence[Observation], seeds: Sequence[int]) -> list[Completion]:
-        """Writes a self-edit for each observation, drawn with its seed."""
+        """Samples one self-edit per observation, each with its own seed."""
         if not observations:
             return []
         prompts = [self.read(observation) for observation in observations]
@@ -136,7 +136,7 @@ class Policy:
         return written
 
     def tokenize(self, experience: Experience) -> Tokenized:
-        """What is learned from an experience, in tokens.
+        """An experience as token ids to learn from.
 
         The tokens that were sampled. If the text was cut before it was carried out, those of them
         that spell what is left of it, without an end. If none do (it was cut inside of a token or

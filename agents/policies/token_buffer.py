@@ -1,4 +1,4 @@
-"""A rollout buffer of stable-baselines3 with one probability ratio a token."""
+"""A rollout buffer of stable-baselines3 with one probability ratio per token."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 
 class TokenRolloutBuffer(RolloutBuffer):
-    """Keeps the log-probability of every token, and gives the advantage of each.
+    """Stores log-probabilities per token and returns advantages per token.
 
-    With it the unchanged `PPO.train` takes a ratio for each token: where it gets the
-    log-probabilities of all tokens of a minibatch side by side, shape (T,), from the policy as
-    well as from here, its ratios, its clipping and its means are over real tokens. A token's
-    advantage is its self-edit's. Values and returns stay one a self-edit.
+    With it the unchanged `PPO.train` uses one ratio per token: buffer and policy both return the
+    log-probabilities of all T tokens of a minibatch, shape (T,), so ratios, clipping and means are
+    over real tokens. A token has the advantage of its self-edit. Values and returns are per
+    self-edit.
     """
 
     def reset(self) -> None:
         """Empties the buffer."""
         super().reset()
-        # NaN where a text has ended already.
+        # NaN behind the end of a text.
         shape = (self.buffer_size, self.n_envs, self.action_dim)
         self.log_probs = np.full(shape, np.nan, dtype=np.float32)
 

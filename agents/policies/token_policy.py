@@ -34,19 +34,19 @@ from seal_env.hashing import stable_hash
 from seal_env.wrappers.sb3.tokens import action, prompts, vocabulary_size, written
 
 Ratio = Literal["token", "sequence"]
-"""What the probability ratio of PPO is taken over."""
+"""Level of PPO's probability ratio."""
 
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """Everything that `LanguageModelPolicy` is made of; names and plain data, never a model."""
+    """Settings of `LanguageModelPolicy`: names and plain data, never a model."""
 
     model: str = "tiny"
     """The base model, as in `EnvConfig`; its tokens must be the environment's."""
     dtype: str = "auto"
     """Precision of the frozen weights, as in `EnvConfig`."""
     device: str = "auto"
-    """Where the model is, as in `EnvConfig`."""
+    """Device of the model, as in `EnvConfig`."""
     rank: int = 16
     """Rank of the LoRA adapter, on all linear layers; its scale, alpha, is twice that."""
     temperature: float = 1.0
@@ -54,14 +54,15 @@ class LanguageModelConfig:
     generation_batch_size: int = 256
     """Self-edits sampled per batch; bounds the memory of the key-value cache."""
     importance_sampling_level: Ratio = "sequence"
-    """"token": one ratio a token (needs `TokenRolloutBuffer`); "sequence": one a self-edit, the
-    geometric mean of its tokens' (GSPO, Zheng et al. 2025, arXiv 2507.18071, eq. 7)."""
+    """Level of the probability ratio: "token" (needs `TokenRolloutBuffer`), or "sequence", the
+    geometric mean over the tokens of a self-edit (GSPO, Zheng et al. 2025, arXiv 2507.18071,
+    eq. 7)."""
     ent_coef: float = 1.0
     """Weight of the entropy (nats) in what `evaluate_actions` returns as entropy."""
     kl_coef: float = 0.0
     """Weight of the KL divergence from the base model (nats), which is subtracted there."""
     seed: int = 0
-    """Fixes the adapter's initial weights and what is sampled."""
+    """Seed of the adapter's initial weights and of sampling."""
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
@@ -86,19 +87,18 @@ class LanguageModelConfig:
 
 
 class Evaluation(NamedTuple):
-    """What a policy makes of self-edits; T is the number of all their tokens, ends included."""
+    """A policy's evaluation of n self-edits with T tokens in all, end tokens included."""
 
     values: Tensor
-    """What each is expected to be worth, shape (n,)."""
+    """Value estimates, shape (n,)."""
     log_probs: Tensor
-    """Of each token, self-edit by self-edit, shape (T,)."""
+    """Log-probabilities of tokens (nats), self-edit by self-edit, shape (T,)."""
     entropies: Tensor
-    """Of the distribution that each token was drawn from, in nats, shape (T,)."""
+    """Entropies of the sampling distributions (nats), shape (T,)."""
     divergences: Tensor
-    """Of that distribution from the base model's, KL(policy, base), shape (T,); zeros where
-    the configuration gives it no weight."""
+    """KL(policy, base) of these distributions (nats), shape (T,); zeros if `kl_coef` is 0."""
     counts: Tensor
-    """Tokens of each self-edit, shape (n,)."""
+    """Tokens per self-edit, shape (n,)."""
 
 
 class LanguageModelPolicy(ActorCriticPolicy):
@@ -108,8 +108,8 @@ class LanguageModelPolicy(ActorCriticPolicy):
 
         PPO(LanguageModelPolicy, envs, policy_kwargs={"config": LanguageModelConfig()})
 
-    What is sampled depends on the configuration's seed and on how many self-edits were sampled
-    before (a number that is saved), not on any global random state.
+    Samples depend on the config's seed and on the number of self-edits sampled before, which is
+    saved, not on any global random state.
 
     Args:
         observation_space: Token ids, filled up with -1.
@@ -233,7 +233,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
         return result.values[:, None], log_probs, bonus
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
-        """What self-edits are expected to be worth, shape (n, 1)."""
+        """Value estimates, shape (n, 1)."""
         assert isinstance(obs, Tensor)
         layout = Layout(prompts(obs.cpu().numpy()), [0] * len(obs), self.learner.device)
         lengths = torch.from_numpy((obs.cpu().numpy() >= 0).sum(1)).to(self.learner.device)

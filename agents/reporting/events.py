@@ -1,8 +1,8 @@
-"""Numbers of each round for TensorBoard, written without its background thread.
+"""Metrics per round for TensorBoard, written without its background thread.
 
-A thread would hide a full disk and print a traceback of its own. One small file a round,
-renamed into its place, also means that a round that is done again after a stop replaces its
-numbers instead of adding them a second time.
+The thread would hide a full disk and print a traceback of its own. One small file per round,
+written atomically, also means that a round that is repeated after a stop replaces its metrics
+instead of adding them a second time.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from seal_agents.run_folder import RunFolder
 
 
 def write_scalars(run: RunFolder, round_: int, numbers: Mapping[str, float]) -> None:
-    """Writes a round's numbers where TensorBoard finds them.
+    """Writes the metrics of a round as a TensorBoard event file.
 
     Raises:
-        UserError: They could not be written.
+        UserError: The file cannot be written.
     """
     content = io.BytesIO()
     writer = RecordWriter(content)

@@ -1,4 +1,4 @@
-"""Self-edits that cannot be carried out: their share, their commonest error, and when to stop."""
+"""Invalid self-edits: their share, their most frequent error, and when a run is stopped."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from seal_agents.run_folder import RunFolder
 from seal_env.errors import UserError
 
 ENOUGH = 8
-"""Self-edits of which not one was valid that end a run: fewer may be chance."""
+"""Minimum number of self-edits, all invalid, that ends a run: fewer may be chance."""
 LONGEST_ERROR = 160
-"""Characters of an error that are shown."""
+"""Maximum length of a shown error, in characters."""
 
 
 def counted(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many self-edits were written and how many of them invalid, with the commonest error."""
+    """Number of self-edits and of invalid ones, and the most frequent error."""
     written = [r for r in records if r.get("text") is not None]
     errors = [str(r["error"]) for r in written if r.get("error")]
     return {"written": len(written), "errors": len(errors), "commonest_error": commonest(errors)}
 
 
 def share(row: Mapping[str, Any]) -> float | None:
-    """The share of invalid self-edits in a policy's row; None if it wrote nothing."""
+    """Share of invalid self-edits in a policy's row; None if it has no self-edits."""
     # Rows of older runs do not say how many of the samples were self-edits.
     written = row["written"] if "written" in row else row["samples"]
     return row["errors"] / written if written else None
 
 
 def percent(part: float | None) -> str:
-    """A share as a table shows it: 0% and 100% mean none and all; empty for None."""
+    """A share in percent, rounded so that 0% means none and 100% means all; empty for None."""
     if part is None:
         return ""
     return f"{part:.0%}" if part in (0.0, 1.0) else f"{min(max(part, 0.01), 0.99):.0%}"
 
 
 def commonest(errors: Sequence[str]) -> str:
-    """The first of the most frequent kind of error; kinds differ in more than numbers and names."""
+    """First error of the most frequent kind; within a kind, numbers and quoted names differ."""
     if not errors:
         return ""
     kinds = [re.sub(r"'[^']*'|\"[^\"]*\"|[-+]?\d+(\.\d+)?", "_", error) for error in errors]
@@ -48,7 +48,7 @@ def commonest(errors: Sequence[str]) -> str:
 
 
 def note(name: str, row: Mapping[str, Any]) -> str | None:
-    """A line on a policy or a round, if at least half of what it wrote was invalid."""
+    """Note on a policy or a round of whose self-edits at least half are invalid; None otherwise."""
     if not row.get("commonest_error") or (share(row) or 0.0) < 0.5:
         return None
     return (
@@ -58,16 +58,16 @@ def note(name: str, row: Mapping[str, Any]) -> str | None:
 
 
 def check_not_all(run: RunFolder, policy: str, edit: str, round_: int, rounds: int) -> None:
-    """Ends a training run that comes to nothing: every self-edit so far was invalid.
+    """Stops a training run in which every self-edit so far was invalid.
 
-    One that a curriculum cut short does not count, since it may be right once it is longer.
+    Self-edits that a curriculum truncated do not count, since they may become valid when longer.
 
     Args:
-        run: The run.
-        policy: Who trains.
-        edit: The self-edit language.
-        round_: The round whose self-edits were just tried out.
-        rounds: Rounds of the run. At the end of the last one even few self-edits are enough.
+        run: Run folder.
+        policy: Name of the trained agent.
+        edit: Name of the self-edit language.
+        round_: Number of the round that was just rolled out.
+        rounds: Number of rounds; after the last one even fewer than `ENOUGH` self-edits count.
 
     Raises:
         UserError: Not one of at least `ENOUGH` self-edits could be carried out.

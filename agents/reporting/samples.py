@@ -1,4 +1,4 @@
-"""What was learned, to be read: some self-edits of each round, and the kinds that they are of."""
+"""Samples of the self-edits of each round, and plots of their styles."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rich.text import Text
 from seal_agents.run_folder import Record, RunFolder
 
 SHOWN = 3
-"""Self-edits shown of each round: the best, the median and the worst."""
+"""Self-edits shown per round: the best, the median and the worst."""
 LONGEST = 600
-"""Characters of a self-edit that are shown."""
+"""Maximum length of a shown self-edit, in characters."""
 PALETTE = (
     "#0072B2",
     "#E69F00",
@@ -33,17 +33,17 @@ PALETTE = (
     "#F0E442",
     "#000000",
 )
-"""Colors that the color-blind tell apart (Okabe and Ito 2008)."""
+"""Color-blind safe palette (Okabe and Ito 2008)."""
 REST = "#BBBBBB"
 
 
 class Sample(NamedTuple):
-    """A self-edit that stands for others of its round."""
+    """A self-edit and its rank in its round."""
 
     heading: str
-    """The policy, and the round or "held out"."""
+    """Policy, and round or "held out"."""
     place: str
-    """Where it stands among them: "best", "median", "rank 3 of 9", ..."""
+    """Rank by reward: "best", "median", "rank 3 of 9", ..."""
     record: Record
 
 
@@ -52,7 +52,7 @@ def choose(run: RunFolder, count: int) -> Iterator[Sample]:
 
     Args:
         run: The run.
-        count: Self-edits a round; 1 is the median, 2 are the best and the worst.
+        count: Self-edits per round; 1 is the median, 2 are the best and the worst.
     """
     groups: dict[tuple[str, str, int], list[Record]] = {}
     for record in run.every_record():
@@ -67,7 +67,7 @@ def choose(run: RunFolder, count: int) -> Iterator[Sample]:
 
 
 def _spread(size: int, count: int) -> list[int]:
-    """Evenly spread ranks, counted from 0; all where there are few."""
+    """Evenly spread ranks from 0; all of them if there are at most `count`."""
     if count < 2:
         return [(size - 1) // 2] * count
     return sorted({round(i * (size - 1) / (count - 1)) for i in range(count)})
@@ -82,7 +82,7 @@ def _place(rank: int, size: int) -> str:
 
 
 def describe(sample: Sample) -> str:
-    """One line about a self-edit: where it stands, about whom, and what it was worth."""
+    """One line on a self-edit: rank, title, reward, accuracy, style and error."""
     record = sample.record
     parts = [
         sample.place,
@@ -98,12 +98,12 @@ def describe(sample: Sample) -> str:
 
 
 def clip(text: str) -> str:
-    """A text without what is too long to show."""
+    """A text, truncated to `LONGEST` characters."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} [...]"
 
 
 def show_samples(run: RunFolder, console: Console, count: int) -> None:
-    """Prints self-edits of each round, so that one sees what was learned."""
+    """Prints samples of the self-edits of each round."""
     for sample in choose(run, count):
         console.print(Text(f"{sample.heading}: {describe(sample)}", style="bold"))
         console.print(Text(clip(sample.record["text"])))
@@ -130,15 +130,15 @@ def write_samples(run: RunFolder) -> Path | None:
 
 
 def _plain(text: str) -> str:
-    """A line that Markdown shows as it is."""
+    """A line with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_<>\[\]#|])", r"\\\1", " ".join(text.split()))
 
 
 def plot_styles(run: RunFolder) -> Path | None:
-    """Draws the share of each kind of self-edit in each round of training.
+    """Plots the share of each style of self-edit per round of training.
 
     Returns:
-        The picture; None if the task tells no kinds, or there were no rounds.
+        Path of the plot; None if the task has no styles, or there are no rounds.
     """
     rounds: dict[int, Counter[str]] = {}
     for record in run.every_record():
@@ -169,7 +169,7 @@ def plot_styles(run: RunFolder) -> Path | None:
 
 
 def _kinds(rounds: Iterable[Counter[str]]) -> list[tuple[str, str, list[str]]]:
-    """Name, color and styles of each bar; the rare ones share one if there are too many."""
+    """Name, color and styles of each bar; rare styles share one bar if there are too many."""
     total: Counter[str] = Counter()
     for counts in rounds:
         total += counts

@@ -24,13 +24,13 @@ class Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean of values with its 95% interval, by resampling them.
+    """Mean with a 95% percentile-bootstrap interval.
 
-    For a paired comparison give the differences, problem by problem.
+    For a paired comparison give the differences per problem.
 
     Args:
-        values: One number a problem, at least one.
-        seed: Fixes the resampling.
+        values: One number per problem, at least one.
+        seed: Seed of the resampling.
     """
     array = np.asarray(values, dtype=np.float64)
     generator = np.random.default_rng(seed)
@@ -57,15 +57,15 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_iqm(strata: Sequence[Sequence[float]], seed: int = 0) -> Estimate:
-    """The interquartile mean of runs with its 95% stratified bootstrap interval.
+    """Interquartile mean of runs with a 95% stratified bootstrap interval.
 
     Runs are resampled with replacement within their stratum, and the interquartile mean is of
     all runs together (Agarwal et al. 2021, arXiv 2108.13264, section 4.1). For a comparison of
-    algorithms that were run on the same seeds give the differences, run by run.
+    algorithms that were run on the same seeds give the differences per run.
 
     Args:
-        strata: For each task the scores of its runs, at least one each.
-        seed: Fixes the resampling.
+        strata: Scores of the runs per task, at least one each.
+        seed: Seed of the resampling.
     """
     generator = np.random.default_rng(seed)
     drawn = []

@@ -1,4 +1,4 @@
-"""Agents by name, by the folder of a run that trained one, or out of a user's own module."""
+"""Construction of agents: by name, from a run folder, or from a user's own module."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from seal_env.errors import UserError
 
 @dataclass(frozen=True)
 class Built:
-    """An agent, and what it was trained with, if a run trained it."""
+    """An agent and, if a run trained it, the learner of that run."""
 
     agent: Agent
     """The agent."""
     follows: str | None = None
-    """The adapter of the learner that followed it in training; None if none did."""
+    """Folder of the adapter of the learner that followed it in training; None if none did."""
 
 
 def parted(name: str) -> tuple[str, str]:
-    """An agent's name without and with what stands behind its colon, as in ``edits:gpt4_1``.
+    """An agent's name, split at its colon, as in ``edits:gpt4_1``.
 
     The colon of a user's own ``package.module:Name`` is part of the name.
     """
@@ -49,14 +49,14 @@ def agent_class(name: str) -> type[Agent]:
 
 
 def build(name: str, env: EnvConfig, seed: int, progress: Progress, options: AgentOptions) -> Built:
-    """An agent by name or by the folder of a run that trained it.
+    """Constructs an agent by name, or by the folder of the run that trained it.
 
     Args:
-        name: Which.
+        name: Name, run folder or "package.module:Name".
         env: The environment's settings.
         seed: The run's seed.
-        progress: Told about its long work.
-        options: Where these are a prompted policy's, `base` reads and writes by them.
+        progress: Progress callback.
+        options: Options of the trained agent; `base` shares those of `PolicyOptions`.
 
     Raises:
         UserError: There is no such agent, or it cannot be used here.
@@ -78,7 +78,7 @@ def build(name: str, env: EnvConfig, seed: int, progress: Progress, options: Age
 
 
 def _trained(folder: Path, env: EnvConfig, seed: int, progress: Progress) -> Built:
-    """The agent that a run trained, as of its last checkpoint."""
+    """The agent of a training run at its last checkpoint."""
     run = RunFolder.existing(folder)
     config = run.read_json("config.json")
     if config["command"] != "train":
@@ -104,7 +104,7 @@ def make(
     progress: Progress,
     options: Mapping[str, Any] | None = None,
 ) -> Agent:
-    """Constructs an agent; its options are given as `asdict` has them."""
+    """Constructs an agent with options as of `asdict`."""
     kind, (head, argument) = agent_class(name), parted(name)
     if argument and not kind.takes:
         raise UserError(f"agent {name!r}: {head} takes nothing behind a colon; leave it out")
@@ -113,7 +113,7 @@ def make(
 
 
 def load(agent: Agent, checkpoint: Path) -> None:
-    """Lets an agent read its checkpoint; one that saved nothing has nothing to read."""
+    """Loads a checkpoint, unless the agent saved nothing."""
     if any(checkpoint.iterdir()):
         agent.load(checkpoint)
 
@@ -142,10 +142,10 @@ def restored(kind: type[Any], values: Mapping[str, Any]) -> Any:
 
 
 def trained_with(run: RunFolder) -> TrainConfig:
-    """The settings of a run of `train`, but for the agent's own.
+    """The settings of a training run, without the agent's options.
 
     Raises:
-        UserError: It is none, or has trained nothing yet.
+        UserError: It is no training run, or has no checkpoint yet.
     """
     from seal_env.env import make_config  # here: it imports torch
 

@@ -1,4 +1,4 @@
-"""What `seal-env train`, `evaluate` and `distill` can be told."""
+"""Settings of `seal-env train`, `evaluate` and `distill`."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ from seal_env.curriculum import Curriculum
 from seal_env.errors import UserError
 
 HELD_OUT = ("test", "all")
-"""Splits that hold problems of the final comparison, so that nothing is trained on them."""
+"""Splits with problems of the final comparison; training on them is refused."""
 MOST = 1_000_000
-"""Rounds, problems, samples and the like: more would fill the memory before the run begins."""
+"""Maximum of rounds, problems, samples and the like, which bounds memory at the start of a run."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Trains an agent and compares it with doing without, on held-out problems."""
+    """Settings of a training run and its comparison with baselines on held-out problems."""
 
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(default_factory=EnvConfig)
     """The environment."""
     agent: str = "rest-em"
-    """Who learns: a name in `seal_agents.AGENTS`, or "package.module:Name"."""
+    """The agent: a name in `seal_agents.AGENTS`, or "package.module:Name"."""
     options: AgentOptions = field(default_factory=AgentOptions)
-    """The agent's own settings."""
+    """The agent's options."""
     rounds: int = 3
-    """Rounds of writing, trying out and learning."""
+    """Rounds; each samples self-edits, evaluates them and updates the agent."""
     problems: int = 32
-    """Problems in a round. With --horizon T they make episodes of T; what is left over is not
+    """Problems per round. With --horizon T they form episodes of T problems; a remainder is not
     used."""
     samples: int = 8
-    """Self-edits that are tried for each problem, with --horizon T each in an episode of its
-    own."""
+    """Self-edits sampled per problem, with --horizon T each in an episode of its own."""
     learner: Literal["follow", "fixed"] = "follow"
-    """Whether the learner is the policy's model after each round, as in SEAL, or stays the base."""
+    """follow: the learner is the policy's model after each round, as in SEAL; fixed: it stays the
+    base."""
     common_random_numbers: bool = True
-    """Whether all self-edits of training are tried out with the same adapter seed and data order,
-    so that their rewards can be compared; if not, each with ones of its own, as in SEAL."""
+    """Whether all self-edits of training share one adapter seed and data order, which makes their
+    rewards comparable; otherwise each has its own, as in SEAL."""
     reset_to_best: int = 0
-    """Go back to the checkpoint that wrote the best round after so many rounds in a row with a
-    lower mean reward; 0 never does."""
+    """Patience in rounds: after this many consecutive rounds below the best mean reward, the best
+    checkpoint is reloaded; 0 disables it."""
     wrappers: tuple[str, ...] | None = None
     """Wrappers around the environment, as "package.module:Name" of a subclass of
     gymnasium.vector.VectorWrapper, the innermost first: what they make of texts and rewards is what
     the agent learns from and what is written down."""
     curriculum: bool = False
-    """Whether the self-edits of training are cut short at first, by lengths. What an agent learns
-    from is what was left of them; `info["written"]` has the whole."""
+    """Whether self-edits of training are truncated by --lengths. The agent learns from the
+    truncated text; `info["written"]` has the whole."""
     lengths: Curriculum = field(default_factory=Curriculum)
-    """The curriculum; progress is the share of the rounds that are done."""
+    """Length limits of the curriculum; progress is the share of rounds done."""
     test_problems: int = 200
     """Held-out problems in the final comparison."""
     references: tuple[str, ...] | None = None
-    """Who is compared with the trained agent in the end; anything that evaluate takes. None for
-    none and base, and passage where an empty self-edit means to train on the passage."""
+    """Baselines of the final comparison, named as for evaluate. None for none and base, and for
+    passage if an empty self-edit trains on the passage."""
     checks: int = 0
-    """How often the agent is evaluated on the held-out problems on the way, evenly spread over the
-    rounds and first before them all."""
+    """Number of evaluations on held-out problems during training, evenly spread over the rounds;
+    the first one precedes round 1."""
     fresh_test_seeds: bool = False
-    """Whether each held-out problem has an adapter seed and a data order of its own, the same for
-    all policies; if not, all have those on which the policy was trained."""
+    """Whether each held-out problem has its own adapter seed and data order, the same for all
+    policies; otherwise all have those of training."""
     seed: int = 0
-    """Fixes everything random."""
+    """Seed of everything random."""
     num_envs: int = 256
-    """Self-edits that are carried out in one pass."""
+    """Sub-environments: self-edits evaluated per pass of the inner loop."""
     out: Path | None = None
-    """The run's folder; runs/TASK-AGENT-seedN if left out."""
+    """Run folder; runs/TASK-AGENT-seedN by default."""
 
     def __post_init__(self) -> None:
         _within(1, self, "rounds", "problems", "samples", "test_problems", "num_envs")
@@ -89,37 +89,37 @@ class TrainConfig:
             )
         if self.checks > self.rounds:
             raise UserError(
-                f"--checks {self.checks}: at most one a round, and there are {self.rounds} rounds"
+                f"--checks {self.checks}: at most one per round, and there are {self.rounds} rounds"
             )
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Compares any number of policies on the same problems."""
+    """Settings of a comparison of policies on the same problems."""
 
     policies: tuple[str, ...] | None = None
-    """Agents by name, such as none, passage, base, edits:gpt4_1, always:FILE, or folders of trained
-    runs, or "package.module:Name". None for none and base, and passage where an empty self-edit
-    means to train on the passage."""
+    """Policies: agents by name, such as none, passage, base, edits:gpt4_1, always:FILE, or
+    "package.module:Name", or folders of training runs. None for none and base, and for passage if
+    an empty self-edit trains on the passage."""
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(default_factory=EnvConfig)
     """The environment. Split "train" stands for the test split (of a file: all of it)."""
     options: PolicyOptions = field(default_factory=PolicyOptions)
-    """How policies that are prompted (`base`) read and write."""
+    """Options of the prompted policy `base`."""
     problems: int = 100
-    """Problems; of a file at most as many as it holds."""
+    """Problems; at most as many as the data holds."""
     samples: int = 1
-    """Self-edits that each policy writes for a problem."""
+    """Self-edits per policy and problem."""
     wrappers: tuple[str, ...] | None = None
     """Wrappers around the environment, as for train; a trained run's own are not taken over."""
     fresh_test_seeds: bool = False
-    """Whether each problem has an adapter seed and a data order of its own, the same for all
-    policies; if not, all have those of the run."""
+    """Whether each problem has its own adapter seed and data order, the same for all policies;
+    otherwise all have those of the run."""
     seed: int = 0
-    """Fixes everything random."""
+    """Seed of everything random."""
     num_envs: int = 256
-    """Self-edits that are carried out in one pass."""
+    """Sub-environments: self-edits evaluated per pass of the inner loop."""
     out: Path | None = None
-    """The run's folder; runs/evaluate-TASK if left out."""
+    """Run folder; runs/evaluate-TASK by default."""
 
     def __post_init__(self) -> None:
         _within(1, self, "problems", "samples", "num_envs")
@@ -130,26 +130,26 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Trains a small policy that chooses from a menu on a run's best self-edits."""
+    """Settings of behavioral cloning of a run's best self-edits by a policy with a menu."""
 
     run: Path = Path("runs/main")
-    """The run of an agent that writes text."""
+    """Folder of the training run of an agent that writes text, the teacher."""
     keep: int = 1
-    """Self-edits imitated of each problem, the best ones (as rest-em keeps them)."""
+    """Best self-edits imitated per problem, selected as by rest-em."""
     last_rounds: int = 0
-    """Imitate those of so many last rounds only; 0 of all."""
+    """Number of last rounds whose self-edits are imitated; 0 for all rounds."""
     imitation: Imitation = field(default_factory=Imitation)
-    """How."""
+    """Options of the imitation."""
     options: PPOChoicesOptions = field(default_factory=PPOChoicesOptions)
-    """The small policy, and how it would learn further."""
+    """Options of the small policy, the student."""
     test_problems: int = 200
-    """Held-out problems on which the two are compared."""
+    """Held-out problems of the comparison of teacher and student."""
     seed: int = 0
-    """Fixes everything random."""
+    """Seed of everything random."""
     num_envs: int = 64
-    """Self-edits that are carried out in one pass."""
+    """Sub-environments: self-edits evaluated per pass of the inner loop."""
     out: Path | None = None
-    """The new run's folder; RUN-distilled if left out."""
+    """Run folder of the student; RUN-distilled by default."""
 
     def __post_init__(self) -> None:
         _within(1, self, "keep", "test_problems", "num_envs")

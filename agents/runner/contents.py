@@ -1,9 +1,8 @@
-"""What a run depends on besides its settings: the content of problems, models and files.
+"""Content hashes of the problems, models and files that a run's settings name.
 
-Settings name these things, and a name can come to stand for something else between a stop and
-``--resume``: a data file gets another line, a model is saved anew. Their hashes stand in the run's
-``config.json``. Code is not among them, since an own agent or task that failed is mended and its
-run resumed.
+Their content may change between a stop and ``--resume``: a data file gets another line, a model is
+saved anew. The run's ``config.json`` has their hashes. Code is not hashed, since a user's own agent
+or task that failed is mended and its run resumed.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from seal_env.engine.checkpoints import EMBEDDED
 from seal_env.tasks.base import Problem, Task
 
 MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja")
-"""What a model or an adapter consists of."""
+"""Patterns of the files of a model or an adapter."""
 PIECE, PIECES = 1 << 12, 1 << 12
-"""Bytes of a piece, and pieces of a file, that are read: all of a file up to 16 MiB, and of 16 GiB
-one piece in 4 MiB, which is less than a matrix of a model that large."""
+"""Bytes per piece and pieces per file that are hashed: all of a file up to 16 MiB; of 16 GiB one
+piece per 4 MiB, which is less than a matrix of a model of that size."""
 
 
 def contents(
     env: EnvConfig, problems: Iterable[Problem], policies: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Hashes of what the settings of a run name, by kind, or by a policy's name.
+    """Content hashes by kind (problems, model, adapter) or by a policy's name.
 
     Args:
         env: The environment's settings.
-        problems: All that the run uses, in its order.
-        policies: Names of policies, of which some may be files or folders of runs.
+        problems: All problems of the run, in its order.
+        policies: Names of policies; some may be files or run folders.
     """
     found = {"problems": of_problems(problems)}
     model = _place_of(env.model)
@@ -53,9 +52,9 @@ def contents(
 
 
 def training_problems(task: Task, config: TrainConfig) -> Iterable[Problem]:
-    """The problems of all rounds, in their order.
+    """Problems of all rounds, in their order.
 
-    Of an endless split those of the first round: its problems are made by code, not read.
+    For an endless split, whose problems are made by code, those of the first round.
     """
     size = task.size(config.env.split)
     if size is not None and size <= config.rounds * config.problems:
@@ -66,9 +65,9 @@ def training_problems(task: Task, config: TrainConfig) -> Iterable[Problem]:
 
 
 def of_problems(problems: Iterable[Problem]) -> str:
-    """A hash of what is read, asked and answered in some problems, and of their order.
+    """Hash of the contexts, questions and answers of problems, and of their order.
 
-    Empty fields do not count, so that a version that adds one still knows the problems.
+    Empty fields are left out, so that a later version with more fields has the same hash.
     """
     digest = hashlib.blake2b(digest_size=16)
     for problem in problems:
@@ -84,13 +83,13 @@ def of_problems(problems: Iterable[Problem]) -> str:
 
 
 def of_records(records: Iterable[Mapping[str, Any]]) -> str:
-    """A hash of some records of self-edits."""
+    """Hash of records of self-edits."""
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
 
 def of_files(place: Path, *patterns: str) -> str:
-    """A hash of a file, or of the files in a folder: names, sizes, and bytes all over them."""
+    """Hash of a file, or of the files in a folder: names, sizes, and evenly spread pieces."""
     digest = hashlib.blake2b(digest_size=16)
     files = {place}
     if place.is_dir():
@@ -110,7 +109,7 @@ def of_files(place: Path, *patterns: str) -> str:
 
 
 def _place_of(model: str) -> Path | None:
-    """Where a model's files are; None for one that is not on this machine."""
+    """Folder of a model's files; None if it is not on this machine."""
     if model in EMBEDDED:
         return EMBEDDED[model]
     if Path(model).exists():
@@ -122,7 +121,7 @@ def _place_of(model: str) -> Path | None:
 
 
 def _file_of(policy: str) -> Path | None:
-    """What a policy's name says that it is made of: a file, or a run's last checkpoint."""
+    """File or last checkpoint that a policy's name refers to; None if it refers to none."""
     if Path(policy).is_dir():
         run = RunFolder(Path(policy))
         return run.checkpoint(run.rounds_done())

@@ -1,8 +1,8 @@
-"""`seal-env distill`: a trained agent's self-edits in a policy of some thousand parameters.
+"""`seal-env distill`: behavioral cloning of a run's best self-edits by a policy of few parameters.
 
-The self-edits that were best in a run are looked up on a menu (`seal_env.menus.base`), and a
-small policy learns to choose them (`seal_agents.algorithms.imitation`). What comes out is the
-folder of a run of `ppo-choices`, so that it can be evaluated like any other.
+The best self-edits of a run are mapped to the nearest choices of a menu (`seal_env.menus.base`),
+and a small policy learns these choices (`seal_agents.algorithms.imitation`). The result is a run
+folder of `ppo-choices`, which can be evaluated like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console
 from seal_agents.algorithms.imitation import imitate
 from seal_agents.algorithms.ppo_choices import PPOChoices
 from seal_agents.algorithms.rest_em import best
-from seal_agents.base import Agent, Experience, Observation
+from seal_agents.base import Agent, AgentContext, Experience, Observation
 from seal_agents.reporting.report import plot_comparison, print_summary, summarize
 from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import build, make, trained_with
@@ -85,7 +85,7 @@ def distill(
 
 
 def _described(config: DistillConfig, taught: TrainConfig) -> dict[str, Any]:
-    """The new run's ``config.json``: that of a run of `ppo-choices`, and where it came from."""
+    """Content of the new ``config.json``: that of a run of `ppo-choices`, and its source."""
     told = TrainConfig(
         env=taught.env,
         agent="ppo-choices",
@@ -103,13 +103,12 @@ def _described(config: DistillConfig, taught: TrainConfig) -> dict[str, Any]:
 
 
 def _student(config: DistillConfig, env: EnvConfig, bars: Bars) -> PPOChoices:
-    agent = make("ppo-choices", env, config.seed, bars.stage, asdict(config.options))
-    assert isinstance(agent, PPOChoices)
-    return agent
+    context = AgentContext(env, config.seed, options=config.options, progress=bars.stage)
+    return PPOChoices(context)
 
 
 def _kept(run: RunFolder, taught: TrainConfig, config: DistillConfig) -> list[Experience]:
-    """The run's best self-edits, still without what there was to read."""
+    """The run's best self-edits, without their observations."""
     done = run.rounds_done()
     first = max(1, done - config.last_rounds + 1) if config.last_rounds else 1
     kept: list[Experience] = []
@@ -125,7 +124,7 @@ def _kept(run: RunFolder, taught: TrainConfig, config: DistillConfig) -> list[Ex
 def _read(
     kept: Sequence[Experience], taught: TrainConfig, task: Task, config: DistillConfig
 ) -> list[Observation]:
-    """What there was to read for some self-edits of a run, on the untouched learner."""
+    """Observations of the self-edits of a run, on the untouched learner."""
     rounds = sorted({int(e.info["round"]) for e in kept})
     problems = {p.id: p for round_ in rounds for p in round_problems(task, taught, round_)}
     return observe([problems[e.info["problem"]] for e in kept], taught.env, config)
@@ -134,7 +133,7 @@ def _read(
 def observe(
     problems: Sequence[Problem], env: EnvConfig, config: DistillConfig
 ) -> list[Observation]:
-    """What a policy reads of problems, on the untouched learner."""
+    """Observations of problems on the untouched learner."""
     settings = replace(env, adapter=None).kwargs()
     found: list[Observation] = []
     for start in range(0, len(problems), config.num_envs):
@@ -154,7 +153,7 @@ def _learn(
     read: Sequence[Observation],
     config: DistillConfig,
 ) -> dict[str, Any]:
-    """Teaches the small policy, unless that is done; returns what it was taught."""
+    """Trains the student, unless its checkpoint exists; returns metrics of the training."""
     menu = student.view.menu
     pairs = zip(read, kept, strict=True)
     chosen = [menu.nearest(str(seen["context"]), e.text) for seen, e in pairs]
@@ -180,7 +179,7 @@ def _compare(
     config: DistillConfig,
     bars: Bars,
 ) -> dict[str, list[Record]]:
-    """What each writes for the same problems, carried out on the same learner."""
+    """Evaluates policies on the same problems and the same learner."""
     records = {}
     envs = make_environment(env, min(config.num_envs, len(problems)), wrappers)
     with bars.counting(len(writers)):
@@ -194,7 +193,7 @@ def _compare(
 
 
 def _shares(records: Mapping[str, Sequence[Record]], seed: int) -> dict[str, Any]:
-    """What share of the teacher's reward the student keeps, and of its gain over nothing.
+    """Share of the teacher's reward, and of its gain over no self-edit, that the student reaches.
 
     With 95% percentile-bootstrap intervals of the ratio, problems resampled (Efron 1979).
     """
@@ -219,9 +218,10 @@ def _shares(records: Mapping[str, Sequence[Record]], seed: int) -> dict[str, Any
 def _costs(
     teacher: Agent, student: PPOChoices, problems: Sequence[Problem], env: EnvConfig, seed: int
 ) -> dict[str, float]:
-    """Seconds for a self-edit, all written side by side, and the parameters that it takes.
+    """Seconds per self-edit, sampled in one batch, and parameters of both policies.
 
-    The student reads the learner's state, so the learner's pass over the context is its cost.
+    The student observes the learner's state, so its cost includes the learner's pass over the
+    context.
     """
     learner = load_learner(env.model, env.dtype, env.device)
     config = DistillConfig(seed=seed)
@@ -261,7 +261,7 @@ def _count(task: Task, wanted: int) -> int:
 
 
 def _said(numbers: Mapping[str, Any]) -> list[str]:
-    """The result in a few lines."""
+    """Summary in a few lines of text."""
     common = list(numbers["choices"].items())[:3]
     lines = [
         f"imitated {numbers['imitated']} self-edits; the most frequent choices: "
@@ -275,7 +275,7 @@ def _said(numbers: Mapping[str, Any]) -> list[str]:
                 f"[{low:.0%}, {high:.0%}]"
             )
     lines.append(
-        f"seconds a self-edit: {numbers['seconds_of_student']:.5f} for "
+        f"seconds per self-edit: {numbers['seconds_of_student']:.5f} for "
         f"{numbers['seconds_of_teacher']:.5f} ({numbers['share_of_seconds']:.1%}); parameters: "
         f"{numbers['parameters_of_student']:,} for {numbers['parameters_of_teacher']:,} "
         f"({numbers['share_of_parameters']:.1%})"

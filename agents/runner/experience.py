@@ -1,4 +1,4 @@
-"""What an agent wrote, into a record of a run folder and back."""
+"""Conversion of agents' actions to records of a run folder, and of records to experiences."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from seal_env.errors import UserError
 def actions(
     agent: Agent, observations: Sequence[Observation], seeds: Sequence[int]
 ) -> Sequence[Action]:
-    """What an agent writes, checked: it may be a user's own.
+    """An agent's actions, checked, since it may be a user's own.
 
     Raises:
-        UserError: It is not one text or `Completion` for each observation.
+        UserError: They are not one text, `Completion` or None per observation.
     """
     written = agent.act(observations, seeds)
     name = type(agent).__name__
@@ -40,12 +40,12 @@ def actions(
 
 
 def text_of(action: Action) -> str | None:
-    """The self-edit alone."""
+    """Text of an action."""
     return action.text if isinstance(action, Completion) else action
 
 
 def tokens_of(action: Action) -> Record:
-    """What a record has of a self-edit's tokens; nothing where the agent gave a text alone."""
+    """Record fields of an action's tokens; empty for a text alone."""
     if not isinstance(action, Completion):
         return {}
     return {
@@ -56,7 +56,7 @@ def tokens_of(action: Action) -> Record:
 
 
 def experience(observation: Observation, record: Record) -> Experience:
-    """The experience that a record is about; records of older versions have no tokens."""
+    """Experience of a record; records of earlier versions have no tokens."""
     known = "token_ids" in record
     return Experience(
         observation,

@@ -1,4 +1,4 @@
-"""Progress bars: what is done, how much there is, how long it will take."""
+"""Progress bars with elapsed and remaining time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rich.progress import (
 
 
 class Bars:
-    """One bar for the whole run and one for what is being done now.
+    """One bar for the run and one per stage of its current step.
 
     Args:
-        console: Where to draw; if it is no terminal, each step gets a line.
+        console: Console to draw on; if it is no terminal, each step prints one line.
     """
 
     def __init__(self, console: Console) -> None:
@@ -43,10 +43,10 @@ class Bars:
 
     @contextmanager
     def counting(self, total: int) -> Iterator[None]:
-        """Draws while this lasts.
+        """Draws the bars within this context.
 
         Args:
-            total: Steps of the whole run.
+            total: Number of steps of the run.
         """
         self._total = total
         self._progress.reset(self._whole, total=total)
@@ -54,7 +54,7 @@ class Bars:
             yield
 
     def advance(self, description: str) -> None:
-        """Says which step of the run begins; those before it are done."""
+        """Starts the next step of the run."""
         if self._progress.disable:
             self._console.print(f"[{self._begun + 1}/{self._total}] {description}", markup=False)
         self._progress.update(self._whole, completed=self._begun, description=description)
@@ -64,7 +64,7 @@ class Bars:
         self._stages.clear()
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Tells how a stage is getting on; one that starts over is timed anew."""
+        """Progress callback of a stage; a stage that starts over restarts its clock."""
         task, before = self._stages.get(name, (None, 0))
         if task is None:
             task = self._progress.add_task(f"  {name}", total=total)

@@ -1,4 +1,4 @@
-"""Rollouts: an agent writes self-edits, the environment carries them out, the run keeps them."""
+"""Rollouts: sample self-edits, step the environment, append the results to the run folder."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Stage:
     round: int
     """The round of training, from 1; 0 for an evaluation."""
     problems: tuple[Problem, ...]
-    """What the policy gets to read, episode after episode."""
+    """Problems in the order in which episodes use them."""
     samples: int
-    """Times that each episode is played."""
+    """Episodes per stream of problems."""
     own_seeds: bool = False
     """Whether each episode has an inner seed of its own, the same for all policies; else all have
     the run's."""
     progress: float = 1.0
-    """How far training has come, from 0 to 1, as ``options["progress"]`` of `reset`."""
+    """Progress of training from 0 to 1, passed as ``options["progress"]`` to `reset`."""
     adapter: str | None = None
     """Folder of the PEFT adapter that the learner starts from; None for the base."""
 
@@ -46,9 +46,9 @@ class Episode(NamedTuple):
     """One episode of a stage."""
 
     number: int
-    """Which stream of problems it is on; with `sample` its index in the stage."""
+    """Index of its stream of problems."""
     sample: int
-    """Which of the episodes on this stream."""
+    """Index among the episodes on this stream."""
     problems: tuple[Problem, ...]
     """The stream."""
     first: int
@@ -63,18 +63,18 @@ def rollout(
     seed: int,
     progress: Progress,
 ) -> list[Experience]:
-    """Plays a stage's episodes and writes every self-edit down.
+    """Plays the episodes of a stage and records every self-edit.
 
-    What the run folder already knows is not written by the agent again. In an episode of several
-    steps it is carried out again, up to the last step, since what is read later follows from it.
+    Self-edits that the run folder already has are not sampled again. In an episode of several
+    steps they are carried out again, up to the last step, since later observations depend on them.
 
     Args:
-        run: Where every self-edit is written down.
-        agent: Who writes.
-        stage: On what.
+        run: Run folder that gets the records.
+        agent: Agent that writes the self-edits.
+        stage: Problems, samples and seeds.
         envs: The environment; see `seal_agents.runner.environment.make_environment`.
-        seed: The run's seed: fixes what is sampled and the inner loop.
-        progress: Told how it is getting on.
+        seed: The run's seed, for sampling and the inner loop.
+        progress: Progress callback.
 
     Returns:
         The experiences: episode by episode, the samples of one stream of problems side by side,
@@ -121,7 +121,7 @@ def episodes_of(stage: Stage, horizon: int) -> list[Episode]:
 
 
 class _Batch:
-    """Episodes that are played side by side."""
+    """Episodes that are played in parallel."""
 
     def __init__(
         self,

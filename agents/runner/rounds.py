@@ -1,4 +1,4 @@
-"""One round of training: write, try out, learn or go back, save."""
+"""One round of training: rollout, update or reload, checkpoint."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def play_round(
     round_: int,
     progress: Progress,
 ) -> None:
-    """Plays a round of training and leaves its checkpoint.
+    """Plays one round of training and writes its checkpoint.
 
     Args:
-        run: Where everything is written down.
-        agent: Who learns, as it was after the round before.
-        envs: The environment on which self-edits are tried out.
-        config: The run's settings, `EnvConfig.inner` filled in.
-        round_: Which round, from 1.
-        progress: Told how it is getting on.
+        run: Run folder.
+        agent: Agent in its state after the previous round.
+        envs: The environment of the rollouts.
+        config: The run's settings, with `EnvConfig.inner` set.
+        round_: Number of the round, from 1.
+        progress: Progress callback.
     """
     if config.reset_to_best and not run.checkpoint(0).is_dir():
         run.save_checkpoint(0, agent.save)
@@ -58,7 +58,7 @@ def play_round(
 
 
 def train_stage(run: RunFolder, task: Task, config: TrainConfig, round_: int) -> Stage:
-    """What is tried out in a round."""
+    """The stage of one round."""
     return Stage(
         "train",
         config.agent,
@@ -89,18 +89,17 @@ def _learn_or_go_back(
 
 
 def resets(rewards: Sequence[float], patience: int) -> list[int | None]:
-    """After which rounds an agent goes back, and to which checkpoint.
+    """Checkpoints that are reloaded after rounds without improvement.
 
-    What was written in round r was written by checkpoint r - 1 (0 is the untrained agent), so
-    that one is gone back to if round r is the best. The rounds of the bad stretch are not
-    learned from. Counting starts anew after each return.
+    The self-edits of round r are those of checkpoint r - 1 (0 is the untrained agent), so that
+    checkpoint is reloaded if round r is the best. Counting restarts after each reload.
 
     Args:
-        rewards: Mean reward of each round so far.
-        patience: Rounds in a row below the best one, at least 1.
+        rewards: Mean reward per round so far.
+        patience: Consecutive rounds below the best one before a reload, at least 1.
 
     Returns:
-        For each round the checkpoint that is loaded after it, None where there is none.
+        Per round the checkpoint that is reloaded after it, or None.
     """
     best, below = 0, 0
     found: list[int | None] = []
@@ -139,18 +138,18 @@ def adapter_after(run: RunFolder, config: TrainConfig, round_: int) -> str | Non
 
 
 def evaluations(run: RunFolder, round_: int) -> int:
-    """Inner loops that were spent on training up to a round, by the run and by the agent."""
+    """Inner loops spent on training up to a round, those of the agent itself included."""
     known: list[dict[str, Any]] = run.read_json("rounds.json") or []
     return next((n["evaluations"] for n in known if n["round"] == round_), 0)
 
 
 def check_rounds(config: TrainConfig) -> list[int]:
-    """The rounds after which the agent is evaluated on the way; 0 is before the first."""
+    """Rounds after which the agent is evaluated during training; 0 precedes the first."""
     return [config.rounds * i // config.checks for i in range(config.checks)]
 
 
 def round_problems(task: Task, config: TrainConfig, round_: int) -> tuple[Problem, ...]:
-    """The problems of a round: ever new ones, or random ones where there are few."""
+    """Problems of a round: new ones from an endless split, shuffled epochs over a finite one."""
     split = config.env.split
     size = task.size(split)
     if size is None:
@@ -165,5 +164,5 @@ def round_problems(task: Task, config: TrainConfig, round_: int) -> tuple[Proble
         order += Random(stable_hash("epoch", config.seed, epoch)).sample(range(size), size)
         epoch += 1
     chosen = order[(round_ - 1) * config.problems : round_ * config.problems]
-    # A problem stands once in a round: its self-edits are one group.
+    # Each problem occurs once per round: its self-edits are one group.
     return tuple(task.problem(split, i) for i in dict.fromkeys(chosen))

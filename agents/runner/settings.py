@@ -1,8 +1,7 @@
-"""Settings of tasks and self-edit languages on the command line: ``KEY=VALUE`` pairs.
+"""Options of tasks and self-edit languages on the command line: ``KEY=VALUE`` pairs.
 
-Which settings there are depends on the class that is named, and may be a user's own, so they
-cannot be flags. A dot leads into a setting that has parts of its own, as in
-``judge.model=NAME``.
+The options depend on the class, which may be a user's own, so they cannot be flags. A dot leads
+into an option that is a dataclass itself, as in ``judge.model=NAME``.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from seal_env.errors import UserError
 
 
 def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
-    """Keyword arguments for a class out of ``KEY=VALUE`` texts.
+    """Parses ``KEY=VALUE`` texts to keyword arguments of a class.
 
     Args:
-        flag: The flag that they were given with, for messages.
-        pairs: The texts. A value is read as JSON if it can be, unless text is wanted.
-        kind: The class, or a function that makes one; its annotations say what is wanted.
+        flag: The flag of these texts, for messages.
+        pairs: The texts. Values are read as JSON where possible, unless the option is a text.
+        kind: The class, or a function that constructs one; its annotations give the types.
 
     Raises:
-        UserError: A text is no pair, or a value does not fit.
+        UserError: A text is no pair, or a value has the wrong type.
     """
     nested: dict[str, Any] = {}
     for pair in pairs:
@@ -54,7 +53,7 @@ def _arguments(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(hint: Any, given: Any) -> Any:
-    """A text as what is wanted, or parts as the dataclass that has them."""
+    """Converts a text, or the parts of a dataclass, to the type of a hint."""
     choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if isinstance(given, dict):
         whole = next((choice for choice in choices if is_dataclass(choice)), None)

@@ -1,4 +1,4 @@
-"""`seal-env train` and `seal-env evaluate`: the loops around agents."""
+"""`seal-env train` and `seal-env evaluate`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = ["EvaluateConfig", "TrainConfig", "agent_class", "evaluate", "restored
 
 TRAINED = "trained"
 FIXED = " (base learner)"
-"""Behind the name of a policy whose learner followed it in training, where it does not here."""
+"""Suffix of the row of a policy whose learner followed it in training, evaluated on the base."""
 
 
 def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     started = time.monotonic()
     out = config.out or Path("runs") / f"{_slug(config.env.task, config.agent)}-seed{config.seed}"
     RunFolder.check(out, resume, overwrite)
-    # Whatever can be wrong with the settings comes out here, before the folder is touched.
+    # Errors in the settings are raised here, before the folder is touched.
     config = replace(config, env=replace(config.env, inner=_inner(config.env)))
     task = make_task(config.env.task, config.env.data, config.env.task_options)
     test = _problems(task, "test", config.test_problems)
@@ -131,14 +131,14 @@ def evaluate(
 
 
 def check_name(round_: int) -> str:
-    """What the agent is called when it is evaluated on the way, after a round."""
+    """Name of the agent's row when it is evaluated after a round of training."""
     return f"after round {round_}"
 
 
 def _checks(
     run: RunFolder, config: TrainConfig, trained: Sequence[Record]
 ) -> list[dict[str, float]]:
-    """How the agent did on held-out problems on the way, and in the end."""
+    """Mean results on held-out problems during training and at its end."""
     found = []
     for round_ in [*check_rounds(config), config.rounds]:
         some: Sequence[Record] = trained
@@ -153,7 +153,7 @@ def _checks(
 
 
 def _usual(env: EnvConfig, problem: Problem) -> tuple[str, ...]:
-    """Who agents are compared with unless the user says otherwise."""
+    """Default baselines of a comparison."""
     language = make_language(env)
     passage = ("passage",) if language.parse("", problem).error is None else ()
     base = ("base",) if takes_text(language) else ()
@@ -163,10 +163,10 @@ def _usual(env: EnvConfig, problem: Problem) -> tuple[str, ...]:
 def _policies(
     names: Sequence[str], env: EnvConfig, config: TrainConfig | EvaluateConfig, bars: Bars
 ) -> dict[str, tuple[Agent, str | None]]:
-    """Policies and their learners' adapters by the name of their row.
+    """Policies and the adapters of their learners, by the name of their row.
 
-    One whose learner followed it in training stands there twice, with that learner and with the
-    base, unless another learner was asked for.
+    A policy whose learner followed it in training has two rows, with that learner and with the
+    base, unless --adapter names another learner.
     """
     policies: dict[str, tuple[Agent, str | None]] = {}
     for name in names:
@@ -182,13 +182,13 @@ def _policies(
 
 
 def _slug(*names: str) -> str:
-    """Names of parts, or the last parts of a user's own, as the name of a folder."""
+    """Folder name from names of parts; of a user's own, the class name."""
     short = [name.rpartition(":")[2] if "." in name.partition(":")[0] else name for name in names]
     return "-".join(re.sub(r"[^\w.-]+", "-", name).strip("-.") or "own" for name in short)
 
 
 def _tell(notes: Iterable[str], console: Console) -> None:
-    """Says what is to be known of the data and the run."""
+    """Prints notes on the data and the run."""
     for one in notes:
         console.print(f"note: {one}", markup=False, highlight=False)
 
@@ -217,7 +217,7 @@ def _environment(
     stages: Sequence[Stage],
     curriculum: Curriculum | None = None,
 ) -> VectorEnv[Any, Any, Any]:
-    """The run's environment, with room for the largest of some stages.
+    """The run's environment, with sub-environments for the largest of its stages.
 
     Raises:
         UserError: It cannot be made, or a stage holds no whole episode.
@@ -235,7 +235,7 @@ def _evaluate(
     config: TrainConfig | EvaluateConfig,
     bars: Bars,
 ) -> list[Record]:
-    """The records of a stage from which nobody learns; what the run has whole is not repeated."""
+    """Records of an evaluation stage; one that is complete in the run folder is not repeated."""
     known = run.records(stage.phase, stage.policy, stage.round)
     episodes = episodes_of(stage, config.env.horizon)
     if len(known) < sum(len(episode.problems) for episode in episodes):
@@ -280,7 +280,7 @@ def _finished(run: RunFolder, console: Console) -> dict[str, Any]:
 
 
 def _pointed(run: RunFolder, console: Console, summary: dict[str, Any]) -> dict[str, Any]:
-    """Says where there is more, as the last line of a run."""
+    """Prints the run's files as its last line."""
     pictures = sorted(place.name for place in run.path.glob("*.png"))
     console.print(
         f"wrote {run.path}: summary.json, samples.md, {', '.join(pictures)}; to see table and "
@@ -293,14 +293,14 @@ def _pointed(run: RunFolder, console: Console, summary: dict[str, Any]) -> dict[
 
 
 def _inner(env: EnvConfig) -> InnerLoopConfig:
-    """The inner loop's settings; what suits the model where none are given."""
+    """The inner loop's settings; those of the model's preset by default."""
     return env.inner or model_preset(env.model).inner
 
 
 def _described(
     command: str, config: TrainConfig | EvaluateConfig, used: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What goes into ``config.json``: the settings, what they name, and the choices at run time."""
+    """Content of ``config.json``: settings, content hashes, and device, dtype and threads."""
     env = config.env
     model = load_learner(env.model, env.dtype, env.device, env.adapter).model
     chosen = {

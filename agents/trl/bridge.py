@@ -1,4 +1,4 @@
-"""Between the package's policies and TRL's trainers: what `grpo`, `rloo`, `self-rewarding` share.
+"""Bridge between policies and TRL's trainers, shared by `grpo`, `rloo` and `self-rewarding`.
 
 TRL (https://github.com/huggingface/trl) does the loss, the clipping, the KL penalty and the
 optimizer. This file gives it an ordinary PEFT model over the learner's own frozen weights and
@@ -53,7 +53,7 @@ class AdapterTraining:
 
     Args:
         agent: The agent's name, for checkpoints and messages.
-        policy: Whose adapter is trained.
+        policy: Policy whose adapter is trained.
 
     Raises:
         UserError: TRL is not installed, or cannot train this model.
@@ -80,7 +80,7 @@ class AdapterTraining:
         Args:
             make: A trainer for a base model, a PEFT config of the adapter's shape and a folder
                 to write to.
-            seed: Fixes what TRL draws at random (how a round is cut into minibatches).
+            seed: Seed of TRL's random draws (the minibatches of a round).
 
         Returns:
             The numbers that the trainer logged, as means over the round's steps.
@@ -170,7 +170,8 @@ class AdapterTraining:
 def borrowed(learner: Learner) -> PreTrainedModel:
     """A second model on the learner's own frozen weights, with ordinary attention.
 
-    It takes no memory but for its modules, and may be wrapped and patched as one likes.
+    It shares all parameters with the learner; only module objects are new, so it can be wrapped
+    and patched freely.
     """
     shared = chain(learner.model.parameters(), learner.model.buffers())
     model = copy.deepcopy(learner.model, {id(tensor): tensor for tensor in shared})
@@ -217,7 +218,7 @@ def _matrices(model: nn.Module, bank: AdapterBank) -> dict[str, tuple[nn.Paramet
 
 
 def arguments(policy: Policy, folder: Path, seed: int, **settings: Any) -> dict[str, Any]:
-    """What all trainers are told: nothing on the console, nothing on the disk, no trackers."""
+    """Arguments of all trainers: no console output, no files, no trackers."""
     if policy.model.device.type == "cuda" and torch.cuda.device_count() > 1:
         raise UserError(
             "TRL trains on one GPU here and sees several: make one visible, for example with "
@@ -242,7 +243,7 @@ def arguments(policy: Policy, folder: Path, seed: int, **settings: Any) -> dict[
 
 
 def groups(experiences: Sequence[Experience]) -> list[list[Experience]]:
-    """A round's experiences, one list for each group that is compared."""
+    """A round's experiences by group."""
     found: dict[str, list[Experience]] = {}
     for experience in experiences:
         found.setdefault(experience.group, []).append(experience)
@@ -271,7 +272,7 @@ def seal_reward(seed: int = 0, **settings: Any) -> Callable[..., list[float | No
 
 @contextmanager
 def _undisturbed(device: torch.device) -> Iterator[None]:
-    """Keeps a trainer from changing global random states, and from saying anything."""
+    """Restores global random states after a trainer, and mutes its logs and warnings."""
     python, numpy_state = random.getstate(), np.random.get_state()
     devices = [device] if device.type == "cuda" else []
     disabled = logging.root.manager.disable

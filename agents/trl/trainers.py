@@ -24,7 +24,7 @@ from seal_agents.trl.bridge import groups
 from seal_env.errors import UserError
 
 _ROWS = 8
-"""Self-edits in one forward pass."""
+"""Maximum number of self-edits per forward pass."""
 
 
 class _NoTelemetry:
@@ -104,7 +104,7 @@ class RoundRLOO(_Trimmed, RLOOTrainer):
     """
 
     rollout: Callable[..., dict[str, Any]]
-    """What GRPO takes as `rollout_func`; set before training."""
+    """The counterpart of GRPO's `rollout_func`; set before training."""
 
     def _generate(self, prompts: list[str]) -> tuple[list[Any], list[Any], list[str]]:
         """Prompt ids, completion ids and completions, as the overridden method returns them."""
@@ -127,8 +127,8 @@ class Round:
 
     Args:
         agent: The agent's name, for messages.
-        policy: Who wrote them.
-        experiences: Groups of the same size, one a problem.
+        policy: The policy that sampled them.
+        experiences: Groups of equal size, one per problem.
 
     Raises:
         UserError: The groups are too small, or differ in size.
@@ -140,18 +140,18 @@ class Round:
         sizes = sorted({len(group) for group in self.groups})
         if sizes[0] < 2 or len(sizes) > 1:
             raise UserError(
-                f"agent {agent}: needs 2 or more self-edits a problem, the same number for each, "
+                f"agent {agent}: needs 2 or more self-edits per problem, the same number for each, "
                 f"and got {' and '.join(map(str, sizes))}: give --samples 2 or more"
             )
         self.flat = [experience for group in self.groups for experience in group]
         self.count = len(self.flat)
 
     def dataset(self) -> Any:
-        """One row a problem; the trainer repeats it for each self-edit of the group."""
+        """One row per problem; the trainer repeats it for each self-edit of the group."""
         return dataset([{"prompt": str(g[0].observation["context"])} for g in self.groups])
 
     def batches(self, num_mini_batches: int, n_epochs: int, most_in_memory: int) -> dict[str, int]:
-        """Arguments that make the trainer go through exactly this round, some times."""
+        """Arguments that make the trainer pass over exactly this round, `n_epochs` times."""
         steps = largest_divisor(self.count, num_mini_batches)
         micro = largest_divisor(self.count // steps, most_in_memory)
         return {
@@ -180,7 +180,7 @@ class Round:
         }
 
     def reward(self, prompts: Sequence[str], **_: Any) -> list[float | None]:
-        """What they were worth, where a trainer asks for rewards."""
+        """Their rewards, as a reward function of the trainer."""
         assert len(prompts) == self.count, "a round is one batch of generations"
         return [experience.reward for experience in self.flat]
 
