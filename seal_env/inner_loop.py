@@ -208,7 +208,7 @@ class InnerLoop:
 
     def bank_of(self, states: Sequence[LearnerState | None]) -> Bank | None:
         """A bank with which learners answer (None: the base); None if all are the base."""
-        return bank_of(states, self.learner.device)
+        return bank_of(states, self.learner.model)
 
     def prepare(self, request: Request) -> PreparedRequest:
         """Makes a request ready to be carried out: checks, and training data in tokens."""

@@ -9,6 +9,7 @@ from seal_env.edits import EditLanguage, SelfEdit
 from seal_env.engine.banks import Bank, LearnerState
 from seal_env.engine.changes import Change
 from seal_env.updates import DirectUpdate, Finetuning
+from seal_env.updates.ia3 import IA3Finetuning
 from seal_env.updates.subspace import SubspaceStep
 from seal_env.updates.weight_changes import WeightChanges
 
@@ -25,7 +26,7 @@ class Shift(LearnerState):
         return abs(self.amount)
 
     @classmethod
-    def bank(cls, states, device):
+    def bank(cls, states, model):
         return ShiftBank([0.0 if state is None else state.amount for state in states])
 
 
@@ -75,6 +76,8 @@ class Mixed(EditLanguage):
             return SelfEdit(ShiftBy(float(rest)))
         if kind == "learn":
             return SelfEdit(Finetuning((rest,)))
+        if kind == "rescale":
+            return SelfEdit(IA3Finetuning((rest,)))
         if kind == "scale":
             return SelfEdit(WeightChanges((Change(MODULE, None, None, "scale", float(rest)),)))
         if kind == "go":

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 from helpers import INNER, weights_hash
 
@@ -28,6 +27,7 @@ ACTIONS = (
     "what is this",
     "go 0.3 -0.2",
     "shift -2",
+    "rescale Ada Cho plays the flute.",
     "learn x",
     "scale 0.25",
     "learn Ada Cho plays the flute. " * 9,
@@ -93,11 +93,11 @@ def test_a_mixed_bank_is_made_only_where_kinds_are_mixed(models):
         env.reset(seed=0, options={"problems": 0})
         env.step(action)
         states.append(env.episodes.running[0].state)
-    cpu = torch.device("cpu")
-    assert bank_of([None, None], cpu) is None
+    model = env.episodes.loop.learner.model
+    assert bank_of([None, None], model) is None
     for state in states:
-        assert not isinstance(bank_of([state, None, state], cpu), MixedBank)
-    assert isinstance(bank_of([*states, None], cpu), MixedBank)
+        assert not isinstance(bank_of([state, None, state], model), MixedBank)
+    assert isinstance(bank_of([*states, None], model), MixedBank)
     assert all(state.norm() > 0 for state in states)
 
 

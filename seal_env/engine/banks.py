@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from seal_env.engine.passes import Pass, current_pass
@@ -133,12 +134,12 @@ class LearnerState(ABC):
 
     @classmethod
     @abstractmethod
-    def bank(cls, states: Sequence[Self | None], device: torch.device) -> Bank:
+    def bank(cls, states: Sequence[Self | None], model: PreTrainedModel) -> Bank:
         """A bank with which K learners answer.
 
         Args:
             states: One per learner, at least one of them not None (the untouched base).
-            device: Device of the model.
+            model: The frozen base.
         """
 
 

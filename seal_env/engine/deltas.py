@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from seal_env.engine.banks import Bank, LearnerState, aligned, listed, product
@@ -84,9 +85,9 @@ class Deltas(LearnerState):
         return math.hypot(*norms)
 
     @classmethod
-    def bank(cls, states: Sequence[Deltas | None], device: torch.device) -> DeltaBank:
+    def bank(cls, states: Sequence[Deltas | None], model: PreTrainedModel) -> DeltaBank:
         """See `LearnerState.bank`."""
-        return DeltaBank(states, device)
+        return DeltaBank(states, model.device)
 
 
 def matrix_of(model: nn.Module, name: str) -> Tensor:

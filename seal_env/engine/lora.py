@@ -26,12 +26,13 @@ import torch
 import torch.nn.functional as F
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from seal_env.engine.banks import LearnerState, add_at, product
+from seal_env.engine.banks import add_at, product
 from seal_env.engine.config import LoraConfig
 from seal_env.engine.passes import Pass
-from seal_env.engine.trainable import TrainableBank
+from seal_env.engine.trainable import TrainableBank, TrainableState
 from seal_env.errors import UserError
 
 ALL_LINEAR = "all-linear"
@@ -155,7 +156,7 @@ class AdapterBank(TrainableBank):
         return Adapter(self.matrices[name][0], self.taken(name, run), grads, scale)
 
     def state_of(self, index: int) -> AdapterState:
-        """One adapter as the state of a learner."""
+        """See `TrainableBank.state_of`."""
         return AdapterState(self.copy_of(index), self.targets, self.config)
 
     def merge_into(self, model: nn.Module) -> None:
@@ -170,28 +171,20 @@ class AdapterBank(TrainableBank):
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterState(LearnerState):
+class AdapterState(TrainableState):
     """A learner with a LoRA adapter."""
 
-    weights: Tensor
-    """Weights as in an `AdapterBank` of one: float32, shape (P,), on the CPU."""
     targets: tuple[Target, ...]
     """The adapted modules."""
     config: LoraConfig
     """Rank and scale."""
 
-    def norm(self) -> float:
-        """See `LearnerState.norm`."""
-        return float(self.weights.double().norm())
-
     @classmethod
-    def bank(cls, states: Sequence[AdapterState | None], device: torch.device) -> AdapterBank:
+    def bank(cls, states: Sequence[AdapterState | None], model: PreTrainedModel) -> AdapterBank:
         """See `LearnerState.bank`; all adapters have one shape."""
         shape = next(state for state in states if state is not None)
-        bank = AdapterBank(shape.targets, shape.config, len(states), device)
-        for index, state in enumerate(states):
-            if state is not None:
-                bank.weights[index] = state.weights.to(device)
+        bank = AdapterBank(shape.targets, shape.config, len(states), model.device)
+        bank.load(states)
         return bank
 
 

@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from seal_env.engine.banks import Bank, LearnerState, Products, listed
 from seal_env.engine.passes import Pass, index_of
 
 
-def bank_of(states: Sequence[LearnerState | None], device: torch.device) -> Bank | None:
+def bank_of(states: Sequence[LearnerState | None], model: PreTrainedModel) -> Bank | None:
     """A bank with which K learners answer, whatever kinds they are of.
 
     Args:
         states: One per learner; None for the untouched base.
-        device: Device of the model.
+        model: The frozen base.
 
     Returns:
         None if all are the base.
@@ -31,11 +32,11 @@ def bank_of(states: Sequence[LearnerState | None], device: torch.device) -> Bank
     if not kinds:
         return None
     if len(kinds) == 1:
-        return kinds[0].bank(states, device)
+        return kinds[0].bank(states, model)
     parts = []
     for kind in kinds:
         members = [i for i, state in enumerate(states) if type(state) is kind]
-        parts.append((kind.bank([states[i] for i in members], device), members))
+        parts.append((kind.bank([states[i] for i in members], model), members))
     return MixedBank(parts, len(states))
 
 

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seal_env.engine.banks import Bank, aligned, take
+from seal_env.engine.banks import Bank, LearnerState, aligned, take
 from seal_env.engine.passes import Pass
 
 Shape = tuple[int, ...]
@@ -29,6 +31,18 @@ def layer_of(name: str) -> int | None:
     """Index of the layer that a module's name says, from 0; None outside of layers."""
     found = re.search(r"\.(\d+)\.", name)
     return int(found[1]) if found else None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainableState(LearnerState):
+    """A learner of a bank that can be trained."""
+
+    weights: Tensor
+    """Weights as in a bank of one: float32, shape (P,), on the CPU."""
+
+    def norm(self) -> float:
+        """See `LearnerState.norm`."""
+        return float(self.weights.double().norm())
 
 
 class TrainableBank(Bank):
@@ -81,6 +95,16 @@ class TrainableBank(Bank):
         if self not in run.kept:
             run.kept[self] = [self._views(take(self.weights, owners)) for owners in run.groups]
         return [views[name] for views in run.kept[self]]
+
+    @abstractmethod
+    def state_of(self, index: int) -> TrainableState:
+        """One learner's state, which later training of the bank does not change."""
+
+    def load(self, states: Sequence[TrainableState | None]) -> None:
+        """Sets the learners' weights to those of states, one per learner; None leaves them."""
+        for index, state in enumerate(states):
+            if state is not None:
+                self.weights[index] = state.weights.to(self.weights.device)
 
     def reorder(self, order: np.ndarray) -> None:
         """Permutes the learners' weights in place, with room for one copy; gradients stay.

@@ -9,6 +9,7 @@ from typing import ClassVar
 from seal_env.engine.config import FinetuneConfig
 from seal_env.engine.lora import AdapterState
 from seal_env.engine.rendering import DoesNotFit
+from seal_env.engine.trainable import TrainableBank, TrainableState
 from seal_env.engine.training import Dataset, Example, finetune
 from seal_env.evaluation import Progress
 from seal_env.tasks.base import Generated, Problem
@@ -38,10 +39,10 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Finetuning(Update[AdapterState]):
+class Finetuning(Update[TrainableState]):
     """Next-token training of a LoRA adapter (SEAL, arXiv 2506.10943, section 3.1)."""
 
-    state: ClassVar = AdapterState
+    state: ClassVar[type[TrainableState]] = AdapterState
 
     sequences: tuple[str, ...] = ()
     """Texts to finetune on, in order, as the tokenizer will see them."""
@@ -66,8 +67,8 @@ class Finetuning(Update[AdapterState]):
         return ", ".join(said)
 
     def prepare(
-        self, problem: Problem, seed: int, start: AdapterState | None, context: UpdateContext
-    ) -> PreparedUpdate[AdapterState]:
+        self, problem: Problem, seed: int, start: TrainableState | None, context: UpdateContext
+    ) -> PreparedUpdate[TrainableState]:
         """See `Update.prepare`: the training data, cut to `UpdateContext.max_tokens`."""
         texts = [Generated("", text) for text in self.sequences]
         if self.tools is not None:
@@ -112,18 +113,22 @@ class Finetuning(Update[AdapterState]):
         return examples, truncated
 
     @classmethod
+    def new_bank(cls, seeds: Sequence[int], context: UpdateContext) -> TrainableBank:
+        """A bank of untrained learners, one per seed."""
+        bank = context.new_bank(len(seeds))
+        bank.initialize(seeds)
+        return bank
+
+    @classmethod
     def apply_batch(
         cls,
-        batch: Sequence[PreparedUpdate[AdapterState]],
+        batch: Sequence[PreparedUpdate[TrainableState]],
         context: UpdateContext,
         progress: Progress | None = None,
     ) -> list[UpdateResult]:
-        """See `Update.apply_batch`: trains the adapters of all learners side by side."""
-        bank = context.new_bank(len(batch))
-        bank.initialize([prepared.seed for prepared in batch])
-        for index, prepared in enumerate(batch):
-            if prepared.start is not None:
-                bank.weights[index] = prepared.start.weights.to(bank.weights.device)
+        """See `Update.apply_batch`: trains all learners side by side."""
+        bank = cls.new_bank([prepared.seed for prepared in batch], context)
+        bank.load([prepared.start for prepared in batch])
 
         def tell(done: int, total: int) -> None:
             if progress is not None:
