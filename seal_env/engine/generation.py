@@ -6,9 +6,6 @@ token of every unfinished prompt (`seal_env.engine.packing`).
 Dimensions:
     - N: prompts.
     - A: prompts that are not finished yet.
-    - B: sequences in one cache.
-    - Hk: heads of the keys and values; E: width of a head.
-    - C: tokens that a cache has room for.
     - D: width of the hidden states; V: size of the vocabulary.
 """
 
@@ -23,92 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seal_env.engine.attention import Scoring, attend
 from seal_env.engine.banks import Bank
-from seal_env.engine.heads import Heads
+from seal_env.engine.cache import CACHE_STEP, DecodePass, KeyValueCache, longer
 from seal_env.engine.learner import Learner
-from seal_env.engine.packing import Blocks, Layout, Row, owner_segments, padded_rows, whole_blocks
-from seal_env.engine.passes import FullPass, Pass
+from seal_env.engine.packing import Layout, Row, padded_rows, whole_blocks
+from seal_env.engine.passes import FullPass
 from seal_env.engine.sampling import Completion, Constraint, Guide, Sampling
-
-CACHE_STEP = 32
-"""Tokens by which the room of a key-value cache grows."""
-
-
-class _DecodePass(Pass):
-    """Pass over one new token of every unfinished sequence, which attends to its cache."""
-
-    def __init__(self, decoder: BatchGenerator) -> None:
-        owners, counts = owner_segments(
-            decoder.owners[decoder.active], np.ones(len(decoder.active), dtype=np.int64)
-        )
-        rows = padded_rows(len(decoder.active))
-        super().__init__(owners, Blocks.build(counts, rows, decoder.learner.device))
-        self.decoder = decoder
-
-    def attend(
-        self, x: Tensor, heads: Heads, scoring: Scoring, learning: bool
-    ) -> tuple[Tensor, None]:
-        assert not learning, "what is written token by token is not learned"
-        q, k, v = heads.split(x)
-        out = torch.zeros_like(q)
-        for cache in self.decoder.caches:
-            rows, slots = cache.rows, cache.slots
-            keys, values = cache.keys[self.calls], cache.values[self.calls]
-            keys[cache.index, :, slots] = k[rows]
-            values[cache.index, :, slots] = v[rows]
-            mask = cache.mask(scoring.window)
-            mixed = attend(q[rows].unsqueeze(2), keys, values, scoring, False, mask)
-            out[rows] = mixed.squeeze(2)
-        self.calls += 1
-        return out, None
-
-
-class _Cache:
-    """Keys and values of the unfinished sequences whose prompts have the same bucket."""
-
-    def __init__(self, members: np.ndarray, lengths: np.ndarray, room: int) -> None:
-        self.members, self.lengths, self.room = members, lengths, room
-        self.keys: list[Tensor] = []
-        """Keys of each call of attention in a pass, shape (B, Hk, C, E)."""
-        self.values: list[Tensor] = []
-        """Values, as the keys."""
-        self._masks: dict[int | None, Tensor] = {}
-
-    def prepare(self, active: np.ndarray, step: int, capacity: int) -> None:
-        """Makes room and indices for the token at position `lengths + step` of each sequence."""
-        device = self.keys[0].device
-        if self.keys[0].shape[2] < capacity:
-            self.keys = [_longer(tensor) for tensor in self.keys]
-            self.values = [_longer(tensor) for tensor in self.values]
-        self.rows = torch.from_numpy(np.searchsorted(active, self.members)).to(device)
-        self.index = torch.arange(len(self.members), device=device)
-        self.slots = torch.from_numpy(self.lengths + step).to(device)
-        self._masks = {}
-
-    def mask(self, window: int | None) -> Tensor:
-        """Addend of the scores that hides empty keys and those before a window, (B, 1, 1, C)."""
-        if window not in self._masks:
-            like = self.keys[0]
-            places = torch.arange(like.shape[2], device=like.device)[None]
-            hidden = places > self.slots[:, None]
-            if window is not None:
-                hidden |= places <= self.slots[:, None] - window
-            mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
-            self._masks[window] = mask.masked_fill_(hidden, -math.inf)[:, None, None]
-        return self._masks[window]
-
-    def keep(self, stay: np.ndarray) -> None:
-        """Removes the finished sequences."""
-        chosen = torch.from_numpy(np.flatnonzero(stay))
-        self.members, self.lengths = self.members[stay], self.lengths[stay]
-        self.keys = [tensor[chosen.to(tensor.device)] for tensor in self.keys]
-        self.values = [tensor[chosen.to(tensor.device)] for tensor in self.values]
-
-
-def _longer(cached: Tensor) -> Tensor:
-    """Keys or values with room for `CACHE_STEP` more tokens."""
-    return F.pad(cached, (0, 0, 0, CACHE_STEP))
 
 
 class _Texts(NamedTuple):
@@ -174,7 +91,7 @@ class BatchGenerator:
         self.ends: list[tuple[int, ...]] = [() for _ in self.prompts]
         """Token that ended each text, if one did."""
         self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
-        self.caches: list[_Cache] = []
+        self.caches: list[KeyValueCache] = []
         self.guides: list[Guide] = []
 
     def run(self, progress: Callable[[int], None] | None) -> tuple[list[float], list[list[int]]]:
@@ -218,13 +135,15 @@ class BatchGenerator:
         layout = Layout(read.texts, read.owners, self.learner.device, np.array(read.before))
         own = np.full(len(read.texts), -1)
         own[read.places] = np.arange(len(read.places))
-        caches: list[_Cache | None] = []
+        caches: list[KeyValueCache | None] = []
         groups = zip(layout.blocks.members, layout.blocks.shapes, layout.before, strict=True)
         for members, (_, room), earlier in groups:
             chosen = own[members]
             passed = read.cuts[chosen[0]] if earlier is not None else 0
             is_prompt = bool((chosen >= 0).all())
-            cache = _Cache(chosen, self.lengths[chosen], passed + room) if is_prompt else None
+            cache = (
+                KeyValueCache(chosen, self.lengths[chosen], passed + room) if is_prompt else None
+            )
             caches.append(cache)
         self.caches = [cache for cache in caches if cache is not None]
 
@@ -232,8 +151,8 @@ class BatchGenerator:
             for cache, k, v in zip(caches, keys, values, strict=True):
                 if cache is not None:
                     # With room for the first tokens; a view would keep the queries in memory.
-                    cache.keys.append(_longer(k))
-                    cache.values.append(_longer(v))
+                    cache.keys.append(longer(k))
+                    cache.values.append(longer(v))
 
         continued = keep if self.sampling.max_new_tokens > 1 else None
         hidden = self.learner.hidden(layout.row, FullPass(layout, continued), self.bank)
@@ -262,7 +181,7 @@ class BatchGenerator:
 
     def _step(self, tokens: np.ndarray, step: int) -> Tensor:
         device = self.learner.device
-        run = _DecodePass(self)
+        run = DecodePass(self.owners[self.active], self.caches, device)
         row = Row.build(tokens, self.lengths[self.active] + step, device)
         for cache in self.caches:
             capacity = cache.room + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
