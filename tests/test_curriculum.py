@@ -96,3 +96,18 @@ def test_bad_settings_are_refused(models):
         ShortFirst(gym.make("CartPole-v1"))
     with pytest.raises(UserError, match="wraps SelfEditVectorEnv"):
         VectorShortFirst(gym.make_vec("CartPole-v1", num_envs=2))
+
+
+def test_progress_is_told_by_reset_and_the_no_op_passes(models):
+    base = gym.make_vec("SelfEdit-v0", num_envs=2, autoreset_mode="DISABLED", **settings(models))
+    env = VectorShortFirst(base, Curriculum(1, 3))
+    one = ShortFirst(gym.make("SelfEdit-v0", **settings(models)), Curriculum(1, 3))
+    for progress, lines in ((0.0, 1), (0.25, 2), (1.0, 5)):
+        env.reset(seed=1, options={"problems": [3, 4], "progress": progress})
+        one.reset(seed=1, options={"problems": 3, "progress": progress})
+        assert env.progress == one.progress == progress
+        infos = env.step([LONG, None])[-1]
+        assert infos["text"].tolist() == ["\n".join(LONG.split("\n")[:lines]), None]
+        assert one.step(LONG)[-1]["text"] == infos["text"][0]
+    env.reset(seed=1)
+    assert env.progress == 1.0  # kept

@@ -398,3 +398,67 @@ def test_wrong_numbers_are_one_line(make):
     env.reset(seed=0)
     with pytest.raises(UserError, match="1 self-edits for 2"):
         env.step([EDIT])
+
+
+def test_the_no_op_leaves_the_learner_as_it_is_and_moves_on(make, models):
+    env = make(2, horizon=2, reward="log_likelihood + retention", autoreset_mode="DISABLED")
+    env.reset(seed=1, options={"problems": [[1, 2], [1, 2]]})
+    observations, rewards, over, _, first = env.step([EDIT, None])
+    assert list(over) == [False, False] and list(first["text"]) == [EDIT, None]
+    assert rewards[1] == first["reward_before"][1] == first["reward_before"][0] != rewards[0]
+    norms = observations["model_state"][:, -3]
+    assert norms[0] > 0 == norms[1]
+    after, rewards, over, _, second = env.step([None, None])
+    assert list(over) == [True, True] and list(second["steps"]) == [0, 0]
+    assert list(rewards) == list(second["reward_before"])
+    assert list(second["terms"]["retention"]) == [0, 0] and list(second["error"]) == ["", ""]
+    assert after["model_state"][0, -3] == norms[0]
+    one = SelfEditEnv(
+        model=models["llama"], inner=INNER, horizon=2, reward="log_likelihood + retention"
+    )
+    one.reset(seed=1, options={"problems": [1, 2]})
+    one.step(EDIT)
+    assert one.step(None)[1] == rewards[0]
+
+
+def test_the_no_op_of_an_invalid_self_edit_costs_nothing(make):
+    env = make(2, edit="weights", autoreset_mode="DISABLED")
+    env.reset(seed=1, options={"problems": [1, 1]})
+    _, rewards, *_, infos = env.step(["nonsense", None])
+    assert infos["error"][0] and rewards[0] == rewards[1] - 1 == infos["reward_before"][0] - 1
+
+
+def counted(function, calls):
+    def counting(*given):
+        calls.append(1)
+        return function(*given)
+
+    return counting
+
+
+def test_the_last_observation_may_go_undescribed(make, models, monkeypatch):
+    described = []
+    for final in (True, False):
+        env = make(2, horizon=2, autoreset_mode="DISABLED", observe_final=final)
+        kind, asked = type(env.episodes.loop.learner), []
+        monkeypatch.setattr(kind, "describe", counted(kind.describe, asked))
+        env.reset(seed=1, options={"problems": [[1, 2], [3, 4]]})
+        going, *_ = env.step([EDIT, "x"])
+        before = len(asked)
+        over, rewards, *_ = env.step([EDIT, "x"])
+        described.append((going["model_state"], over["model_state"], rewards, len(asked) - before))
+        monkeypatch.undo()
+    (going, full, rewards, passes), (same, empty, again, none) = described
+    assert (passes, none) == (1, 0)
+    assert np.array_equal(going, same) and np.array_equal(rewards, again)
+    assert not empty[:, :-3].any() and full[:, :-3].all()
+    assert np.array_equal(empty[:, -3:], full[:, -3:])
+    assert empty[0] in env.single_observation_space["model_state"]
+
+
+def test_another_adapter_asks_for_a_reset(make):
+    env = make(1)
+    env.reset(seed=1)
+    env.use_adapter(None)
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step([EDIT])

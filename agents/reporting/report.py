@@ -54,6 +54,7 @@ def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             **counted(some),
             "evaluations": sum(r.get("evaluations", 1) for r in some),
             **{name: sum(bool(r.get(name)) for r in some) for name in TRUNCATED},
+            **_by_step(some),
         }
     for name, values in accuracies.items():
         for other, others in accuracies.items():
@@ -62,6 +63,23 @@ def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             gap = bootstrap_mean([a - b for a, b in zip(values, others, strict=True)])
             differences[f"{name} - {other}"] = {"mean": gap.mean, "ci": [gap.low, gap.high]}
     return {"rows": rows, "differences": differences, "seed": seed, "seconds": round(seconds, 1)}
+
+
+def _by_step(records: Sequence[Record]) -> dict[str, Any]:
+    """For episodes of several steps: accuracy at each step, and mean retention per later step."""
+    steps: dict[int, list[Record]] = {}
+    for record in records:
+        if "step" in record:
+            steps.setdefault(record["step"], []).append(record)
+    if not steps:
+        return {}
+    numbers: dict[str, Any] = {
+        "accuracy_by_step": [fmean(r["accuracy"] for r in steps[step]) for step in sorted(steps)]
+    }
+    later = [r["terms"] for step, some in steps.items() if step > 0 for r in some]
+    if later and all("retention" in terms for terms in later):
+        numbers["retention"] = fmean(terms["retention"] for terms in later)
+    return numbers
 
 
 def print_summary(summary: Mapping[str, Any], console: Console) -> None:
@@ -93,6 +111,10 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     if summary.get("evaluations"):
         console.print(f"training took {summary['evaluations']:,} inner loops", markup=False)
     for name, row in rows.items():
+        if "accuracy_by_step" in row:
+            steps = ", ".join(f"{accuracy:.3f}" for accuracy in row["accuracy_by_step"])
+            lost = f"; retention {row['retention']:+.3f} per step" if "retention" in row else ""
+            console.print(f"{name}: accuracy by step {steps}{lost}", markup=False, highlight=False)
         each = row.get("evaluations", 0) / row["samples"]
         if each > 1:
             console.print(f"{name} took {each:g} inner loops for each self-edit", markup=False)

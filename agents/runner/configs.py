@@ -48,9 +48,9 @@ class TrainConfig:
     """Patience in rounds: after this many consecutive rounds below the best mean reward, the best
     checkpoint is reloaded; 0 disables it."""
     wrappers: tuple[str, ...] | None = None
-    """Wrappers around the environment, as "package.module:Name" of a subclass of
-    gymnasium.vector.VectorWrapper, the innermost first: what they make of texts and rewards is what
-    the agent learns from and what is written down."""
+    """Wrappers around the environment, the innermost first, each the "package.module:Name" of a
+    subclass of Gymnasium's VectorWrapper, ActionWrapper, RewardWrapper or ObservationWrapper. The
+    agent learns from the texts, rewards and observations that they return; these are recorded."""
     curriculum: bool = False
     """Whether self-edits of training are truncated by --lengths. The agent learns from the
     truncated text; `info["written"]` has the whole."""
@@ -110,7 +110,7 @@ class EvaluateConfig:
     samples: int = 1
     """Self-edits per policy and problem."""
     wrappers: tuple[str, ...] | None = None
-    """Wrappers around the environment, as for train; a trained run's own are not taken over."""
+    """Wrappers around the environment, as for train; those of a trained run are not taken over."""
     fresh_test_seeds: bool = False
     """Whether each problem has its own adapter seed and data order, the same for all policies;
     otherwise all have those of the run."""

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
+from seal_agents.runner.vectorize import Vectorized
 from seal_env.config import EnvConfig
 from seal_env.curriculum import Curriculum
 from seal_env.errors import UserError
@@ -34,7 +35,8 @@ def make_environment(
     Args:
         env: The environment's settings.
         num_envs: Self-edits that are carried out in one pass.
-        wrappers: Names of `gymnasium.vector.VectorWrapper` classes; the first one is innermost.
+        wrappers: Names of classes, the innermost first: subclasses of Gymnasium's `VectorWrapper`,
+            `ActionWrapper`, `RewardWrapper` or `ObservationWrapper` (`Vectorized`).
         curriculum: How long a self-edit may be, by ``options["progress"]`` of `reset`; it is
             below all wrappers.
 
@@ -65,12 +67,19 @@ def base_of(envs: VectorEnv[Any, Any, Any]) -> SelfEditVectorEnv:
 def _wrapped(envs: VectorEnv[Any, Any, Any], name: str) -> VectorEnv[Any, Any, Any]:
     """An environment with one more wrapper, named on the command line, around it."""
     kind = WRAPPERS.load(name)
-    if not (isinstance(kind, type) and issubclass(kind, VectorWrapper)):
-        raise UserError(f"wrapper {name!r}: is no subclass of gymnasium.vector.VectorWrapper")
+    if not (isinstance(kind, type) and issubclass(kind, VectorWrapper | gym.Wrapper)):
+        raise UserError(
+            f"wrapper {name!r}: is no subclass of gymnasium.vector.VectorWrapper or "
+            f"gymnasium.Wrapper"
+        )
     try:
-        wrapped = kind(envs)
+        wrapped = kind(envs) if issubclass(kind, VectorWrapper) else Vectorized(envs, kind)
+    except UserError as error:
+        raise UserError(f"wrapper {name!r}: {error}") from error
     except TypeError as error:
-        raise UserError(f"wrapper {name!r}: cannot be made of an environment ({error})") from error
+        raise UserError(
+            f"wrapper {name!r}: cannot be constructed with an environment alone ({error})"
+        ) from error
     if wrapped.single_action_space != envs.single_action_space:
         raise UserError(
             f"wrapper {name!r}: has the action space {wrapped.single_action_space}; agents write "
