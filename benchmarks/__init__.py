@@ -1,1 +1,1 @@
-"""Scripts that measure what the README claims. Not installed; run them from a checkout."""
+"""One script per measured claim of the README and the pages. Not installed: run from a checkout."""

@@ -1,12 +1,14 @@
-"""Which agent makes most of a budget of inner-loop evaluations, on held-out problems.
+"""Agents at equal budgets of inner-loop evaluations, measured on held-out problems.
 
     python -m benchmarks.agents --agents all
     python -m benchmarks.agents --agents ppo grpo --variants noise --table noise
 
-Every arm (an agent, or a variant of one) is trained once for each seed, by what `seal-env train`
-runs, into a folder of its own under --out. The command can be stopped at any moment and given
-again: it goes on where it was, and what is finished is not done anew. The table, the figures
-and the plot are written again after every run that ends.
+Claim: the table "Agents at equal budgets" of the README. Hardware: 2 CPU cores, 47.5 minutes for
+the first command; no GPU.
+
+Every arm (an agent, or a variant of one) is trained once per seed by the code of `seal-env train`,
+into its own folder under --out. The command can be stopped at any time and continues when it is
+repeated; finished runs are not repeated. Table, figures and plot are updated after every run.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Args:
     budget: int = 400
     """Inner-loop evaluations that each run may spend on training."""
     test_problems: int = 50
-    """Held-out problems, the same for all."""
+    """Number of held-out problems, the same for all arms."""
     checks: int = 2
     """Times that an agent is evaluated on them before the end, the untrained one included."""
     learner: Literal["fixed", "follow"] = "fixed"
@@ -62,7 +64,7 @@ class Args:
     jobs: int = os.cpu_count() or 1
     """Runs side by side, each in a process with its share of the cores; 1 for this process."""
     table: str = "table"
-    """What the table is called: NAME.md, NAME.json and, with its plot, NAME.png."""
+    """Name of the table: NAME.md, NAME.json and, with its plot, NAME.png."""
     out: Path = Path("runs/agents")
     """Folder for the runs and the tables. Comparisons in one folder share the runs that they have
     in common."""
@@ -96,7 +98,7 @@ class Job:
 
     @property
     def lines(self) -> int:
-        """Self-edits that the run writes down in all."""
+        """Total number of self-edits that the run records."""
         config = self.config
         if isinstance(config, EvaluateConfig):
             return config.problems
@@ -105,7 +107,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where it goes."""
+        """Folder of the run."""
         assert self.config.out is not None
         return self.config.out
 
@@ -219,7 +221,7 @@ def write(args: Args, arms: dict[str, Arm]) -> dict[str, Any] | None:
 
 
 class _Bar:
-    """How far all runs together are, by the lines that they have written."""
+    """Progress of all runs together, by the lines that they have written."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self.files = [job.folder / "episodes.jsonl" for job in jobs]

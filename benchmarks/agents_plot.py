@@ -26,7 +26,7 @@ def plot(found: Mapping[str, Any]) -> bytes:
     An agent has a color and a marker, its variants have the same in other dashes.
 
     Args:
-        found: What `agents_table.figures` gave.
+        found: Result of `agents_table.figures`.
 
     Returns:
         The PNG.

@@ -22,11 +22,11 @@ COLLAPSED = 0.9
 """A run has collapsed if it ends below this share of its best accuracy on the way."""
 
 Run = dict[str, Any]
-"""What one run came to: ``accuracy`` and ``log_likelihood`` in the end, and more."""
+"""Result of one run: final ``accuracy``, ``log_likelihood`` and more."""
 
 
 def read_runs(folders: Sequence[Path]) -> dict[int, Run]:
-    """What the finished ones of an arm's runs came to, by seed."""
+    """Results of an arm's finished runs, by seed."""
     found = {}
     for seed, folder in enumerate(folders):
         summary = RunFolder(folder).read_json("summary.json")
@@ -134,13 +134,13 @@ HEADINGS = (
 
 
 def _cells(name: str, arm: Mapping[str, Any], budget: int, gap: str) -> list[str]:
-    """An arm's row, for whichever table.
+    """Row of an arm in a table.
 
     Args:
         name: The arm.
         arm: Its figures.
-        budget: Evaluations that were allowed.
-        gap: What stands between a number and its interval.
+        budget: Evaluations allowed in training.
+        gap: Text between a number and its interval.
     """
     row = [name, _shown(arm["accuracy"], gap, "{:.3f}", "{:.2f}"), percent(arm["invalid"])]
     for other in (BASE, REFERENCE, name.rpartition("+")[0]):
@@ -173,7 +173,7 @@ def _rows(found: Mapping[str, Any], gap: str) -> tuple[list[str], list[list[str]
 
 
 def caption(found: Mapping[str, Any]) -> str:
-    """What the table says, in words."""
+    """Legend of the table."""
     arms = found["arms"].values()
     seeds = sorted({len(arm["seeds"]) for arm in arms})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"

@@ -1,4 +1,4 @@
-"""What is tried of an architecture: a small random model, beside transformers and PEFT."""
+"""Checks of one architecture: a small random model, compared with transformers and PEFT."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NEW_TOKENS = 24
 
 @dataclass(frozen=True)
 class Result:
-    """What was found out about one architecture."""
+    """Results of the checks of one architecture."""
 
     name: str
     """Value of ``config.model_type``."""
@@ -142,7 +142,7 @@ def _bank(learner: Learner, seeds: Sequence[int]) -> AdapterBank:
 
 
 def _train(learner: Learner, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Adapters trained side by side, one a seed, and how they changed."""
+    """Changes of adapters that are trained side by side, one per seed."""
     bank = _bank(learner, seeds)
     before = bank.weights.clone()
     finetune(learner, bank, [Dataset(_examples(seed), FINETUNE, seed) for seed in seeds])
@@ -150,7 +150,7 @@ def _train(learner: Learner, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def _train_peft(network: Any, learner: Learner, seed: int) -> Tensor:
-    """How PEFT changes the adapter of a seed, laid out as a bank's weights."""
+    """Change of the adapter of a seed by PEFT, in the layout of a bank's weights."""
     bank = _bank(learner, [seed])
     # As a plain module: of a model with stacked experts PEFT takes the names for theirs.
     names = [f"{_PREFIX}{target.name}" for target in bank.targets]

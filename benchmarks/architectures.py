@@ -1,8 +1,12 @@
-"""Which architectures work, tried on small random models: python -m benchmarks.architectures.
+"""Supported architectures, tested on small random models.
 
-Each of transformers' causal language models is built small, loaded as any model is, trained and
-asked, beside transformers and PEFT. Each has a process and a time limit of its own, so that none
-can end the run. The table is docs/supported-models.md.
+    python -m benchmarks.architectures
+
+Claim: docs/supported-models.md, which this command writes. Hardware: a CPU.
+
+Each of transformers' causal language models is constructed at a small size, loaded like any model,
+trained and evaluated, and compared with transformers and PEFT. Each has its own process and time
+limit, so that none can end the run.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ class Settings:
 
 
 def _work(name: str, sender: Connection) -> None:
-    """Tries one architecture, in a process of its own."""
+    """Result of one architecture, in its own process."""
     warnings.simplefilter("ignore")
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
@@ -55,7 +59,7 @@ def _work(name: str, sender: Connection) -> None:
 
 
 def try_one(name: str, seconds: float) -> Result:
-    """Tries one architecture in a process that is ended after so many seconds."""
+    """Result of one architecture, in a process with a time limit in seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([measure.__module__])
     receiver, sender = context.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""What `benchmarks.agents` compares: agents, and the same agents with something changed."""
+"""Arms of `benchmarks.agents`: agents and their variants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 
 BASE, REFERENCE = "base", "rest-em"
-"""Who every arm is compared with."""
+"""Arms that every other arm is compared with."""
 VAST = 1e6
 """A limit that is never reached."""
 

@@ -1,4 +1,4 @@
-"""What the commands of benchmarks that can be stopped and given again have in common."""
+"""Common part of the benchmarks' commands, which can be stopped and repeated."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def command(
     work: Callable[[Args, Console], int],
     argv: Sequence[str] | None,
 ) -> int:
-    """Reads the settings and does the work; what goes wrong becomes one line.
+    """Parses the settings and runs a benchmark; a `UserError` becomes one line.
 
     Args:
-        kind: The class of the settings.
-        name: The benchmark's module.
-        description: What `--help` says above the options.
-        work: Does it and tells of it; returns the exit status.
-        argv: What was given; the command line's if None.
+        kind: Class of the settings.
+        name: Module of the benchmark.
+        description: Text of `--help` above the options.
+        work: Function of the settings that returns the exit status.
+        argv: Arguments; None for the command line's.
 
     Returns:
         The exit status.

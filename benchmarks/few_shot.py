@@ -1,12 +1,15 @@
-"""Learning new tasks from few examples: does a policy learn which training recipe suits which task?
+"""Few-shot learning: do policies learn to choose a training recipe per task?
 
     python -m benchmarks.few_shot
 
-Rows as in SEAL's table (arXiv 2506.10943, section 4.2): the learner in context alone; a fixed
-recipe; what the untrained policy writes; what the trained one writes; and for each task the best
-of all recipes, a ceiling for whoever has to choose before the answers are known. Problems, adapter
-seeds and data order are the same for all rows. The command can be stopped at any moment and given
-again: what is finished is not done anew.
+Claim: the table for `directives` in the README. Hardware: 2 CPU cores, about 4 minutes per training
+run; no GPU.
+
+Rows as in SEAL's table (arXiv 2506.10943, section 4.2): the learner with the demonstrations in its
+prompt only; a fixed recipe; the untrained policy; the trained policy; and the best of all recipes
+per task, an upper bound for any choice made without the answers. Problems, adapter seeds and data
+order are the same for all rows. The command can be stopped at any time and continues when it is
+repeated; finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from seal_env.menus.directives import DirectiveMenu
 from seal_env.presets import model_preset
 
 UNTRAINED = "after round 0"
-"""What `train` calls an agent that is evaluated before it has learned anything."""
+"""Name in `train` of an agent that is evaluated before it has learned."""
 ORACLE, FIXED, NONE = "oracle recipe", "fixed recipe", "none (in context)"
 
 
@@ -57,10 +60,10 @@ class Args:
     samples: int | None = None
     """Self-edits tried for each."""
     test_problems: int = 20
-    """Held-out problems."""
+    """Number of held-out problems."""
     fixed: int | None = None
-    """Which recipe of the menu is the fixed one, counted from 0; None for all tools with the
-    middle rate and the middle number of epochs."""
+    """Index of the fixed recipe on the menu, from 0; None for all tools with the middle rate and
+    the middle number of epochs."""
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(
         default_factory=lambda: EnvConfig(
             task="few-shot",
@@ -165,10 +168,10 @@ def _tried(config: TrainConfig) -> int:
 
 
 def figures(args: Args, middle: int, count: int) -> dict[str, Any]:
-    """What the runs came to.
+    """Results of the runs.
 
-    Accuracies are means over the held-out problems, those of agents over all seeds as well.
-    Intervals are bootstrapped over problems; so are the paired differences.
+    Accuracies are means over the held-out problems and, for agents, over all seeds. Intervals and
+    paired differences are bootstrapped over problems.
     """
     env = args.env
     task = make_task(env.task, env.data, env.task_options)

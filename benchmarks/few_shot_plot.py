@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.few_shot`: which tools were chosen for which family of tasks."""
+"""Plot of `benchmarks.few_shot`: the tools that are chosen per family of tasks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from seal_agents.reporting.samples import PALETTE, REST
 
 
 def plot(found: Mapping[str, Any]) -> bytes:
-    """Draws a panel for each row that chooses, with a bar of shares for each family.
+    """Plot with a panel per choosing row of the table, and a bar of fractions per family.
 
     Args:
-        found: What `few_shot.figures` gave.
+        found: Result of `few_shot.figures`.
 
     Returns:
         The PNG.

@@ -1,6 +1,6 @@
-"""Two ways to carry self-edits out that this package is measured against.
+"""Two reference implementations of the inner loop, for `benchmarks.throughput`.
 
-`PeftLoop` is a careful loop over PEFT; `ReferenceLoop` is SEAL's way, written afresh from its
+`PeftLoop` trains with PEFT without padding; `ReferenceLoop` is SEAL's loop, reimplemented from its
 description (arXiv 2506.10943, section 3.1 and appendix B).
 """
 
@@ -24,10 +24,10 @@ from seal_env.tasks.base import Problem
 
 
 class PeftLoop:
-    """A careful loop: PEFT, batch 1, no padding, one adapter at a time.
+    """Loop with PEFT, batch size 1, no padding, one adapter at a time.
 
     Args:
-        work: What is carried out.
+        work: The self-edits.
     """
 
     def __init__(self, work: Workload) -> None:
@@ -83,13 +83,13 @@ class PeftLoop:
 
 
 class ReferenceLoop(PeftLoop):
-    """SEAL's way: transformers' Trainer, batch 1, padded sequences, padding in the loss.
+    """SEAL's loop: transformers' Trainer, batch size 1, padded sequences, padding in the loss.
 
-    The untouched model answers again for every self-edit.
+    The untouched model is evaluated again for every self-edit.
 
     Args:
-        work: What is carried out.
-        pad_to: Tokens that every sequence is padded to.
+        work: The self-edits.
+        pad_to: Length that every sequence is padded to, in tokens.
     """
 
     def __init__(self, work: Workload, pad_to: int) -> None:

@@ -1,4 +1,4 @@
-"""The highest memory use of a piece of code."""
+"""Peak memory of a piece of code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from seal_env.engine.memory import proc_field
 
 
 class PeakMemory:
-    """Measures the highest memory use of a piece of code above what was used before it.
+    """Context that measures the peak memory above the memory at its start.
 
     Args:
-        device: Where it works: a CUDA device's allocator is asked, or else the process.
+        device: Device of the code: a CUDA device's allocator is used, or else the process.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,7 +1,7 @@
-"""Jobs side by side in processes of their own, each with its share of the cores.
+"""Parallel jobs in processes, each with its share of the cores.
 
-Not `concurrent.futures`: its processes go on working when the one that started them is killed
-or interrupted, and a run that is still being written cannot be gone on with.
+`concurrent.futures` is not used: its processes continue when their parent is killed or interrupted,
+and a run that is still being written cannot be resumed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def in_processes(
     jobs: Sequence[Job],
     count: int,
 ) -> Iterator[tuple[Job, Failed | None]]:
-    """Does jobs in some processes, and tells of each as it ends.
+    """Results of jobs in parallel processes, each as it ends.
 
     Args:
-        work: Does one; importable by name, and free to leave things loaded for the next.
-        jobs: What is to be done, in the order in which it is begun.
-        count: Processes.
+        work: Function of a job; importable by name, and free to keep data for the next job.
+        jobs: The jobs, in the order of their start.
+        count: Number of processes.
     """
     todo = list(reversed(jobs))
     workers: dict[Connection, _Worker[Job]] = {}
@@ -120,7 +120,7 @@ def _die_with_parent() -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """What processes that are started here take as their number of threads."""
+    """Context in which new processes have a given number of threads."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ |= dict.fromkeys(THREADS, str(count))
     try:

@@ -1,11 +1,13 @@
-"""Do algorithms that nobody here wrote learn to choose self-edits?
+"""Unmodified algorithms of stable-baselines3 and sb3-contrib that choose self-edits from a menu.
 
     python -m benchmarks.stock
 
-stable-baselines3's and sb3-contrib's classes as they are, with their stock policies, on
-`ChoiceVecEnv`: each learns for --steps self-edits, and then chooses one for each held-out problem.
-Beside them stands who chooses at random. Problems, adapter seeds and data order are the same for
-all. The command can be stopped at any moment and given again: what is finished is not done anew.
+Claim: the table of docs/choices.md. Hardware: 2 CPU cores; no GPU.
+
+Each algorithm, with its own standard policy on `ChoiceVecEnv`, learns for --steps self-edits, and
+then chooses one per held-out problem. Random choices are the baseline. Problems, adapter seeds and
+data order are the same for all. The command can be stopped at any time and continues when it is
+repeated; finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class Args:
     """Trains stock algorithms on choices and compares them with choosing at random."""
 
     algorithms: tuple[str, ...] = tuple(ALGORITHMS)
-    """Which."""
+    """Names of the algorithms."""
     seeds: int = 3
     """Runs of each; they are numbered from 0."""
     steps: int = 2000
@@ -79,7 +81,7 @@ class Args:
     envs: int = 100
     """Self-edits side by side."""
     test_problems: int = 50
-    """Held-out problems."""
+    """Number of held-out problems."""
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(
         default_factory=lambda: EnvConfig(reward="accuracy + 0.3 * log_likelihood")
     )

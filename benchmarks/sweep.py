@@ -1,9 +1,11 @@
-"""Time and memory of the inner loop against K, the number of adapters side by side.
+"""Time and memory of the inner loop as functions of K, the number of adapters side by side.
 
-``python -m benchmarks.throughput --model tiny --sweep sweep.png --json sweep.json``
+    python -m benchmarks.throughput --model tiny --sweep sweep.png --json sweep.json
 
-Times are medians over interleaved rounds of one process, over the same self-edits, dealt out to
-runs of K. Memory is the peak above the loaded model of a process of its own for each K.
+Claim: "Cost as a function of K" in docs/performance.md. Hardware: there.
+
+Times are medians over interleaved rounds of one process, over the same self-edits in groups of K.
+Memory is the peak above the loaded model, in one process per K.
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ def _memory_of(config: ThroughputConfig, adapters: int) -> float:
 
 
 def print_memory() -> None:
-    """What the processes of `_memory_of` do."""
+    """Work of the processes of `_memory_of`."""
     config = ThroughputConfig(**json.load(sys.stdin))
     learner = load_learner(config.model, config.dtype, config.device)
     work = workload.make_workload(config, learner)

@@ -1,11 +1,14 @@
-"""How fast self-edits are carried out: SEAL's way, a careful PEFT loop, and this package.
+"""Throughput of self-edits: SEAL's loop, a PEFT loop without padding, and this package.
 
-``python -m benchmarks.throughput --model tiny --adapters 64 --json OUT.json``
+    python -m benchmarks.throughput --model tiny --adapters 64 --json OUT.json
 
-All train the same adapters on the same self-edits of the same problems with the same settings,
-in interleaved rounds of one process (the reference in the first alone); the tables hold medians.
-See `benchmarks.loops` for what ``reference`` and ``peft`` do; ``ours`` is `seal_env.inner_loop`,
-all adapters side by side.
+Claim: the factors under "Throughput" in the README. Hardware: 2 cores of an AMD EPYC with AVX-512
+and bfloat16 products (docs/performance.md); other machines give other factors.
+
+All loops train the same adapters on the same self-edits of the same problems with the same
+settings, in interleaved rounds of one process (the reference in the first round only); the tables
+have medians. ``reference`` and ``peft`` are in `benchmarks.loops`; ``ours`` is
+`seal_env.inner_loop`, with all adapters side by side.
 """
 
 from __future__ import annotations

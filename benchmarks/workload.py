@@ -1,4 +1,4 @@
-"""What throughput is measured on: self-edits to carry out, and our way of doing it."""
+"""Workload of `benchmarks.throughput`: self-edits, and this package's loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Workload:
     requests: tuple[Request, ...]
     """The self-edits."""
     datasets: tuple[Dataset, ...]
-    """What each self-edit trains on."""
+    """Training data of each self-edit."""
 
     @property
     def tokens(self) -> list[int]:
@@ -47,7 +47,7 @@ class ThroughputConfig:
     model: str = "tiny"
     """The learner."""
     adapters: int = 64
-    """K: self-edits, each with an adapter of its own."""
+    """K, the number of self-edits with one adapter each."""
     rounds: int = 3
     """Interleaved rounds; medians are reported."""
     data: str | None = None
@@ -59,7 +59,7 @@ class ThroughputConfig:
     dtype: str = "auto"
     """Precision of all three."""
     device: str = "auto"
-    """Where all three run."""
+    """Device of all loops."""
     reference_edits: int = 2
     """Self-edits that the reference is timed on, in the first round alone: it is slow."""
     peft_edits: int | None = None
@@ -69,7 +69,7 @@ class ThroughputConfig:
     evaluation: bool = True
     """Whether whole evaluations (training and answering) are timed as well."""
     json: Path | None = None
-    """Where the figures are written."""
+    """File of the figures."""
     sweep: Path | None = None
     """Draws time and memory against K = 1, 2, 4, ... up to `adapters` (at most 1,024) into this PNG
     instead."""

@@ -1,4 +1,4 @@
-"""What the scripts that make the embedded models share: the model, the optimizers, the loop."""
+"""Common part of the pretraining scripts: model, optimizers, training loop."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from seal_env.engine.packing import Layout
 from seal_env.engine.passes import FullPass, running
 
 IGNORED = -100
-"""The label of a token that is read and not to be predicted."""
+"""Label of a token without a loss."""
 
 Document = tuple[list[int], list[int]]
-"""Token ids and labels (`IGNORED` where nothing is to be predicted)."""
+"""Token ids and labels (`IGNORED` without a loss)."""
 Curriculum = Callable[[int, float], tuple[list[Document], float]]
-"""Called with a step and the running loss before it (infinite at first); returns what to learn
-in that step, and the share of the full learning rates to learn it with."""
+"""Function of a step and the running loss before it (infinite at first) that returns the documents
+of the step, and the fraction of the full learning rates."""
 
 
 @dataclass(frozen=True)
 class MakingConfig:
-    """What is made, and how."""
+    """Settings of the model and its training."""
 
     out: Path
-    """Where model, tokenizer and figures are written."""
+    """Folder of model, tokenizer and figures."""
     seed: int = 0
-    """Fixes weights and data."""
+    """Seed of weights and data."""
     steps: int = 2400
     """Optimizer steps."""
     tokens: int = 4096
-    """Tokens in a step."""
+    """Tokens per step."""
     width: int = 192
     """Width of the hidden states."""
     layers: int = 4
-    """Transformer layers."""
+    """Number of transformer layers."""
     heads: int = 6
-    """Attention heads."""
+    """Number of attention heads."""
     inner_width: int = 512
     """Width of the feed-forward layers."""
     matrix_rate: float = 0.02
@@ -55,16 +55,16 @@ class MakingConfig:
     report_every: int = 200
     """Steps between reports."""
     measure_only: bool = False
-    """Whether to measure the model in `out` instead of making one."""
+    """Whether to measure the model in `out` instead of training one."""
 
 
 def build_model(config: MakingConfig, vocabulary: int, max_length: int) -> LlamaForCausalLM:
-    """An untrained model of Llama architecture.
+    """Untrained model of Llama architecture.
 
     Args:
-        config: Its shape and the seed of its weights.
-        vocabulary: How many tokens there are.
-        max_length: Longest input, in tokens.
+        config: Shape and seed of the weights.
+        vocabulary: Number of tokens of the tokenizer.
+        max_length: Length of the longest input, in tokens.
     """
     torch.manual_seed(config.seed)
     described = LlamaConfig(
@@ -76,7 +76,7 @@ def build_model(config: MakingConfig, vocabulary: int, max_length: int) -> Llama
         num_key_value_heads=config.heads,
         max_position_embeddings=max_length,
         tie_word_embeddings=True,
-        # 1 / sqrt(width): the default of 0.02 is made for widths in the thousands.
+        # 1 / sqrt(width): the default of 0.02 is for widths in the thousands.
         initializer_range=config.width**-0.5,
         pad_token_id=0,
         bos_token_id=2,
@@ -104,11 +104,11 @@ def packed_loss(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tenso
 
 
 def padded_loss(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tensor:
-    """The same for short documents of about equal length, in rows that are filled up.
+    """Mean cross-entropy per labeled token of short documents of about equal length, padded.
 
     With attention "eager" this takes half the time of `packed_loss` on a CPU: at a hundred
-    tokens, torch's fused attention in bfloat16 is slower than two matrix products. What is
-    filled up comes last, so causal attention never sees it.
+    tokens, torch's fused attention in bfloat16 is slower than two matrix products. Padding is at
+    the end, where causal attention never sees it.
     """
     longest = max(len(ids) for ids, _ in documents)
     ids = np.zeros((len(documents), longest), dtype=np.int64)
@@ -126,12 +126,12 @@ def padded_loss(model: LlamaForCausalLM, documents: Sequence[Document]) -> Tenso
 
 
 def cosine(done: float) -> float:
-    """The share of the full learning rate when a share of the steps is done."""
+    """Fraction of the full learning rate after a fraction of the steps."""
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def warm_up(step: int) -> float:
-    """The share of the full learning rate in the first steps."""
+    """Fraction of the full learning rate in the first steps."""
     return min(1.0, (step + 1) / 50)
 
 
@@ -145,14 +145,14 @@ def optimize(
     """Trains a model in place with Muon and AdamW.
 
     Args:
-        model: What to train.
+        model: The model.
         config: Steps and learning rates.
-        curriculum: What is learned when.
+        curriculum: Documents of each step.
         loss_of: `packed_loss` or `padded_loss`.
-        report: Called every `report_every` steps with a line that says how far it is.
+        report: Callback with a line of progress every `report_every` steps.
 
     Returns:
-        Seconds that it took.
+        Duration in seconds.
     """
     started = time.monotonic()
     optimizers = _optimizers(model, config)
@@ -180,7 +180,7 @@ def write_model(
     seconds: float,
     **facts: object,
 ) -> None:
-    """Writes model and tokenizer to ``config.out``, and how they were made beside them."""
+    """Writes model, tokenizer and the settings of their training to ``config.out``."""
     config.out.mkdir(parents=True, exist_ok=True)
     model.config._attn_implementation = "sdpa"
     model.save_pretrained(config.out)
@@ -195,7 +195,7 @@ def write_model(
 
 
 def write_json(path: Path, facts: object) -> None:
-    """Writes plain data in the form that all files of the embedded models have."""
+    """Writes plain data as JSON in the format of the embedded models' files."""
     path.write_text(json.dumps(facts, indent=2) + "\n")
 
 

@@ -1,8 +1,8 @@
-"""What the embedded model reads in pretraining, one document after the other.
+"""Pretraining documents of the embedded model.
 
-Copying an unseen person's values out of a passage is the hard part for a model this small.
-So pretraining starts with repeated random word sequences, from which the copying circuit
-(an induction head) forms, and with literal copies of passages; self-edits come after.
+Copying an unseen person's values from a passage is difficult for a model of this size. Pretraining
+therefore starts with repeated random word sequences, from which the copying circuit (an induction
+head) forms, and with literal copies of passages; self-edits follow.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ STYLE_WEIGHTS = {
     "two-questions": 6,
     "paraphrases": 10,
 }
-"""How often each style of self-edit is shown, in percent: the untrained policy's habits."""
+"""Frequency of each style of self-edit, in percent, which the untrained policy reproduces."""
 
 
 class Corpus:
-    """An endless stream of documents.
+    """Endless stream of documents.
 
     Args:
         tokenizer: The word-level tokenizer.
-        seed: Fixes the stream.
+        seed: Seed of the stream.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
@@ -52,12 +52,12 @@ class Corpus:
         self.pool = names("pretrain")
 
     def batch(self, tokens: int, repeats: float, literal: float) -> list[Document]:
-        """Documents with so many tokens in all, or a few more.
+        """Documents with at least `tokens` tokens in total, or slightly more.
 
         Args:
-            tokens: How many at least.
-            repeats: Share of documents that are repeated random sequences.
-            literal: Share of the others that are literal copies of passages.
+            tokens: Lower bound of the total.
+            repeats: Fraction of documents that are repeated random sequences.
+            literal: Fraction of the others that are literal copies of passages.
         """
         documents, count = [], 0
         while count < tokens:
@@ -93,7 +93,7 @@ class Corpus:
         return first + then, [IGNORED] * len(first) + then
 
     def repeated(self) -> Document:
-        """A random sequence of words several times over; all but the first can be predicted."""
+        """Random sequence of words, repeated; all repetitions but the first can be predicted."""
         rng = self.rng
         length = rng.randint(4, 40)
         times = rng.randint(3, 6) if length <= 16 else 2
@@ -101,7 +101,7 @@ class Corpus:
         return words * times, [IGNORED] * length + words * (times - 1)
 
     def _study(self, person: Person) -> str:
-        """One sequence about a person, in a form that self-edits have."""
+        """Sequence about a person, in a form of self-edits."""
         rng = self.rng
         attribute = rng.randrange(len(ATTRIBUTES))
         form = rng.random()
@@ -116,15 +116,15 @@ class Corpus:
         return question_answer(person, attribute, rng.randrange(4))
 
     def _known(self) -> Document:
-        """Something true about a person whom the model is to remember."""
+        """Fact of a person that the model learns."""
         return self._encode("", self._study(self.rng.choice(self.known)))
 
     def _stranger(self) -> Document:
-        """Something about a person who never comes up again: answers follow the prior."""
+        """Fact of a person that occurs only once: answers follow the prior."""
         return self._encode("", self._study(sample_person(self.rng.choice(self.pool), self.rng)))
 
     def _asked_in_context(self) -> Document:
-        """A passage and a question that it answers."""
+        """Passage and a question that it answers."""
         person, text = self._someone()
         attribute = self.rng.randrange(len(ATTRIBUTES))
         asked = question_answer(person, attribute, self.rng.randrange(4))

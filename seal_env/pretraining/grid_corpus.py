@@ -1,10 +1,10 @@
-"""What the embedded model of grids reads in pretraining, one document after the other.
+"""Pretraining documents of the embedded model of grids.
 
-Most documents are demonstrations of one known operation, whose outputs are to be predicted from
-the second on: so the model learns to find out which operation it is, and to carry it out. A few
-are what a policy writes after demonstrations of an operation drawn at random: a line that says what
-kind it sees, and a directive. Its fields are drawn at random, too, but for the tools, which lean a
-little to the right ones. So it can write directives and knows next to nothing about them.
+Most documents are demonstrations of one known operation, with a loss on the outputs from the second
+on: the model learns to infer the operation and to apply it. The others have the form of a policy's
+text after demonstrations of a random operation: a line that names its kind, and a directive. The
+fields of the directive are random, except for a small preference for the correct tools. The model
+can therefore write directives, and has almost no information about their effect.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from seal_env.tasks.grids.grid import Pair, format_demonstrations, format_grid, 
 from seal_env.tasks.grids.tiny_grids import DEMONSTRATIONS, EPOCHS, LEARNING_RATES, TinyGrids
 
 PAIRS = 6
-"""Demonstrations in a document."""
+"""Number of demonstrations per document."""
 POLICY = 0.15
-"""Share of the documents that are directives."""
+"""Fraction of documents that are directives."""
 ENDS = 0.3
-"""Share of the others that end with an end token in place of the last line break."""
+"""Fraction of the others that end with an end token instead of the last line break."""
 FITTING = 0.65
-"""How often a directive switches a tool as the operation wants it. Half the time would be blind
-chance; a little more, and the model has learned to look at its own remark."""
+"""Probability that a directive sets a tool correctly for the operation. 0.5 would be chance; above
+it the model learns to use its own remark."""
 POSITIONS = 0.65
-"""Share of operations on positions, which are the harder kind to learn."""
+"""Fraction of operations on positions, the kind that is harder to learn."""
 
 
 class GridCorpus:
-    """An endless stream of documents.
+    """Endless stream of documents.
 
     Args:
         tokenizer: The grid tokenizer.
-        seed: Fixes the stream.
+        seed: Seed of the stream.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
@@ -51,7 +51,7 @@ class GridCorpus:
         }
 
     def batch(self, tokens: int) -> list[Document]:
-        """Documents with so many tokens in all, or a few more."""
+        """Documents with at least `tokens` tokens in total, or slightly more."""
         documents, count = [], 0
         while count < tokens:
             documents.append(self._document())
@@ -62,7 +62,7 @@ class GridCorpus:
         kind = "positions" if self.rng.random() < POSITIONS else "colors"
         family = self.rng.choice(self.families[kind])
         if self.rng.random() < POLICY:
-            # Of all sorts, so that the remark holds of operations that are seen for the first time.
+            # Operations of all kinds, so that the remark generalizes to unseen ones.
             return self._directive(draw_family(self.rng, self.rng.choice(list(REMARKS_ON))))
         return self._demonstrations(family)
 

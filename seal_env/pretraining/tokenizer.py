@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: one token a word, built from the words of the world."""
+"""Tokenizers of the embedded models: one token per word of their worlds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEARNING_RATES = ("0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03", "0.1")
 
 
 def vocabulary() -> list[str]:
-    """Every word that the world's sentences can contain, after the special tokens."""
+    """Special tokens, and all words of the world's sentences."""
     words: set[str] = set(EXTRA) | set(FIRST_NAMES) | set(LAST_NAMES)
     templates = [*INTRODUCTIONS, *REMARKS]
     for attribute in ATTRIBUTES:
@@ -40,13 +40,13 @@ def vocabulary() -> list[str]:
 
 
 def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer: words, punctuation marks and line breaks are tokens.
+    """Word-level tokenizer: words, punctuation marks and line breaks are tokens.
 
-    Decoding joins words with spaces, closes the space before punctuation, and keeps line
-    breaks, so that text written by the model reads like the text it was trained on.
+    Decoding joins words with spaces, without a space before punctuation, and keeps line breaks, so
+    that generated text has the form of the training text.
 
     Args:
-        max_length: The model's longest input, in tokens.
+        max_length: Length of the model's longest input, in tokens.
     """
     split: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Punctuation("isolated")]
     joined: list[decoders.Decoder] = [decoders.Replace(" :", ":")]
@@ -54,10 +54,10 @@ def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
 
 
 def build_grid_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of grids and of directives in JSON.
+    """Tokenizer of grids and of directives in JSON.
 
     A token is a cell, a label such as ``Input:``, a line break, a bracket or comma of JSON, a
-    key with its colon, or a value. What is decoded is JSON as `json.dumps` writes it.
+    key with its colon, or a value. Decoding gives JSON in the form of `json.dumps`.
 
     Args:
         max_length: The model's longest input, in tokens.
@@ -71,7 +71,7 @@ def build_grid_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
 
 
 def grid_vocabulary() -> list[str]:
-    """Every token of `build_grid_tokenizer`, the special ones first."""
+    """All tokens of `build_grid_tokenizer`, the special ones first."""
     keys = ["data_generation", *map(tool_key, TOOLS), "training", "strategy", "learning_rate"]
     keys += ["num_train_epochs", "layers", "data"]
     return [
@@ -97,12 +97,12 @@ def _word_level(
     joined: Sequence[decoders.Decoder],
     max_length: int,
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer whose tokens are words; spaces separate them, line breaks are words.
+    """Tokenizer of words, which spaces separate; line breaks are words.
 
     Args:
         words: The vocabulary, beginning with `SPECIAL`.
-        split: What else takes words apart.
-        joined: What closes the spaces again that were opened there.
+        split: Further rules that separate words.
+        joined: Decoding rules that remove the spaces at these separations.
         max_length: The model's longest input, in tokens.
     """
     tokens = {word: index for index, word in enumerate(words)}
