@@ -6,6 +6,7 @@ latter three give plain dictionaries and lists where Python gives dataclasses an
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -104,6 +105,41 @@ def build_options(kind: Callable[..., Any], options: Mapping[str, Any]) -> dict[
         name: checked(hints[name], value, name) if _dataclass_of(hints.get(name)) else value
         for name, value in options.items()
     }
+
+
+def construct(kind: Callable[..., T], options: Mapping[str, Any], name: str) -> T:
+    """Calls a constructor with keyword arguments that a user gave.
+
+    Args:
+        kind: The class, or a function that makes one.
+        options: The arguments; see `build_options`.
+        name: What a complaint calls it, such as ``task 'squad'``.
+
+    Raises:
+        UserError: It does not take these options; says which, and which it takes.
+    """
+    try:
+        return kind(**build_options(kind, options))
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    except TypeError as error:
+        known = _settings(kind)
+        unknown = next((option for option in options if option not in known), None)
+        if unknown is None or not known:
+            raise UserError(f"{name} does not take these options: {error}") from error
+        close = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(
+            f"{name} has no setting {unknown!r}: {hint}it has {', '.join(known)}"
+        ) from error
+
+
+def _settings(kind: Callable[..., Any]) -> list[str]:
+    """The names of the arguments that a class takes; none where they cannot be told."""
+    try:
+        return list(inspect.signature(kind).parameters)
+    except (TypeError, ValueError):
+        return []
 
 
 @lru_cache

@@ -5,8 +5,6 @@ Nothing here imports torch, so that the command line can describe its options at
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,7 +12,7 @@ from typing import Any
 
 from gymnasium.spaces import Text
 
-from seal_env.checks import build_options, check_fields
+from seal_env.checks import check_fields, construct
 from seal_env.edits import EDITS, EditLanguage
 from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.errors import UserError
@@ -69,6 +67,9 @@ class EnvConfig:
     """Further keyword arguments of the task."""
     edit_options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the self-edit language."""
+    reward_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Keyword arguments of the reward's terms by the names that the reward has for them, e.g.
+    {"shift": {"margin": 0.5}}."""
     inner: InnerLoopConfig | None = None
     """How self-edits are carried out; None for what suits the model (`seal_env.presets`)."""
     adapter: str | None = None
@@ -141,28 +142,7 @@ def takes_text(language: EditLanguage) -> bool:
 def _construct(kind: Any, base: type[Any], what: str, name: str, options: Mapping[str, Any]) -> Any:
     if not callable(kind):
         raise UserError(f"{what} {name!r}: is no class; name a subclass of {base.__name__}")
-    try:
-        part = kind(**build_options(kind, options))
-    except UserError as error:
-        raise UserError(f"{what} {name!r}: {error}") from error
-    except TypeError as error:
-        known = _settings(kind)
-        unknown = next((option for option in options if option not in known), None)
-        if unknown is None or not known:
-            raise UserError(f"{what} {name!r} does not take these options: {error}") from error
-        close = difflib.get_close_matches(unknown, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(
-            f"{what} {name!r} has no setting {unknown!r}: {hint}it has {', '.join(known)}"
-        ) from error
+    part = construct(kind, options, f"{what} {name!r}")
     if not isinstance(part, base):
         raise UserError(f"{what} {name!r}: {type(part).__name__} is no subclass of {base.__name__}")
     return part
-
-
-def _settings(kind: Any) -> list[str]:
-    """The names of the arguments that a class takes; none where they cannot be told."""
-    try:
-        return list(inspect.signature(kind).parameters)
-    except (TypeError, ValueError):
-        return []

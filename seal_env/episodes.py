@@ -81,10 +81,10 @@ class Episodes:
         self.task = make_task(config.task, config.data, config.task_options)
         self.language = make_language(config)
         self._reads_text = isinstance(self.language.action_space(), Text)
-        self.reward = parse_reward(config.reward)
+        self.reward = parse_reward(config.reward, config.reward_options)
         if config.horizon > 1 and "retention" not in self.reward.names:
             # In a stream the reward of a step includes the accuracy lost on earlier problems.
-            self.reward = parse_reward(f"{config.reward} + retention")
+            self.reward = parse_reward(f"{config.reward} + retention", config.reward_options)
         self.use_adapter(config.adapter)
         self.running: list[Episode | None] = [None] * count
 
@@ -96,8 +96,10 @@ class Episodes:
         )
         self.language.bind(learner, self.task)
         inner = config.inner or model_preset(config.model).inner
-        scores = learner.kept.setdefault(("scores", *self._asks(inner)), {})
-        self.loop = InnerLoop(learner, self.task, inner, scores)
+        scores, measured = (
+            learner.kept.setdefault((kind, *self._asks(inner)), {}) for kind in ("scores", "probes")
+        )
+        self.loop = InnerLoop(learner, self.task, inner, scores, self.reward.probes, measured)
         self._described = learner.kept.setdefault("described", {})
 
     def _asks(self, inner: InnerLoopConfig) -> tuple[Hashable, ...]:
@@ -242,17 +244,18 @@ class Episodes:
         return str.__str__(given)
 
     def _finish(self, episode: Episode, action: Any, request: Request, result: EditResult) -> Step:
-        before, after, earlier = result.before, result.after, result.earlier
-        unchanged = tuple((score, score) for score, _ in earlier)
-        idle, _ = self.reward(RewardInputs(before, before, unchanged))
-        reward, terms = self.reward(RewardInputs(before, after, earlier))
+        value = self.reward(_inputs(request.problem, result))
+        reward = value.reward
         if action is not None and result.error is not None:
             reward -= self.config.invalid_penalty
         episode.state = result.state
         episode.last_reward = reward
         episode.step += 1
         info = _info(request.problem, request.edit.update, result)
-        info |= {"terms": terms, "reward_before": idle}
+        idle = self.reward(_idle_inputs(request.problem, result))
+        info |= {"terms": value.terms, "reward_before": idle.reward}
+        if value.parts:
+            info["parts"] = value.parts
         if action is None or isinstance(action, str):
             info["text"] = None if action is None else str.__str__(action)
         return Step(reward, episode.step == len(episode.problems), info)
@@ -279,6 +282,29 @@ class Episodes:
                 if states[i] is None:
                     self._described[read[i]] = fresh[i]
         return [fresh[i] if i in fresh else self._described[t] for i, t in enumerate(read)]
+
+
+def _inputs(problem: Problem, result: EditResult) -> RewardInputs:
+    """Measurements of an update, for its reward."""
+    return RewardInputs(
+        before=result.before,
+        after=result.after,
+        earlier=result.earlier,
+        questions=problem.questions,
+        trained_tokens=result.trained.tokens if result.trained and not result.error else 0,
+        probed={probe: measured.after for probe, measured in result.probed.items()},
+    )
+
+
+def _idle_inputs(problem: Problem, result: EditResult) -> RewardInputs:
+    """Measurements had nothing been changed."""
+    return RewardInputs(
+        before=result.before,
+        after=result.before,
+        earlier=tuple((score, score) for score, _ in result.earlier),
+        questions=problem.questions,
+        probed={probe: measured.before for probe, measured in result.probed.items()},
+    )
 
 
 def _info(problem: Problem, update: Update[Any] | None, result: EditResult) -> dict[str, Any]:

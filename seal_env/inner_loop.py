@@ -10,8 +10,8 @@ what kind an update is, nothing here knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from seal_env.config import InnerLoopConfig
@@ -24,6 +24,7 @@ from seal_env.engine.lora import find_targets
 from seal_env.engine.mixed_bank import bank_of
 from seal_env.engine.training import TrainStats
 from seal_env.evaluation import Evaluator, Progress
+from seal_env.probes.base import Probe, ProbeContext, Probed, Subject
 from seal_env.score import Score
 from seal_env.tasks.base import Problem, Task
 from seal_env.updates.base import PreparedUpdate, Update, UpdateContext, UpdateResult
@@ -70,6 +71,8 @@ class EditResult:
     """Why nothing was changed, in one line; None if something was."""
     truncated_prompt: int = 0
     """Tokens that were cut out of the middle of a question's prompt, the most of any question."""
+    probed: Mapping[Probe[Any], Probed[Any]] = field(default_factory=dict)
+    """Measurements of the loop's probes."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class InnerLoop:
         config: How.
         baselines: What the untouched learner scored, by `problem_key`, as far as it is known;
             added to.
+        probes: What is measured of every learner beside its scores.
+        measured: What probes measured of the untouched learner, as far as it is known; added to.
     """
 
     def __init__(
@@ -103,6 +108,8 @@ class InnerLoop:
         task: Task,
         config: InnerLoopConfig,
         baselines: dict[Hashable, Score] | None = None,
+        probes: Sequence[Probe[Any]] = (),
+        measured: dict[Hashable, Any] | None = None,
     ) -> None:
         self.learner, self.task, self.config = learner, task, config
         targets = find_targets(learner.model, config.lora)
@@ -124,6 +131,15 @@ class InnerLoop:
             tokens_per_pass=tokens_per_pass,
         )
         """What updates are carried out with."""
+        self.probes = tuple(probes)
+        """What is measured of every learner beside its scores."""
+        self._probing = ProbeContext(
+            learner=learner,
+            task=task,
+            evaluator=self.evaluator,
+            baselines=self.baselines,
+            measured={} if measured is None else measured,
+        )
 
     def run(
         self, requests: Sequence[Request], progress: Progress | None = None
@@ -177,7 +193,22 @@ class InnerLoop:
                     truncated_prompt=reading.cut,
                 )
             )
-        return results
+        return self._probed(requests, results)
+
+    def _probed(
+        self, requests: Sequence[Request], results: Sequence[EditResult]
+    ) -> list[EditResult]:
+        """Results with the measurements of the loop's probes."""
+        subjects = [
+            Subject(request.problem, request.start, result.state)
+            for request, result in zip(requests, results, strict=True)
+        ]
+        measured: list[dict[Probe[Any], Probed[Any]]] = [{} for _ in subjects]
+        for probe in self.probes:
+            found = probe.measure(subjects, self._probing)
+            for own, result in zip(measured, found, strict=True):
+                own[probe] = result
+        return [replace(r, probed=own) for r, own in zip(results, measured, strict=True)]
 
     def _fitting(self, updates: Sequence[PreparedUpdate[Any]]) -> int:
         """Learners that may be updated side by side; memory bounds them.
@@ -249,7 +280,7 @@ class InnerLoop:
                     truncated_prompt=self.evaluator.tokenize(ready.request.problem).cut,
                 )
             )
-        return results
+        return self._probed(requests, results)
 
     def _update(
         self, prepared: Sequence[PreparedRequest], progress: Progress | None

@@ -6,25 +6,51 @@ term, ``"accuracy - 0.1 * mypackage.module:MyTerm"``.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from seal_env.checks import construct
 from seal_env.errors import UserError
+from seal_env.probes.base import Probe
 from seal_env.registry import Registry
-from seal_env.rewards.base import RewardInputs, RewardTerm
+from seal_env.rewards.base import RewardInputs, RewardTerm, TermValue, probes_of
 
 REWARDS = Registry(
     "reward term",
     {
         "accuracy": "seal_env.rewards.accuracy:Accuracy",
+        "bleu": "seal_env.rewards.bleu:Bleu",
+        "chrf": "seal_env.rewards.chrf:ChrF",
+        "exact_match": "seal_env.rewards.exact_match:ExactMatch",
+        "f1": "seal_env.rewards.f1:F1",
+        "kl": "seal_env.rewards.kl:KL",
+        "length": "seal_env.rewards.length:Length",
         "log_likelihood": "seal_env.rewards.log_likelihood:LogLikelihood",
+        "old_knowledge": "seal_env.rewards.old_knowledge:OldKnowledge",
         "retention": "seal_env.rewards.retention:Retention",
+        "shift": "seal_env.rewards.shift:Shift",
+        "vote": "seal_env.rewards.vote:Vote",
     },
+    extra="metrics",
 )
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _PIECE = re.compile(rf"\s*(?P<sign>[+-]?)\s*(?:(?P<weight>{_NUMBER})\s*\*\s*)?(?P<name>[\w.:]+)\s*")
+
+
+class RewardValue(NamedTuple):
+    """What a self-edit is worth."""
+
+    reward: float
+    """The weighted sum."""
+    terms: dict[str, float]
+    """Each term's own value, by name."""
+    parts: dict[str, dict[str, Any]]
+    """What terms are made of, by the names of those that say it."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +65,37 @@ class Reward:
         """Names of the terms."""
         return tuple(name for name, _, _ in self.terms)
 
-    def __call__(self, measured: RewardInputs) -> tuple[float, dict[str, float]]:
-        """The reward of an outcome, and each term's own value by name."""
-        values = {name: term(measured) for name, _, term in self.terms}
-        return sum(weight * values[name] for name, weight, _ in self.terms), values
+    @property
+    def probes(self) -> tuple[Probe[Any], ...]:
+        """What has to be measured for the terms, each once."""
+        return tuple(dict.fromkeys(p for _, _, term in self.terms for p in probes_of(term)))
+
+    def __call__(self, measured: RewardInputs) -> RewardValue:
+        """The reward of what was measured."""
+        values: dict[str, float] = {}
+        parts: dict[str, dict[str, Any]] = {}
+        for name, _, term in self.terms:
+            given = term(measured)
+            if isinstance(given, TermValue):
+                parts[name] = dict(given.parts)
+                given = given.value
+            values[name] = given
+        reward = sum(weight * values[name] for name, weight, _ in self.terms)
+        return RewardValue(reward, values, parts)
 
 
-def parse_reward(text: str) -> Reward:
+def parse_reward(text: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Reward:
     """Reward from a text such as ``"accuracy + 0.3 * log_likelihood"``.
 
+    Args:
+        text: The sum.
+        options: Keyword arguments of terms, by the names that the sum has for them.
+
     Raises:
-        UserError: The text is no such sum, or names an unknown term.
+        UserError: The text is no such sum, names an unknown term, or a term does not take its
+            options.
     """
+    options = options or {}
     terms: list[tuple[str, float, RewardTerm]] = []
     position = 0
     while position < len(text):
@@ -68,11 +113,31 @@ def parse_reward(text: str) -> Reward:
             raise UserError(
                 f"reward {text!r}: the weight of {name!r} is not finite; make it smaller"
             )
-        terms.append((name, weight, REWARDS.load(name)()))
+        terms.append((name, weight, _term(name, options.get(name, {}))))
         position = found.end()
     if not terms:
         raise UserError("the reward is empty: name a term, for example 'accuracy'")
+    names = [name for name, _, _ in terms]
+    for name in options:
+        if name not in names:
+            raise UserError(
+                f"reward_options: the reward {text!r} has no term {name!r}; "
+                f"it has {', '.join(names)}"
+            )
     return Reward(tuple(terms))
 
 
-__all__ = ["REWARDS", "Reward", "RewardInputs", "RewardTerm", "parse_reward"]
+def _term(name: str, options: Mapping[str, Any]) -> RewardTerm:
+    """A term by name: an instance of a class, or a function as it is."""
+    kind = REWARDS.load(name)
+    if inspect.isfunction(kind):
+        if options:
+            raise UserError(f"reward term {name!r}: is a function, which takes no options")
+        return kind
+    if not callable(kind):
+        raise UserError(f"reward term {name!r}: is neither a class nor a function")
+    term: RewardTerm = construct(kind, options, f"reward term {name!r}")
+    return term
+
+
+__all__ = ["REWARDS", "Reward", "RewardInputs", "RewardTerm", "RewardValue", "parse_reward"]

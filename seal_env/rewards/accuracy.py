@@ -6,7 +6,11 @@ from seal_env.rewards.base import RewardInputs
 
 
 class Accuracy:
-    """Fraction of the held-out questions that the updated learner answers correctly, 0 to 1."""
+    """Fraction of the held-out questions that the updated learner answers correctly, 0 to 1.
+
+    ``accuracy = right answers / questions``, graded by the task. Source: SEAL (arXiv 2506.10943,
+    section 3.1).
+    """
 
     def __call__(self, measured: RewardInputs) -> float:
         """See the class."""

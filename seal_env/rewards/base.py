@@ -1,12 +1,16 @@
-"""Interface of reward terms."""
+"""Interface of reward terms: measurements in, a number out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
 
+from seal_env.probes.base import Probe
 from seal_env.score import Score
+from seal_env.tasks.base import Question
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,40 @@ class RewardInputs:
     """Score of the learner after the update; `before` if there was none."""
     earlier: Sequence[tuple[Score, Score]] = ()
     """Scores of each earlier problem of the episode, before and after this update."""
+    questions: tuple[Question, ...] = ()
+    """Questions of the problem, in the order of the scores' answers."""
+    trained_tokens: int = 0
+    """Tokens trained on, over all epochs; 0 without training."""
+    probed: Mapping[Probe[Any], Any] = field(default_factory=dict)
+    """Measurements of the reward's probes; see `result`."""
+
+    def result(self, probe: Probe[T]) -> T:
+        """Measurement of one of the term's own probes."""
+        return cast(T, self.probed[probe])
+
+
+@dataclass(frozen=True)
+class TermValue:
+    """Value of a term, with the numbers that it is made of."""
+
+    value: float
+    """Value, finite."""
+    parts: Mapping[str, Any]
+    """Plain data for ``info["parts"]``, by name; the same names at every step."""
 
 
 class RewardTerm(Protocol):
-    """Function from measurements to a number."""
+    """Function from measurements to a number.
 
-    def __call__(self, measured: RewardInputs) -> float:
+    A term that needs more than the scores has an attribute ``probes``, a tuple of `Probe`;
+    `RewardInputs.result` holds their measurements.
+    """
+
+    def __call__(self, measured: RewardInputs) -> float | TermValue:
         """Value of the term, finite."""
         ...
+
+
+def probes_of(term: RewardTerm) -> tuple[Probe[Any], ...]:
+    """The probes that a term asks for."""
+    return tuple(getattr(term, "probes", ()))

@@ -8,9 +8,11 @@ from seal_env.rewards.base import RewardInputs
 class Retention:
     """Sum of the changes in accuracy of the earlier problems of an episode.
 
-    With `accuracy + retention` the rewards of an episode add up to the sum of all its problems'
-    accuracies at the end: each problem's gain telescopes with its later losses. 0 at
-    the first step.
+    ``retention = sum over earlier problems of (accuracy after this update - accuracy before it)``.
+    Unit: that of `accuracy`. 0 at the first step. With `accuracy + retention` the rewards of an
+    episode add up to the sum of all its problems' accuracies at the end: each problem's gain
+    telescopes with its later losses. Source: backward transfer (Lopez-Paz and Ranzato 2017, arXiv
+    1706.08840), step by step.
     """
 
     def __call__(self, measured: RewardInputs) -> float:

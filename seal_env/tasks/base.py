@@ -131,6 +131,9 @@ class Task(ABC):
     menu: object = None
     """Menu of a policy that chooses instead of writing, where the language declares none: a
     `seal_env.menus.base.Menu`, its name in `MENUS` or "package.module:Name"."""
+    known_split: str = "train"
+    """The split whose problems' questions show what the untouched learner knows (reward term
+    `old_knowledge`)."""
     notes: tuple[str, ...] = ()
     """Remarks on the reading of the data, one line each, printed before a run."""
 

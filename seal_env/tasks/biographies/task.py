@@ -70,6 +70,7 @@ class Biographies(Task):
     default_prompt = "notes"
     answer_tokens = 4
     answer_prefix = " "
+    known_split = "known"
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

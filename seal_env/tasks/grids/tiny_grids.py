@@ -76,6 +76,7 @@ class TinyGrids(GridTasks):
     answer_tokens = CELLS + 1  # a line break or an end token
     permuted_copies = False
     max_examples = 32
+    known_split = "known"
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
