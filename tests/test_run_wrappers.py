@@ -109,6 +109,8 @@ def test_a_wrapped_reward_is_learned_from_and_written_down(models, tmp_path, pla
     _, found = play(tmp_path, models["llama"], "Half")
     assert [e.reward for e in found] == [e.reward / 2 for e in plain]
     assert [r["reward"] for r in lines(tmp_path)] == [e.reward for e in found]
+    for one, other in zip(found, plain, strict=True):
+        assert one.info["reward_before"] == other.info["reward_before"] / 2
     assert found[-1].info["text"] is None and found[-1].reward < 0  # the no-op's, too
 
 
@@ -174,6 +176,11 @@ def test_wrappers_on_the_command_line(models, tmp_path, capsys):
         assert other["reward"] == (one["reward"] + 1) / 2 and other["text"] == one["text"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["wrappers"] == named[1:]
+    older = json.loads((tmp_path / "plain" / "config.json").read_text())
+    assert older.pop("wrappers") is None  # a run of before there were wrappers goes on
+    (tmp_path / "plain" / "config.json").write_text(json.dumps(older))
+    (tmp_path / "plain" / "summary.json").unlink()
+    main(["train", *common, "--out", str(tmp_path / "plain"), "--resume"])
     (tmp_path / "run" / "summary.json").unlink()
     with pytest.raises(SystemExit):
         main(["train", *common, *named[:2], "--out", str(tmp_path / "run"), "--resume"])

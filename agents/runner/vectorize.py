@@ -74,9 +74,14 @@ class Vectorized(VectorWrapper):
             actions = [None if action is None else one.action(action) for one, action in pairs]
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         if self.base is gym.RewardWrapper:
-            given = zip(self.each, rewards, strict=True)
-            rewards = np.array([float(one.reward(float(reward))) for one, reward in given])
+            rewards = self._rewarded(rewards)
+            # Agents compare a reward with that of the no-op: both have to be on one scale.
+            infos = infos | {"reward_before": self._rewarded(infos["reward_before"])}
         return self._observed(observations), rewards, terminated, truncated, infos
+
+    def _rewarded(self, rewards: np.ndarray) -> np.ndarray:
+        pairs = zip(self.each, rewards, strict=True)
+        return np.array([float(one.reward(float(reward))) for one, reward in pairs])
 
     def _observed(self, observations: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.base is not gym.ObservationWrapper:
