@@ -140,24 +140,24 @@ def memory_cost(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -
     known: dict[Any, Cost] = learner.kept.setdefault("memory", {})  # freed with the learner
     key = tuple(targets), lora
     if key not in known:
-        kept = [2.0 * _bytes_kept(learner, targets, lora, n) for n in _PROBES]
+        measured = [2.0 * _bytes_saved(learner, targets, lora, n) for n in _PROBES]
         sizes = [(padded_rows(n), bucket(n) ** 2) for n in _PROBES]
-        (token, pair), *_ = np.linalg.lstsq(np.array(sizes, dtype=float), np.array(kept))
+        (token, pair), *_ = np.linalg.lstsq(np.array(sizes, dtype=float), np.array(measured))
         known[key] = Cost(max(float(token), 1.0), max(float(pair), 0.0))
     return known[key]
 
 
-def _bytes_kept(learner: Learner, targets: Sequence[Target], lora: LoraConfig, length: int) -> int:
+def _bytes_saved(learner: Learner, targets: Sequence[Target], lora: LoraConfig, length: int) -> int:
     """Bytes that autograd saves of one sequence for the backward pass."""
     bank = AdapterBank(targets, lora, 1, learner.device)
     bank.require_grads()
     vocabulary = int(learner.model.get_input_embeddings().weight.shape[0])
     layout = Layout([[i % vocabulary for i in range(length)]], [0], learner.device)
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Any:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     frozen = {p.untyped_storage().data_ptr() for p in learner.model.parameters()}
@@ -166,4 +166,4 @@ def _bytes_kept(learner: Learner, targets: Sequence[Target], lora: LoraConfig, l
         hidden = learner.hidden(layout.row, FullPass(layout), bank)
     bank.drop_grads()
     del hidden
-    return sum(size for place, size in kept.items() if place not in frozen)
+    return sum(size for address, size in saved.items() if address not in frozen)

@@ -57,28 +57,28 @@ def load_learner(
     Raises:
         UserError: There is no such model, or it cannot be used.
     """
-    place = resolve_device(device)
-    if place.type == "cpu":
+    target = resolve_device(device)
+    if target.type == "cpu":
         keep_freed_memory()
-    kind = resolve_dtype(dtype, place)
+    precision = resolve_dtype(dtype, target)
     content = _digest(adapter) if adapter else ""
-    key = (model, _stamp(model), str(kind), str(place), content, str(trust_remote_code))
+    key = (model, _stamp(model), str(precision), str(target), content, str(trust_remote_code))
     with _lock:
         learner = _pool.get(key)
         if learner is None:
             if adapter is None:
-                network, tokenizer = read_checkpoint(model, kind, trust_remote_code)
-                network.to(place)  # type: ignore[arg-type]
+                network, tokenizer = read_checkpoint(model, precision, trust_remote_code)
+                network.to(target)  # type: ignore[arg-type]
                 learner = prepare(network, tokenizer, model)
             else:
                 base = load_learner(model, dtype, device, None, trust_remote_code)
                 network = merge_peft(Path(adapter), base.copy_model())
                 learner = _like(base, network)
             _pool[key] = learner
-        kept = _last_used[adapter is not None]
-        if learner in kept:
-            kept.remove(learner)
-        kept.append(learner)
+        recent = _last_used[adapter is not None]
+        if learner in recent:
+            recent.remove(learner)
+        recent.append(learner)
     return learner
 
 

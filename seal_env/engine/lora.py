@@ -61,15 +61,15 @@ def find_targets(model: nn.Module, config: LoraConfig) -> tuple[Target, ...]:
         UserError: No module has one of the names.
     """
     wanted = config.targets or _default_names(model)
-    found = _modules_named(model, wanted)
-    if not found and not config.targets:
-        found = _modules_named(model, (ALL_LINEAR,))
-    if not found:
+    targets = _modules_named(model, wanted)
+    if not targets and not config.targets:
+        targets = _modules_named(model, (ALL_LINEAR,))
+    if not targets:
         raise UserError(
             f"no linear module is named {' or '.join(wanted) or '(nothing)'}: "
             f"give LoRA targets that the model has, or {ALL_LINEAR!r}"
         )
-    return found
+    return targets
 
 
 def _default_names(model: Any) -> tuple[str, ...]:
@@ -85,15 +85,15 @@ def _modules_named(model: Any, wanted: Sequence[str]) -> tuple[Target, ...]:
     text = {id(module) for module in model.get_decoder().modules()}
     if text <= inside:  # a part of the layers: others see images
         inside = text
-    found = []
+    targets = []
     for name, module in model.named_modules():
         if id(module) not in inside or not _is_linear(module):
             continue
         if ALL_LINEAR in wanted or name.rpartition(".")[2] in wanted:
             shape = module.weight.shape
             turned = shape if isinstance(module, Conv1D) else shape[::-1]
-            found.append(Target(name, int(turned[0]), int(turned[1])))
-    return tuple(found)
+            targets.append(Target(name, int(turned[0]), int(turned[1])))
+    return tuple(targets)
 
 
 def _is_linear(module: nn.Module) -> bool:

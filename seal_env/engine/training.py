@@ -117,20 +117,20 @@ def finetune(
     ordered = [datasets[k] for k in order]
 
     def job(members: range) -> Callable[[Event], list[TrainStats]]:
-        some = ordered[members.start : members.stop]
+        chosen = ordered[members.start : members.stop]
         tell = progress if members.start == 0 else None
-        return lambda stop: _train_some(learner, bank, members, some, tokens_per_pass, tell, stop)
+        return lambda stop: _train(learner, bank, members, chosen, tokens_per_pass, tell, stop)
 
     parts = split(ordered, learner.workers(bank.count))
     bank.reorder(order)
     try:
         bank.require_grads()
-        found = run_parts([job(part) for part in parts])
+        results = run_parts([job(part) for part in parts])
     finally:
         bank.drop_grads()
         bank.reorder(np.argsort(order))
-    records = [record for some in found for record in some]
-    return [records[place] for place in np.argsort(order)]
+    records = [record for part in results for record in part]
+    return [records[index] for index in np.argsort(order)]
 
 
 def split(datasets: Sequence[Dataset], parts: int) -> list[range]:
@@ -146,9 +146,9 @@ def split(datasets: Sequence[Dataset], parts: int) -> list[range]:
     best = [range(len(datasets))]
     while parts > 1 and high - low > 0.01 * high:
         limit = (low + high) / 2
-        found = _runs(datasets, limit)
-        if len(found) <= parts:
-            best, high = found, limit
+        ranges = _runs(datasets, limit)
+        if len(ranges) <= parts:
+            best, high = ranges, limit
         else:
             low = limit
     return best
@@ -157,16 +157,16 @@ def split(datasets: Sequence[Dataset], parts: int) -> list[range]:
 def _runs(datasets: Sequence[Dataset], limit: float) -> list[range]:
     """Ranges whose cost is within a limit, or that hold one data set."""
     start, tokens = 0, 0
-    found = []
+    ranges = []
     for index, data in enumerate(datasets):
         if index > start and tokens + data.tokens + STEP * datasets[start].steps > limit:
-            found.append(range(start, index))
+            ranges.append(range(start, index))
             start, tokens = index, 0
         tokens += data.tokens
-    return [*found, range(start, len(datasets))]
+    return [*ranges, range(start, len(datasets))]
 
 
-def _train_some(
+def _train(
     learner: Learner,
     bank: TrainableBank,
     members: range,
@@ -213,9 +213,9 @@ def _accumulate(
 ) -> np.ndarray:
     """Adds the gradients of the adapters' mean losses to the bank; returns the losses, (A,)."""
     pieces = [
-        _Piece(int(owner), some, sum(len(e.ids) for e in some))
+        _Piece(int(owner), examples, sum(len(e.ids) for e in examples))
         for owner, batch in zip(active, batches, strict=True)
-        for some in _cut(batch, tokens_per_pass)
+        for examples in _cut(batch, tokens_per_pass)
     ]
     labels = np.zeros(bank.count, dtype=np.int64)
     np.add.at(labels, [p.owner for p in pieces], [p.labels for p in pieces])
@@ -311,22 +311,22 @@ class _AdamW:
         self, bank: TrainableBank, members: range, datasets: Sequence[Dataset], totals: np.ndarray
     ) -> None:
         assert bank.grads is not None
-        place = slice(members.start, members.stop)
-        self.grads, self.steps = bank.grads[place], totals
+        rows = slice(members.start, members.stop)
+        self.grads, self.steps = bank.grads[rows], totals
         clips = torch.tensor([data.config.max_grad_norm for data in datasets], dtype=torch.float32)
         self.clips = clips.to(self.grads.device)
         self.masks = {
             k: bank.mask(data.layers) for k, data in enumerate(datasets) if data.layers is not None
         }
-        parameters = [nn.Parameter(row) for row in bank.weights[place]]
+        parameters = [nn.Parameter(row) for row in bank.weights[rows]]
         members_of: dict[_Group, list[nn.Parameter]] = {}
         for parameter, data, total in zip(parameters, datasets, totals.tolist(), strict=True):
             if total:
                 members_of.setdefault(_Group(total, data.config), []).append(parameter)
         self.groups = list(members_of)
         groups = [
-            {"params": some, "weight_decay": group.config.weight_decay}
-            for group, some in members_of.items()
+            {"params": params, "weight_decay": group.config.weight_decay}
+            for group, params in members_of.items()
         ]
         self.inner = torch.optim.AdamW(groups, lr=0.0, fused=True) if groups else None
         # All moments in two tensors, shape (K, P): thousands of small ones would fragment memory.
