@@ -19,11 +19,11 @@ from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem
 
-PARALLEL = 64
+NUM_ENVS = 64
 """Candidates evaluated per pass of the inner loop."""
 
-
 _UNKNOWN = (0.0, 0.0)
+"""Rank of a candidate on whose context no question can be asked."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class BestOfN(Prompted[BestOfNOptions]):
             if problem is not None and (reading, text) not in self.worth:
                 wanted[reading, text] = problem
         known = list(wanted)
-        for start in range(0, len(known), PARALLEL):
-            part = known[start : start + PARALLEL]
+        for start in range(0, len(known), NUM_ENVS):
+            part = known[start : start + NUM_ENVS]
             envs = SelfEditVectorEnv(len(part), **self.env.kwargs())
             envs.progress = self.context.progress
             # Not the seed that the choice will be measured with: a choice that holds for one

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
+"""Number of bootstrap resamples."""
 LEVEL = 0.95
+"""Coverage of the intervals."""
 
 
 @dataclass(frozen=True)

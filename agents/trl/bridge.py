@@ -43,6 +43,7 @@ from seal_env.vector import SelfEditVectorEnv
 STATE, MOMENTS = "optimizer.json", "optimizer.safetensors"
 """Files of a checkpoint, beside the adapter: counters, and Adam's moments."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Keys of Adam's moments in torch's optimizer state."""
 
 
 class AdapterTraining:
