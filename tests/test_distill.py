@@ -1,6 +1,7 @@
 """Distilling a run: what is imitated, what is reported, and that it can be stopped."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -189,4 +190,15 @@ def test_a_run_that_kept_nothing_cannot_be_distilled(models, tmp_path):
     train(config, False, False, quiet())
     with pytest.raises(UserError, match="no self-edit was better than none"):
         distill(DistillConfig(tmp_path / "run", out=tmp_path / "out"), False, False, quiet())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_on_streams_is_refused(taught, tmp_path):
+    shutil.copytree(taught, tmp_path / "streams")
+    place = tmp_path / "streams" / "config.json"
+    config = json.loads(place.read_text())
+    config["env"]["horizon"] = 3
+    place.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="was trained with --horizon 3"):
+        distill(settings(tmp_path / "streams", tmp_path / "out"), False, False, quiet())
     assert not (tmp_path / "out").exists()
