@@ -21,12 +21,13 @@ from seal_agents.parsing import did_you_mean, early, nearest, parse
 from seal_agents.presets import preset
 from seal_agents.runner.build import agent_class, parted
 from seal_agents.runner.configs import DistillConfig, EvaluateConfig, TrainConfig
-from seal_agents.runner.settings import read_pairs
+from seal_agents.runner.settings import read_pairs, read_term_pairs
 from seal_env import __version__
 from seal_env.config import EnvConfig
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
 from seal_env.presets import model_preset
+from seal_env.rewards import REWARDS
 from seal_env.tasks import TASKS
 
 Chosen = TypeVar("Chosen")
@@ -55,6 +56,8 @@ class TrainCommand:
     judge.model=NAME."""
     edit_options: Annotated[tuple[str, ...], PAIRS] = ()
     """Options of the self-edit language, such as config.passage=none."""
+    reward_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of terms of the reward, such as shift.margin=0.5."""
     resume: bool = False
     """Resume the run in --out, if there is one."""
     overwrite: bool = False
@@ -74,6 +77,8 @@ class EvaluateCommand:
     judge.model=NAME."""
     edit_options: Annotated[tuple[str, ...], PAIRS] = ()
     """Options of the self-edit language, such as config.passage=none."""
+    reward_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of terms of the reward, such as shift.margin=0.5."""
     resume: bool = False
     """Resume the run in --out, if there is one."""
     overwrite: bool = False
@@ -212,7 +217,8 @@ def _quiet() -> None:
 def _with_options(chosen: TrainCommand | EvaluateCommand, env: EnvConfig) -> EnvConfig:
     task = read_pairs("--task-options", chosen.task_options, TASKS.load(env.task))
     edit = read_pairs("--edit-options", chosen.edit_options, EDITS.load(env.edit))
-    return replace(env, task_options=task, edit_options=edit)
+    reward = read_term_pairs("--reward-options", chosen.reward_options, REWARDS)
+    return replace(env, task_options=task, edit_options=edit, reward_options=reward)
 
 
 def _env(argv: list[str]) -> EnvConfig:

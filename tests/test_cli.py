@@ -14,10 +14,11 @@ import seal_agents.runner.train
 import seal_env
 from seal_agents import run_folder as run
 from seal_agents.cli import main
-from seal_agents.runner.settings import read_pairs
+from seal_agents.runner.settings import read_pairs, read_term_pairs
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
 from seal_env.grading.judge import Judge
+from seal_env.rewards import REWARDS
 from seal_env.tasks import TASKS
 
 
@@ -55,6 +56,7 @@ FLAGS = {
 }
 ENVIRONMENT = (
     "--task --model --edit --reward --horizon --split --data --task-options --edit-options "
+    "--reward-options "
     "--inner.lora.rank --inner.lora.alpha --inner.lora.targets --inner.finetune.epochs "
     "--inner.finetune.learning-rate --inner.max-tokens --adapter --invalid-penalty --dtype --device"
 )
@@ -89,7 +91,8 @@ def test_the_help_of_train_is_that_of_its_agent(capsys):
 def test_flags_reach_the_settings(captured):
     main(
         "train --learner fixed --options.finetune.learning-rate 0.5 --inner.lora.rank 3 "
-        "--inner.lora.targets q_proj v_proj --options.prompt rewrite --reward accuracy "
+        "--inner.lora.targets q_proj v_proj --options.prompt rewrite --reward accuracy-shift "
+        "--reward-options shift.margin=0.5 shift.texts=7 "
         "--task-options split_seed=4 --edit-options config.passage=none --task squad --resume "
         "--out o --seed 7".split()
     )
@@ -101,7 +104,28 @@ def test_flags_reach_the_settings(captured):
     assert config.env.inner.finetune.epochs == 5  # the recipe of the embedded model
     assert config.env.task_options == {"split_seed": 4}
     assert config.env.edit_options["config"].passage == "none"
+    assert config.env.reward_options == {"shift": {"margin": 0.5, "texts": "7"}}
     assert (resume, overwrite) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("pair", "says"),
+    [
+        ("margin=1", "--reward-options margin=1: write TERM.KEY=VALUE"),
+        ("shift.margin", "--reward-options shift.margin: write TERM.KEY=VALUE"),
+        ("shfit.margin=1", "did you mean 'shift'"),
+        ("shift.margin=wide", "--reward-options margin=wide: margin: must be"),
+    ],
+)
+def test_options_of_terms_that_cannot_be_read_are_one_line(pair, says):
+    with pytest.raises(UserError) as error:
+        read_term_pairs("--reward-options", [pair], REWARDS)
+    assert says in str(error.value)
+
+
+def test_a_term_of_ones_own_has_a_dot_in_its_name():
+    found = read_term_pairs("--reward-options", ["seal_env.rewards.length:Length.scale=5"], REWARDS)
+    assert found == {"seal_env.rewards.length:Length": {"scale": 5}}
 
 
 def test_a_model_brings_its_recipe(captured):

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seal_env.checks import checked
 from seal_env.errors import UserError
+from seal_env.registry import Registry
 
 
 def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
@@ -43,6 +44,27 @@ def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
         return _arguments(kind, nested)
     except (TypeError, ValueError) as error:
         raise UserError(f"{flag} {' '.join(pairs)}: {error}") from error
+
+
+def read_term_pairs(flag: str, pairs: Sequence[str], terms: Registry) -> dict[str, dict[str, Any]]:
+    """Parses ``TERM.KEY=VALUE`` texts to keyword arguments of reward terms, by term.
+
+    Args:
+        flag: The flag of these texts, for messages.
+        pairs: The texts; see `read_pairs`.
+        terms: The terms.
+
+    Raises:
+        UserError: A text is no such pair, its term is unknown, or a value has the wrong type.
+    """
+    own: dict[str, list[str]] = {}
+    for pair in pairs:
+        path, equals, value = pair.partition("=")
+        term, _, key = path.rpartition(".")
+        if not (equals and term and key):
+            raise UserError(f"{flag} {pair}: write TERM.KEY=VALUE")
+        own.setdefault(term, []).append(f"{key}={value}")
+    return {term: read_pairs(flag, given, terms.load(term)) for term, given in own.items()}
 
 
 def _arguments(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
