@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 import seal_env
 from seal_env.engine.divergence import Divergence
+from seal_env.engine.lora import AdapterBank
 from seal_env.probes import drift, texts
 from seal_env.probes.known import KnownQuestions
 from seal_env.probes.votes import Votes
@@ -103,6 +104,28 @@ def test_a_self_edit_that_cannot_be_carried_out_moves_nothing():
     nowhere = replace(WORLD.problem("train", 3), context="")
     _, info = measured([nowhere], [""])
     assert info["error"][0] and (info["terms"]["kl"][0], info["terms"]["shift"][0]) == (0, 0)
+
+
+def test_a_step_says_what_the_no_op_would_have_been_rewarded():
+    env = gym.make("SelfEdit-v0", reward=PROBED, reward_options=CHEAP).unwrapped
+    env.reset(seed=0, options={"problems": 3})
+    *_, info = env.step(asked_about(3))
+    env.reset(seed=0, options={"problems": 3})
+    _, idle, *_ = env.step(None)
+    assert info["reward_before"] == idle
+
+
+def test_training_that_diverged_has_no_length(monkeypatch):
+    real = AdapterBank.initialize
+
+    def poisoned(bank, seeds):
+        real(bank, seeds)
+        bank.weights[:, :30] = torch.nan
+
+    monkeypatch.setattr(AdapterBank, "initialize", poisoned)
+    _, info = measured([3], [""], "accuracy - length - kl")
+    assert "diverged" in info["error"][0] and info["tokens"][0] > 0
+    assert (info["terms"]["length"][0], info["terms"]["kl"][0]) == (0, 0)
 
 
 def test_in_a_stream_a_step_answers_for_its_own_drift():
@@ -217,6 +240,16 @@ def test_of_choices_the_likeliest_has_all_votes():
     _, info = measured([problem], [""], "vote")
     assert info["parts"]["vote"]["labels"][0] == ["Oslo"]
     assert info["parts"]["vote"]["shares"][0] == [1.0]
+
+
+def test_the_seeds_of_the_voters_come_from_what_is_asked():
+    problem = WORLD.problem("train", 3)
+    few = replace(problem, id="few", questions=problem.questions[3:6])
+    equal = replace(few, id="other", questions=tuple(replace(q) for q in few.questions))
+    options = {"vote": {"open_book": False, "samples": 8}}
+    _, info = measured([few, equal], ["", ""], "vote", options=options)
+    first, second = info["parts"]["vote"]["shares"]
+    assert first == second and len(set(first)) > 1
 
 
 @pytest.mark.slow
