@@ -183,7 +183,7 @@ def test_old_knowledge_is_the_share_that_was_forgotten(verdicts, expected):
 
 def voted(answers, labels):
     votes = tuple(Vote(label, share) for label, share in labels)
-    return inputs(answers, probed={Votes(16, 1.0, True): votes})
+    return inputs(answers, probed={Votes(16, 0.6, True): votes})
 
 
 def test_vote_is_the_share_that_agrees_with_the_labels():

@@ -32,7 +32,7 @@ MEASURED = RewardInputs(
     probed={
         TextDrift(): Divergence(kl=0.5, old_loss=2.0, new_loss=3.5),
         KnownQuestions(): (True, True, True, False),
-        Votes(16, 1.0, True): (Ballot("x", 1.0),) * 4,
+        Votes(16, 0.6, True): (Ballot("x", 1.0),) * 4,
     },
 )
 

@@ -33,8 +33,8 @@ class Vote:
 
     samples: int = 16
     """Answers that vote, per question."""
-    temperature: float = 1.0
-    """Temperature at which they are drawn; 0 for the likeliest answer alone."""
+    temperature: float = 0.6
+    """Temperature (TTRL's) at which they are drawn; 0 for the likeliest answer alone."""
     open_book: bool = True
     """Whether the passage is in view; without it the base votes by what it knows."""
     least_share: float = 0.0
