@@ -44,8 +44,8 @@ class AgentContext:
     """Seed of everything random in the agent."""
     argument: str = ""
     """Text after the colon in the agent's name, as in ``edits:gpt4_1``; "" without a colon."""
-    options: AgentOptions = AgentOptions()
-    """An instance of the agent's `Options`."""
+    options: AgentOptions | None = None
+    """An instance of the agent's `Options`; None for the defaults."""
     progress: Progress = lambda stage, done, total: None
     """Progress callback for long work."""
 
@@ -95,13 +95,14 @@ class Agent(ABC, Generic[OptionsT]):
     with those of the run."""
 
     def __init__(self, context: AgentContext) -> None:
-        if not isinstance(context.options, self.Options):
+        options = self.Options() if context.options is None else context.options
+        if not isinstance(options, self.Options):
             raise UserError(
                 f"{type(self).__name__} takes options of type {self.Options.__name__}, "
-                f"not {type(context.options).__name__}"
+                f"not {type(options).__name__}"
             )
         self.context = context
-        self.options = cast("OptionsT", context.options)
+        self.options = cast("OptionsT", options)
 
     @abstractmethod
     def act(self, observations: Sequence[Observation], seeds: Sequence[int]) -> Sequence[Action]:

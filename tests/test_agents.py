@@ -68,6 +68,11 @@ def test_options_of_another_agent_are_refused(models):
         agent_class("rest-em")(context(models["llama"], options=AgentOptions()))
 
 
+def test_options_are_the_agents_defaults_where_none_are_given(models):
+    kind = agent_class("rest-em")
+    assert kind(AgentContext(env(models["llama"]))).options == kind.Options()
+
+
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_type_checkers_and_the_command_line_see_the_same_options(name):
     kind = agent_class(name)

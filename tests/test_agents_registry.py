@@ -69,5 +69,5 @@ def test_every_agent_runs_and_those_that_learn_improve(name, tmp_path, monkeypat
         agent.learn(experiences)
     after = held_out(ROUNDS)
     if learns(type(agent)):
-        assert after > before + 0.1
+        assert after > min(before + 0.1, 0.99)  # an agent may be nearly perfect from the start
     assert len(run.every_record()) == ROUNDS * PROBLEMS * SAMPLES + 2 * 32

@@ -30,7 +30,10 @@ def config(name, budget=2000, seed=0, **settings):
 
 
 def test_every_agent_has_an_arm():
-    assert set(AGENTS) == set(KNOWN) - {"always", "edits"}  # which need texts
+    known = set(KNOWN) - {"always", "edits"}  # which need texts
+    missing, extra = sorted(known - set(AGENTS)), sorted(set(AGENTS) - known)
+    assert not missing, f"add arms to AGENTS in benchmarks/arms.py for: {', '.join(missing)}"
+    assert not extra, f"AGENTS in benchmarks/arms.py has arms of no agent: {', '.join(extra)}"
     assert all(one.agent == name for name, one in AGENTS.items())
 
 

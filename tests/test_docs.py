@@ -11,6 +11,7 @@ import importlib
 import itertools
 import re
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -182,6 +183,18 @@ def test_every_name_is_documented(page, names):
     assert [name for name in names if not re.search(rf"`{re.escape(name)}[`:]", text)] == []
 
 
+@pytest.mark.parametrize(
+    ("part", "registry"), [("task", TASKS), ("self-edit language", EDITS), ("agent", AGENTS)]
+)
+def test_a_part_goes_into_the_folder_that_has_those_there_are(part, registry):
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    row = re.search(rf"^\| \[{part}\].*?\| `(\w+)/([\w/]*)` \| `.*?` \|$", page, re.MULTILINE)
+    package = {"agents": "seal_agents"}.get(row[1], row[1])
+    folder = f"{package}.{row[2].replace('/', '.')}"
+    assert [path for path in registry.values() if not path.startswith(folder)] == []
+    assert f"into `{row[1]}/{row[2]}`" in (DOCS / "agents.md").read_text("utf-8") or part != "agent"
+
+
 def modules():
     """Files of the two packages, relative to the root, and the names that they are imported by."""
     for top, package in (("seal_env", "seal_env"), ("agents", "seal_agents")):
@@ -191,10 +204,26 @@ def modules():
             yield path.relative_to(ROOT), name
 
 
+def assert_same(listed, wanted, where):
+    """Fails with what is missing, extra or listed twice, and where."""
+    listed, wanted = Counter(listed), Counter(wanted)
+    missing, extra = sorted((wanted - listed).elements()), sorted((listed - wanted).elements())
+    assert not missing, f"add to the {where}: {', '.join(missing)}"
+    assert not extra, f"remove from the {where} (no such module, or twice): {', '.join(extra)}"
+
+
+def test_a_list_that_differs_is_told_by_what_differs():
+    assert_same("ab", "ba", "list")
+    for listed, said in [("a", "add to the list: b"), ("aab", "remove from the list .*: a")]:
+        with pytest.raises(AssertionError, match=rf"{said}\b"):
+            assert_same(listed, "ab", "list")
+
+
 def test_every_public_module_is_in_the_api_reference_once():
     pages = [page.read_text("utf-8") for page in (DOCS / "api").glob("*.rst")]
     listed = [name for page in pages for name in AUTOMODULE.findall(page)]
-    assert sorted(listed) == sorted(name for _, name in modules() if not PRIVATE.match(name))
+    public = [name for _, name in modules() if not PRIVATE.match(name)]
+    assert_same(listed, public, "automodule lines of docs/api/*.rst")
 
 
 def tree(text):
@@ -212,7 +241,7 @@ def test_every_module_is_in_the_tree_of_files_once():
     drawn = re.search(r"^```text\n(seal_env/.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert drawn is not None
     files = [path for path, _ in modules() if path.name != "__init__.py"]
-    assert sorted(tree(drawn[1])) == sorted(files)
+    assert_same(map(str, tree(drawn[1])), map(str, files), "tree of files in docs/architecture.md")
 
 
 def test_the_layers_are_those_of_the_contract():
