@@ -118,28 +118,43 @@ def construct(kind: Callable[..., T], options: Mapping[str, Any], name: str) -> 
     Raises:
         UserError: It does not take these options; says which, and which it takes.
     """
+    if inspect.isabstract(kind):
+        missing = sorted(getattr(kind, "__abstractmethods__", ()))
+        advice = "define it" if len(missing) == 1 else "define them"
+        raise UserError(f"{name}: has no method {' and no method '.join(missing)}; {advice}")
+    _check_names(kind, options, name)
     try:
         return kind(**build_options(kind, options))
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     except TypeError as error:
-        known = _settings(kind)
-        unknown = next((option for option in options if option not in known), None)
-        if unknown is None or not known:
-            raise UserError(f"{name} does not take these options: {error}") from error
-        close = difflib.get_close_matches(unknown, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(
-            f"{name} has no setting {unknown!r}: {hint}it has {', '.join(known)}"
-        ) from error
+        if not options:
+            raise  # the constructor's own mistake, which its traceback shows
+        raise UserError(f"{name} does not take these options: {error}") from error
 
 
-def _settings(kind: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that a class takes; none where they cannot be told."""
+def _check_names(kind: Callable[..., Any], options: Mapping[str, Any], name: str) -> None:
+    """Checks that a constructor takes the options, and that it needs no others.
+
+    Raises:
+        UserError: It does not, or it does; says which.
+    """
     try:
-        return list(inspect.signature(kind).parameters)
-    except (TypeError, ValueError):
-        return []
+        known = inspect.signature(kind).parameters
+    except (TypeError, ValueError):  # some classes written in C have no signature
+        return
+    named = [n for n, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    unknown = next((option for option in options if option not in named), None)
+    if unknown is not None and not takes_any:
+        if not named:
+            raise UserError(f"{name} does not take these options: it has no setting {unknown!r}")
+        close = difflib.get_close_matches(str(unknown), named, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(f"{name} has no setting {unknown!r}: {hint}it has {', '.join(named)}")
+    for option in named:
+        if known[option].default is inspect.Parameter.empty and option not in options:
+            raise UserError(f"{name}: needs the option {option}; give it a value")
 
 
 @lru_cache

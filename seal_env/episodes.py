@@ -28,7 +28,7 @@ from seal_env.inner_loop import EditResult, InnerLoop, Request
 from seal_env.presets import model_preset
 from seal_env.rewards import RewardInputs, parse_reward
 from seal_env.score import Score
-from seal_env.tasks import Problem
+from seal_env.tasks.base import Problem, problem_at
 from seal_env.updates.base import Update
 
 STATE_EXTRAS = 4
@@ -115,7 +115,7 @@ class Episodes:
         if size is not None and size < 1:
             raise UserError(f"split {self.config.split!r} of the data holds no problem")
         indices = random.integers(ENDLESS if size is None else size, size=self.config.horizon)
-        return tuple(self.task.problem(self.config.split, int(i)) for i in indices)
+        return tuple(problem_at(self.task, self.config.split, int(i)) for i in indices)
 
     def resolve(self, given: Any) -> tuple[Problem, ...]:
         """Stream from a user's problem, index in the split, or list of these."""
@@ -130,7 +130,7 @@ class Episodes:
         resolved = []
         for item in items:
             if isinstance(item, int | np.integer) and not isinstance(item, bool):
-                item = self.task.problem(self.config.split, int(item))
+                item = problem_at(self.task, self.config.split, int(item))
             if not isinstance(item, Problem):
                 raise UserError(
                     f"options['problems']: {type(item).__name__} is neither a Problem nor an index"

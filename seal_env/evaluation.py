@@ -19,12 +19,15 @@ from itertools import takewhile
 from threading import Event
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from seal_env.engine.banks import Bank
 from seal_env.engine.generation import score_and_generate
 from seal_env.engine.learner import Learner
 from seal_env.engine.rendering import DoesNotFit
 from seal_env.engine.sampling import Sampling
 from seal_env.engine.threads import run_parts, split_evenly
+from seal_env.errors import UserError, printable
 from seal_env.score import Score
 from seal_env.tasks.base import Problem, Task
 
@@ -135,7 +138,7 @@ class Evaluator:
         for problem in problems:
             stop = position + len(problem.questions)
             answers = tuple(texts[position:stop])
-            verdicts = tuple(self.task.grade(problem, answers))
+            verdicts = _verdicts(self.task, problem, answers)
             scores.append(Score(answers, verdicts, tuple(likelihoods[position:stop])))
             position = stop
         return scores
@@ -273,6 +276,22 @@ class Evaluator:
             right = next(own[choice] for choice, ids in a.choices.items() if ids == a.gold)
             answers.append((right, best))
         return answers
+
+
+def _verdicts(task: Task, problem: Problem, answers: tuple[str, ...]) -> tuple[bool, ...]:
+    """Verdicts of a task on the answers to a problem.
+
+    Raises:
+        UserError: They are not one bool for each question.
+    """
+    given: Any = task.grade(problem, answers)
+    verdicts = tuple(given) if isinstance(given, Iterable) else ()
+    if len(verdicts) != len(answers) or not all(isinstance(v, bool | np.bool_) for v in verdicts):
+        raise UserError(
+            f"task {type(task).__name__}: grade must return one bool for each of the "
+            f"{len(answers)} questions; it returned {printable(repr(given))}"
+        )
+    return tuple(map(bool, verdicts))
 
 
 def _size(asked: QuestionTokens) -> int:

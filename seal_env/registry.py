@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from seal_env.errors import UserError
@@ -58,6 +59,11 @@ class Registry(Mapping[str, str]):
         if ":" not in path:
             raise UserError(f"unknown {self.kind} {name!r}: {self._advice(name)}")
         module_name, _, attribute = path.partition(":")
+        if _is_file(module_name):
+            dotted = _module_of(module_name)
+            raise UserError(
+                f"{self.kind} {name!r}: name the module, not the file: '{dotted}:{attribute}'"
+            )
         try:
             module = importlib.import_module(module_name)
         except (ImportError, TypeError, ValueError) as error:  # the latter two: no module's name
@@ -78,13 +84,30 @@ class Registry(Mapping[str, str]):
         try:
             return getattr(module, attribute)
         except AttributeError:
+            alike = [known for known in vars(module) if known.lower() == attribute.lower()]
+            alike += difflib.get_close_matches(attribute, vars(module), n=1)
+            hint = f"did you mean {alike[0]!r}?" if alike else "name a class that it defines"
             raise UserError(
-                f"{self.kind} {name!r}: module {module_name!r} has no {attribute!r}; "
-                f"name a class that it defines"
+                f"{self.kind} {name!r}: module {module_name!r} has no {attribute!r}; {hint}"
             ) from None
 
     def _advice(self, name: str) -> str:
         close = difflib.get_close_matches(name, self._entries, n=1)
+        if _is_file(name):
+            close = [f"{_module_of(name)}:Name"]
+        elif "." in name.strip(".") and not close:
+            close = [":".join(name.rsplit(".", 1))]
         hint = f"did you mean {close[0]!r}? " if close else ""
         known = ", ".join(sorted(self._entries))
         return f"{hint}known: {known}; or give your own as 'package.module:Name'"
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".py") or "/" in name
+
+
+def _module_of(file: str) -> str:
+    """Name of the module in a file, as it is imported from the folder that the path begins in."""
+    path = PurePosixPath(file)
+    folders = () if path.is_absolute() or ".." in path.parts else path.parent.parts
+    return ".".join((*folders, path.name.removesuffix(".py")))

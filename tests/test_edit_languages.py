@@ -36,7 +36,7 @@ PROBLEM = Biographies().problem("train", 0)
 PROBLEMS = (
     PROBLEM,
     Problem("bare", "", "", ()),
-    Problem("odd", "T\x00\ud800\n", "C\ud800\r\n\x1b", (Question("Why?", ""),)),
+    Problem("odd", "T\x00\ud800\n", "C\ud800\r\n\x1b", (Question("Why?", "C"),)),
     Problem("solved", "", "Input: 1 2\nOutput: 2 1\n", (), examples=(("1 2", "2 1"),)),
 )
 

@@ -90,7 +90,10 @@ class TrainingData(EditLanguage):
         elif passage and config.passage == "last":
             pieces.append(passage)
         if not pieces:
-            reason = "nothing to train on: the self-edit holds no text and the passage is not used"
+            passage_is = "not used" if config.passage == "none" else "empty"
+            reason = (
+                f"nothing to train on: the self-edit holds no text and the passage is {passage_is}"
+            )
             return SelfEdit(truncated=truncated, error=reason)
 
         title = clean(problem.title).strip()

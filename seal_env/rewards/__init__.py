@@ -11,10 +11,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 from seal_env.checks import construct
-from seal_env.errors import UserError
+from seal_env.errors import UserError, printable
 from seal_env.probes.base import Probe
 from seal_env.registry import Registry
 from seal_env.rewards.base import RewardInputs, RewardTerm, TermValue, probes_of
@@ -71,7 +72,11 @@ class Reward:
         return tuple(dict.fromkeys(p for _, _, term in self.terms for p in probes_of(term)))
 
     def __call__(self, measured: RewardInputs) -> RewardValue:
-        """The reward of what was measured."""
+        """The reward of what was measured.
+
+        Raises:
+            UserError: The value of a term is no finite number.
+        """
         values: dict[str, float] = {}
         parts: dict[str, dict[str, Any]] = {}
         for name, _, term in self.terms:
@@ -79,9 +84,21 @@ class Reward:
             if isinstance(given, TermValue):
                 parts[name] = dict(given.parts)
                 given = given.value
-            values[name] = given
+            values[name] = _finite(name, given)
         reward = sum(weight * values[name] for name, weight, _ in self.terms)
         return RewardValue(reward, values, parts)
+
+
+def _finite(name: str, value: Any) -> float:
+    """Value of a term as a float."""
+    try:
+        if isinstance(value, Real) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer beyond the range of floats
+        pass
+    raise UserError(
+        f"reward term {name!r}: must return a finite number; it returned {printable(repr(value))}"
+    )
 
 
 def parse_reward(text: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Reward:
@@ -137,6 +154,8 @@ def _term(name: str, options: Mapping[str, Any]) -> RewardTerm:
     if not callable(kind):
         raise UserError(f"reward term {name!r}: is neither a class nor a function")
     term: RewardTerm = construct(kind, options, f"reward term {name!r}")
+    if not callable(term):
+        raise UserError(f"reward term {name!r}: has no method __call__; define it")
     return term
 
 

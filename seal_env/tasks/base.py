@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seal_env.errors import UserError
+from seal_env.errors import UserError, printable
 
 SPLITS = ("train", "validation", "test")
 """The splits that every task has."""
@@ -23,7 +23,8 @@ class Question:
     """One held-out question.
 
     Raises:
-        UserError: A field has another type; the message names it. Lists become tuples.
+        UserError: A field has another type, or a right answer is empty; the message names the
+            field. Lists become tuples.
     """
 
     text: str
@@ -48,6 +49,10 @@ class Question:
             _require(self, name, getattr(self, name), str)
         for name in ("choices", "aliases"):
             _require_each(self, name, str)
+        if not self.answer.strip():
+            raise UserError("Question.answer: is empty; give the right answer, or no question")
+        if not all(map(str.strip, self.aliases)):
+            raise UserError("Question.aliases: one is empty; leave it out")
         if self.choices and not set(self.answers) <= set(self.choices):
             raise UserError("Question.choices: every right answer must be among them")
 
@@ -229,3 +234,23 @@ class Task(ABC):
             By default None: an answer to any problem has up to `answer_tokens` tokens.
         """
         return None
+
+
+def problem_at(task: Task, split: str, index: int) -> Problem:
+    """Problem of a task at an index of a split, with questions.
+
+    Raises:
+        UserError: As `Task.problem`; or the task returns something else.
+    """
+    problem: object = task.problem(split, index)
+    name = type(task).__name__
+    if not isinstance(problem, Problem):
+        raise UserError(
+            f"task {name}: problem must return a Problem; for {index} of split {split!r} it "
+            f"returned {printable(repr(problem))}"
+        )
+    if not problem.questions:
+        raise UserError(
+            f"task {name}: problem {problem.id!r} has no questions; give it at least one"
+        )
+    return problem

@@ -53,6 +53,9 @@ class Splits(Generic[T]):
         content: Texts of an item; items with a text in common have equal content.
         group: Name of the group of an item; empty for a group of one.
         group_noun: Name of the groups in the plural, e.g. "articles".
+
+    Raises:
+        UserError: Two items have the same id.
     """
 
     def __init__(
@@ -68,6 +71,9 @@ class Splits(Generic[T]):
         self.notes: tuple[str, ...] = ()
         """Remarks on the splits, one line each."""
         everything = tuple(items)
+        repeated = [item for item, count in Counter(i.id for i in everything).items() if count > 1]
+        if repeated:
+            raise UserError(f"two {noun} have the id {repeated[0]!r}; give each an id of its own")
         contents = [[("content", text) for text in content(item)] for item in everything]
         names = [[("group", name)] if (name := group(item)) else [] for item in everything]
         parts = _connected([[*name, *own] for name, own in zip(names, contents, strict=True)])
@@ -166,11 +172,19 @@ class FiniteTask(Task):
 
     def size(self, split: str) -> int:
         """Number of problems in a split."""
-        return len(self.splits[split])
+        return len(self._all_splits()[split])
 
     def problem(self, split: str, index: int) -> Problem:
         """Problem at an index of a split."""
-        return self.splits.at(split, index)
+        return self._all_splits().at(split, index)
+
+    def _all_splits(self) -> Splits[Problem]:
+        """The splits, which a subclass hands over."""
+        if not hasattr(self, "splits"):
+            raise UserError(
+                f"task {type(self).__name__}: its __init__ must call super().__init__(splits)"
+            )
+        return self.splits
 
 
 def same_text(text: str) -> str:
