@@ -1,6 +1,7 @@
 """GRPO and RLOO: what TRL is handed, what comes back, and that a stop changes nothing."""
 
 import json
+import math
 import random
 import shutil
 import sys
@@ -420,3 +421,12 @@ def test_a_reward_function_for_trl_s_own_loop(models):
     assert found == envs.step(texts)[1].tolist() and found[0] != found[1]
     chats = [[{"role": "assistant", "content": text}] for text in texts]
     assert reward(completions=chats, problem=[4, 4, 5]) == found
+
+
+@pytest.mark.parametrize("kind", [GRPO, RLOO])
+def test_a_reward_that_is_no_number_is_not_learned_from(models, kind):
+    agent = make(models, kind)
+    before = agent.policy.adapter.weights.clone()
+    with pytest.raises(UserError, match="a reward is infinite or NaN"):
+        agent.learn(write(agent, worth=lambda text: math.nan))
+    assert torch.equal(agent.policy.adapter.weights, before)

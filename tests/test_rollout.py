@@ -1,7 +1,9 @@
 """Letting an agent write and finding out what it was worth."""
 
 import io
+import json
 
+import numpy as np
 import pytest
 from agent_fixtures import context, env, lines
 from rich.console import Console
@@ -133,6 +135,11 @@ def test_seeds_differ_by_problem_sample_round_and_phase(models, tmp_path):
         ("abcdef", "it returned one text"),
         ([7] * 4, "a int"),
         ([Completion("a", (5, 3), (-1.0,), True)] * 4, "2 tokens and 1 log_probs"),
+        ([Completion("a", None, None, True)] * 4, "no numbers"),
+        ([Completion("a", (-1,), (-1.0,), True)] * 4, "negative"),
+        ([Completion("a", (1,), (None,), True)] * 4, "no numbers"),
+        ((text for text in "abcd"), "it returned a generator"),
+        (None, "it returned a NoneType"),
     ],
 )
 def test_an_agent_that_returns_nonsense_is_told_so(models, tmp_path, returned, message):
@@ -226,6 +233,47 @@ def test_tokens_are_on_file_and_come_back_to_the_bit(models, tmp_path):
     again = own(tmp_path / "cut", models["llama"], Sampler(context(models["llama"])))
     assert learned_from(again) == learned_from(whole)
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+
+
+def test_tokens_in_arrays_are_as_good_as_in_lists(models, tmp_path):
+    class Arrays(Sampler):
+        def act(self, observations, seeds):
+            return [
+                Completion(c.text, np.array(c.tokens), np.array(c.log_probs), np.True_)
+                for c in super().act(observations, seeds)
+            ]
+
+    agents = [kind(context(models["llama"])) for kind in (Sampler, Arrays)]
+    one, other = (own(tmp_path / str(i), models["llama"], a) for i, a in enumerate(agents))
+    assert learned_from(one) == learned_from(other)
+    assert lines(tmp_path / "0") == lines(tmp_path / "1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log_probs": ...},
+        {"ended": ...},
+        {"token_ids": "abc"},
+        {"token_ids": None},
+        {"token_ids": [-5, 1, 1]},
+        {"log_probs": [-1.0]},
+        {"text": 5},
+        {"text": ...},
+        {"reward": "x"},
+        {"problem": ...},
+        {"accuracy": ...},
+    ],
+)
+def test_a_damaged_line_is_one_line(models, tmp_path, change):
+    """With ... for a field that is missing."""
+    own(tmp_path, models["llama"], Sampler(context(models["llama"])))
+    place = tmp_path / "episodes.jsonl"
+    records = lines(tmp_path)
+    records[1] = {k: v for k, v in (records[1] | change).items() if v is not ...}
+    place.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(UserError, match="line of round 1 with index 1 is damaged"):
+        own(tmp_path, models["llama"], Sampler(context(models["llama"])))
 
 
 def test_a_cut_text_keeps_the_tokens_that_were_sampled(models, tmp_path):

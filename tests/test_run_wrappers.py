@@ -81,6 +81,45 @@ class Picky(VectorWrapper):
         super().__init__(env)
 
 
+class Refused(VectorWrapper):
+    """Fits no environment, by an error of Gymnasium's own."""
+
+    def __init__(self, env):
+        raise gym.error.Error("not around this one")
+
+
+class NoReward(gym.RewardWrapper):
+    """Forgets to return the reward."""
+
+    def reward(self, reward):
+        pass
+
+
+class NoObservation(gym.ObservationWrapper):
+    """Returns the context alone."""
+
+    def observation(self, observation):
+        return {"context": observation["context"]}
+
+
+class NoInfos(VectorWrapper):
+    """Drops the infos."""
+
+    def step(self, actions):
+        return *self.env.step(actions)[:-1], {}
+
+
+class Noting(VectorWrapper):
+    """Adds infos: an array, and one with the name of a field of the run's."""
+
+    def step(self, actions):
+        *step, infos = self.env.step(actions)
+        whole = np.ones(self.num_envs, dtype=bool)
+        infos |= {"place": np.zeros((self.num_envs, 2)), "_place": whole}
+        infos |= {"inner": {"place": infos["place"], "_place": whole}, "_inner": whole}
+        return *step, infos | {"round": np.full(self.num_envs, 77), "_round": whole}
+
+
 class Says(Agent):
     """Says the same to everyone, and nothing to the last one of a batch."""
 
@@ -156,12 +195,35 @@ def test_a_wrapped_observation_is_what_the_agent_reads(models, tmp_path, plain):
         ("test_run_wrappers:Numbers", "agents write self-edits"),
         ("test_run_wrappers:Blind", "must leave 'context' and 'model_state'"),
         ("test_run_wrappers:Picky", "cannot be constructed with an environment alone"),
+        ("test_run_wrappers:Refused", "cannot be constructed .*not around this one"),
     ],
 )
 def test_a_wrapper_that_does_not_fit_is_one_line(models, name, message):
     with pytest.raises(UserError, match=message) as error:
         make_environment(env(models["llama"]), 2, [name])
     assert "\n" not in str(error.value) and name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NoReward", "wrapper NoReward: reward must return a number"),
+        ("NoObservation", "wrapper NoObservation: observation must return a dict"),
+        ("NoInfos", "infos have no 'text'"),
+    ],
+)
+def test_a_wrapper_that_returns_nonsense_is_one_line(models, tmp_path, name, message):
+    with pytest.raises(UserError, match=message):
+        play(tmp_path, models["llama"], name)
+
+
+def test_what_a_wrapper_adds_is_written_beside_the_fields_of_the_run(models, tmp_path, plain):
+    _, found = play(tmp_path, models["llama"], "Noting")
+    assert [e.info["round"] for e in found] == [1, 1, 1]
+    assert [e.info["place"] for e in found] == [[0.0, 0.0]] * 3
+    assert lines(tmp_path) == [e.info for e in found]
+    added = {"place": [0.0, 0.0], "inner": {"place": [0.0, 0.0]}}
+    assert [e.info for e in found] == [{**e.info, **added} for e in plain]
 
 
 @pytest.mark.slow

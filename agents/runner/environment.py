@@ -76,7 +76,7 @@ def _wrapped(envs: VectorEnv[Any, Any, Any], name: str) -> VectorEnv[Any, Any, A
         wrapped = kind(envs) if issubclass(kind, VectorWrapper) else Vectorized(envs, kind)
     except UserError as error:
         raise UserError(f"wrapper {name!r}: {error}") from error
-    except TypeError as error:
+    except (TypeError, ValueError, AssertionError, gym.error.Error) as error:
         raise UserError(
             f"wrapper {name!r}: cannot be constructed with an environment alone ({error})"
         ) from error

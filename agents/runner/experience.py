@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 from seal_agents.base import Action, Agent, Experience, Observation
 from seal_agents.run_folder import Record
 from seal_env.engine.sampling import Completion
 from seal_env.errors import UserError
+
+MOST_TOKENS = 1 << 31
+"""Bound on token ids."""
 
 
 def actions(
@@ -18,25 +23,52 @@ def actions(
     Raises:
         UserError: They are not one text, `Completion` or None per observation.
     """
-    written = agent.act(observations, seeds)
+    written: Any = agent.act(observations, seeds)
     name = type(agent).__name__
-    if isinstance(written, str) or len(written) != len(observations):
+    listed = hasattr(written, "__len__") and not isinstance(written, str)
+    if not listed or len(written) != len(observations):
+        kind = "one text" if isinstance(written, str) else f"a {type(written).__name__}"
         raise UserError(
             f"agent {name}: act must return one text for each of the {len(observations)} "
-            f"observations; it returned {'one text' if isinstance(written, str) else len(written)}"
+            f"observations; it returned {len(written) if listed else kind}"
         )
-    for one in written:
-        if not isinstance(one, str | Completion | None):
-            raise UserError(
-                f"agent {name}: act must return texts, Completions or None; it returned a "
-                f"{type(one).__name__}"
-            )
-        if isinstance(one, Completion) and len(one.tokens) != len(one.log_probs):
-            raise UserError(
-                f"agent {name}: a Completion has {len(one.tokens)} tokens and "
-                f"{len(one.log_probs)} log_probs; give one for each token"
-            )
-    return written
+    return [_checked(one, name) for one in written]
+
+
+def _checked(action: Any, name: str) -> Action:
+    """An action of the right type, the numbers of a `Completion` as Python's own."""
+    if not isinstance(action, str | Completion | None):
+        raise UserError(
+            f"agent {name}: act must return texts, Completions or None; it returned a "
+            f"{type(action).__name__}"
+        )
+    if not isinstance(action, Completion):
+        return action
+    try:
+        tokens, log_probs = _numbers(action.tokens, action.log_probs)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"agent {name}: a Completion has tokens or log_probs that are no numbers ({error}); "
+            f"give two lists of them"
+        ) from error
+    if len(tokens) != len(log_probs):
+        raise UserError(
+            f"agent {name}: a Completion has {len(tokens)} tokens and "
+            f"{len(log_probs)} log_probs; give one for each token"
+        )
+    return Completion(action.text, tokens, log_probs, bool(action.ended))
+
+
+def _numbers(tokens: Any, log_probs: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Token ids and log-probabilities of a user's agent, or from a file, as Python's own numbers.
+
+    Raises:
+        TypeError, ValueError: They are no such numbers.
+    """
+    ids = tuple(operator.index(token) for token in tokens)
+    if not all(0 <= token < MOST_TOKENS for token in ids):
+        raise ValueError("a token id is negative or too large")
+    return ids, tuple(float(value) for value in log_probs)
 
 
 def text_of(action: Action) -> str | None:
@@ -56,15 +88,44 @@ def tokens_of(action: Action) -> Record:
 
 
 def experience(observation: Observation, record: Record) -> Experience:
-    """Experience of a record; records of earlier versions have no tokens."""
-    known = "token_ids" in record
+    """Experience of a record; records of earlier versions have no tokens.
+
+    Raises:
+        UserError: The record is damaged.
+    """
+    try:
+        return _experience(observation, record)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"episodes.jsonl: the {record['phase']} line of round {record['round']} with index "
+            f"{record['index']} is damaged ({what}); remove it and resume"
+        ) from error
+
+
+def _experience(observation: Observation, record: Record) -> Experience:
+    for name in _NUMBERS:
+        if not isinstance(record[name], int | float):
+            raise TypeError(f"{name} is no number")
+    if not isinstance(record["text"], str | None) or not isinstance(record["error"], str):
+        raise TypeError("text or error is no text")
+    tokens, log_probs, ended = None, None, False
+    if "token_ids" in record:
+        tokens, log_probs = _numbers(record["token_ids"], record["log_probs"])
+        if len(tokens) != len(log_probs):
+            raise ValueError(f"{len(tokens)} token_ids and {len(log_probs)} log_probs")
+        ended = bool(record["ended"])
     return Experience(
         observation,
         record["text"] or "",
         record["reward"],
         record,
         group=str(record["problem"]),
-        tokens=tuple(record["token_ids"]) if known else None,
-        log_probs=tuple(record["log_probs"]) if known else None,
-        ended=known and record["ended"],
+        tokens=tokens,
+        log_probs=log_probs,
+        ended=ended,
     )
+
+
+_NUMBERS = ("reward", "evaluations", "accuracy", "accuracy_before", "log_likelihood")
+"""Fields of a record that every agent and every round read."""

@@ -187,6 +187,11 @@ class _Batch:
             actions[i] = text_of(action)
         rest = [None] * (self.envs.num_envs - len(actions))
         observations, rewards, _, _, infos = self.envs.step([*actions, *rest])
+        if not isinstance(infos, Mapping) or not {"text", "reward_before"} <= infos.keys():
+            raise UserError(
+                "--wrappers: a step's infos have no 'text' or 'reward_before'; a wrapper must pass "
+                "on those of the environment below it, and add to them"
+            )
         cut: dict[str, int] = {}
         for i in missing:
             context = str(observed[i]["context"])
@@ -219,7 +224,7 @@ class _Batch:
         """A self-edit and what it was worth, as one line of the run."""
         stage, episode = self.stage, self.episodes[index]
         text = info["text"]
-        return {
+        record = {
             "phase": stage.phase,
             "policy": stage.policy,
             "round": stage.round,
@@ -232,8 +237,17 @@ class _Batch:
             "evaluations": (text is not None) + (int(own) if own == int(own) else own),
             "reward": reward,
             "reward_before": info["reward_before"],
-            **{key: value for key, value in info.items() if key != "sequences"},
         }
+        # Of what a user's wrapper adds, nothing stands in for the run's own fields.
+        told = {key: _plain(value) for key, value in info.items() if key != "sequences"}
+        return record | {key: value for key, value in told.items() if key not in record}
+
+
+def _plain(value: Any) -> Any:
+    """A value of an info without arrays, which JSON has none of."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _entry(batch: Mapping[str, Any], index: int) -> dict[str, Any]:

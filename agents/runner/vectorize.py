@@ -79,9 +79,20 @@ class Vectorized(VectorWrapper):
             infos = infos | {"reward_before": self._rewarded(infos["reward_before"])}
         return self._observed(observations), rewards, terminated, truncated, infos
 
+    @property
+    def _name(self) -> str:
+        """The wrapper's name in messages."""
+        return type(self.each[0]).__name__
+
     def _rewarded(self, rewards: np.ndarray) -> np.ndarray:
         pairs = zip(self.each, rewards, strict=True)
-        return np.array([float(one.reward(float(reward))) for one, reward in pairs])
+        given = [one.reward(float(reward)) for one, reward in pairs]
+        try:
+            return np.array([float(reward) for reward in given])
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"wrapper {self._name}: reward must return a number ({error})"
+            ) from error
 
     def _observed(self, observations: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.base is not gym.ObservationWrapper:
@@ -90,6 +101,12 @@ class Vectorized(VectorWrapper):
             one.observation({name: values[i] for name, values in observations.items()})
             for i, one in enumerate(self.each)
         ]
+        for row in rows:
+            if not isinstance(row, Mapping) or not row.keys() >= observations.keys():
+                raise UserError(
+                    f"wrapper {self._name}: observation must return a dict with "
+                    f"{', '.join(map(repr, observations))}"
+                )
         return {
             name: values if isinstance(values[0], str) else np.stack(values)
             for name in rows[0]

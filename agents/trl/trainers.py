@@ -6,6 +6,7 @@ and why is in docs/trl-agents.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -142,6 +143,11 @@ class Round:
             raise UserError(
                 f"agent {agent}: needs 2 or more self-edits per problem, the same number for each, "
                 f"and got {' and '.join(map(str, sizes))}: give --samples 2 or more"
+            )
+        if not all(math.isfinite(experience.reward) for experience in experiences):
+            raise UserError(
+                f"agent {agent}: a reward is infinite or NaN, and all others are compared with it; "
+                f"mend the reward term or the wrapper that it comes from"
             )
         self.flat = [experience for group in self.groups for experience in group]
         self.count = len(self.flat)
