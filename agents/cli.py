@@ -20,7 +20,7 @@ from rich.console import Console
 from seal_agents.parsing import did_you_mean, early, nearest, parse
 from seal_agents.presets import preset
 from seal_agents.runner.build import agent_class, parted
-from seal_agents.runner.configs import DistillConfig, EvaluateConfig, TrainConfig
+from seal_agents.runner.configs import AUTO, DistillConfig, EvaluateConfig, TrainConfig
 from seal_agents.runner.settings import read_pairs, read_term_pairs
 from seal_env import __version__
 from seal_env.config import EnvConfig
@@ -179,7 +179,7 @@ def _train(argv: list[str]) -> None:
 
 
 def _evaluate(argv: list[str]) -> None:
-    default = EvaluateCommand(EvaluateConfig(env=_env(argv)))
+    default = EvaluateCommand(EvaluateConfig(env=replace(_env(argv), split=AUTO)))
     chosen = parse("evaluate", EvaluateCommand, argv, default)
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
     from seal_agents.runner.train import evaluate

@@ -20,6 +20,7 @@ resume. ``summary.json`` is written last: where it exists, the run is complete.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -189,15 +190,33 @@ class RunFolder:
             self._keep(record)
         self._tick()
 
-    def save_checkpoint(self, round_: int, save: Callable[[Path], None]) -> Path:
-        """Writes a checkpoint after a round, atomically; `save` writes into an empty folder."""
+    def save_checkpoint(
+        self, round_: int, save: Callable[[Path], None], agent: str = "the agent"
+    ) -> Path:
+        """Writes a checkpoint after a round, atomically.
+
+        Args:
+            round_: Number of the round, from 1; 0 for the untrained agent.
+            save: Writes into an empty folder. Its exceptions are not changed, since it may be a
+                user's own, except for that of a full disk.
+            agent: Name of the agent that saves, for messages.
+
+        Raises:
+            UserError: The files cannot be written, for example because the disk is full.
+        """
         place = self.checkpoint(round_)
         beside = place.with_name(f".{place.name}.new")
         with _writing(place):
             for old in (beside, place):
                 shutil.rmtree(old, ignore_errors=True)
             beside.mkdir(parents=True)
+        try:
             save(beside)
+        except (OSError, SafetensorError) as error:
+            if not _is_full(error):
+                raise
+            raise _unwritten(place, error, f" while {agent} saved") from error
+        with _writing(place):
             for file in beside.rglob("*"):
                 if file.is_file():
                     with file.open("rb+") as written:
@@ -327,16 +346,33 @@ _MAY_CHANGE = {"out", "num_envs", "run_time.threads"}
 """Settings that may differ on resume."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""System errors of a full disk."""
+
+
 @contextmanager
 def _writing(place: Path) -> Iterator[None]:
     """Turns a failure to write into a `UserError`."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{place}: cannot be written ({reason(error)}); make room or give another folder, and "
-            f"go on with --resume"
-        ) from error
+        raise _unwritten(place, error) from error
+
+
+def _unwritten(place: Path, error: Exception, when: str = "") -> UserError:
+    """The error of a file or folder that cannot be written."""
+    room = "make room or " if _is_full(error) else ""
+    return UserError(
+        f"{place}: cannot be written{when} ({reason(error)}); {room}give another folder, and "
+        f"go on with --resume"
+    )
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk, or the user's share of it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return any(f"(os error {code})" in str(error) for code in _FULL)  # safetensors' wording
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -148,7 +148,7 @@ def plan(args: Args, arms: dict[str, Arm]) -> list[Job]:
             else:
                 config = EvaluateConfig(
                     policies=(one.agent,),
-                    env=args.env,
+                    env=replace(args.env, split="test"),
                     problems=args.test_problems,
                     fresh_test_seeds=True,
                     seed=seed,

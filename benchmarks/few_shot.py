@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +123,7 @@ def run(args: Args, console: Console) -> dict[str, Any]:
             train(_config(args, agent, seed), True, False, console)
     grid = EvaluateConfig(
         policies=("none", *(f"always:{file}" for file in files)),
-        env=args.env,
+        env=replace(args.env, split="test"),
         problems=args.test_problems,
         out=args.out / "grid",
     )

@@ -35,7 +35,7 @@ def begun(models, tmp_path, monkeypatch):
     shutil.copytree(models["llama"], "model")
     (tmp_path / "data.json").write_text(json.dumps(DATA))
     (tmp_path / "always.txt").write_text("Ada sings.")
-    settings = env("model", task="squad", data="data.json")
+    settings = env("model", task="squad", data="data.json", split="all")
     policies = ("none", "always:always.txt")
     config = EvaluateConfig(policies, settings, problems=2, out=tmp_path / "run")
     evaluate(config, False, False, quiet())

@@ -206,5 +206,21 @@ def test_a_full_disk_while_weights_are_saved_is_one_line(tmp_path):
     def save(folder):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    with pytest.raises(UserError, match=r"round-1: cannot be written .*No space left"):
-        begin(tmp_path).save_checkpoint(1, save)
+    said = r"round-1: cannot be written while agent Mine saved .*No space left.*make room"
+    with pytest.raises(UserError, match=said):
+        begin(tmp_path).save_checkpoint(1, save, "agent Mine")
+
+
+def test_a_mistake_while_an_agent_saves_is_no_full_disk(tmp_path):
+    run = begin(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no/such"):
+        run.save_checkpoint(1, lambda folder: (folder / "no" / "such").write_text("x") and None)
+    assert run.rounds_done() == 0
+
+
+def test_room_is_made_on_a_full_disk_alone(tmp_path):
+    run = begin(tmp_path)
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(UserError, match=r"summary.json: cannot be written .*directory") as caught:
+        run.write_json("summary.json", {})
+    assert "make room" not in str(caught.value)

@@ -331,7 +331,7 @@ def test_checks_are_made_as_the_final_comparison_is(models, tmp_path):
 def test_fresh_test_seeds_are_the_same_for_all_policies(models, tmp_path):
     def held_out(name, **settings):
         config = EvaluateConfig(
-            ("passage", "test_train:Empty"), env(models["llama"]), problems=3,
+            ("passage", "test_train:Empty"), env(models["llama"], split="test"), problems=3,
             out=tmp_path / name, **settings,
         )  # fmt: skip
         evaluate(config, False, False, quiet())

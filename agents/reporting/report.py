@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seal_agents.reporting.invalid import counted, note, percent, share
-from seal_agents.reporting.samples import plot_styles, show_samples, write_samples
+from seal_agents.reporting.samples import plot_styles, show_samples, split_of, write_samples
 from seal_agents.reporting.stats import bootstrap_mean
 from seal_agents.run_folder import Record, RunFolder
 from seal_env.errors import UserError
@@ -82,13 +82,19 @@ def _by_step(records: Sequence[Record]) -> dict[str, Any]:
     return numbers
 
 
-def print_summary(summary: Mapping[str, Any], console: Console) -> None:
-    """Prints a summary as a table: each policy, and its paired differences to the plain ones."""
+def print_summary(summary: Mapping[str, Any], console: Console, split: str = "test") -> None:
+    """Prints a summary as a table: each policy, and its paired differences to the plain ones.
+
+    Args:
+        summary: The summary, as of `summarize`.
+        console: Console to print on.
+        split: Split of the problems; that of a run is `split_of`.
+    """
     rows = summary["rows"]
     references = [n for n in ("none", "passage", "base") if n in rows] or list(rows)[:1]
     most = max(row["problems"] for row in rows.values())
     table = Table(
-        title=f"{most} held-out problems; 95% intervals, differences paired by problem",
+        title=f"{_problems(most, split)}; 95% intervals, differences paired by problem",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=0,
@@ -127,6 +133,12 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
                     f"too long for the model and lost its middle",
                     markup=False,
                 )
+
+
+def _problems(count: int, split: str) -> str:
+    """Number of problems and where they are from, for a title."""
+    noun = "problem" if count == 1 else "problems"
+    return f"{count} held-out {noun}" if split == "test" else f"{count} {noun} of split {split}"
 
 
 def _gap(gap: Mapping[str, Any]) -> str:
@@ -175,7 +187,7 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
 
 
 def plot_comparison(run: RunFolder, summary: Mapping[str, Any]) -> Path:
-    """Draws the accuracy of each policy on held-out problems, with intervals."""
+    """Draws the accuracy of each policy on the same problems, with intervals."""
     names = list(summary["rows"])
     rows = [summary["rows"][name] for name in names]
     figure, axes = plt.subplots(figsize=(7, 1.1 + 0.5 * len(names)), layout="constrained")
@@ -191,11 +203,11 @@ def plot_comparison(run: RunFolder, summary: Mapping[str, Any]) -> Path:
         axes.text(row["ci"][1] + 0.015, place, f"{value:.2f}", va="center", fontsize=9)
     shown = [name if len(name) <= 32 else f"…{name[-31:]}" for name in names]
     axes.set_yticks(list(places), shown)
-    axes.set(xlabel="accuracy on held-out questions (95% interval)")
+    axes.set(xlabel="accuracy (95% interval)")
     axes.set_xlim(0, max(1.0, max(row["ci"][1] for row in rows) * 1.15))
     count, samples = rows[0]["problems"], rows[0].get("samples", rows[0]["problems"])
     each = "one self-edit" if samples == count else f"{samples / count:g} self-edits"
-    axes.set_title(f"{count} held-out problems, {each} each")
+    axes.set_title(f"{_problems(count, split_of(run))}, {each} each")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return _save(run, figure, "comparison.png")
@@ -215,7 +227,7 @@ def report(path: Path, console: Console, samples: int) -> None:
         raise UserError(f"{path}: holds no self-edits yet; let the run go on with --resume")
     drawn = [plot_learning(run, summary), plot_styles(run), write_samples(run)]
     if summary is not None:
-        print_summary(summary, console)
+        print_summary(summary, console, split_of(run))
         drawn.append(plot_comparison(run, summary))
     else:
         console.print("The run is not finished: no summary yet.")

@@ -41,10 +41,16 @@ class Sample(NamedTuple):
     """A self-edit and its rank in its round."""
 
     heading: str
-    """Policy, and round or "held out"."""
+    """Policy, and round, "held out" or a split."""
     place: str
     """Rank by reward: "best", "median", "rank 3 of 9", ..."""
     record: Record
+
+
+def split_of(run: RunFolder) -> str:
+    """Split of the problems that a run's policies were compared on."""
+    config = run.read_json("config.json")
+    return str(config["env"]["split"]) if config["command"] == "evaluate" else "test"
 
 
 def choose(run: RunFolder, count: int) -> Iterator[Sample]:
@@ -59,8 +65,10 @@ def choose(run: RunFolder, count: int) -> Iterator[Sample]:
         if record["text"]:
             key = (record["phase"], record["policy"], record["round"])
             groups.setdefault(key, []).append(record)
+    split = split_of(run)
+    compared = "held out" if split == "test" else f"split {split}"
     for (phase, policy, round_), group in groups.items():
-        heading = f"{policy}, {f'round {round_}' if phase == 'train' else 'held out'}"
+        heading = f"{policy}, {f'round {round_}' if phase == 'train' else compared}"
         group.sort(key=lambda r: (-r["reward"], r["index"]))
         for rank in _spread(len(group), count):
             yield Sample(heading, _place(rank, len(group)), group[rank])

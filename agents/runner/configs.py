@@ -17,6 +17,8 @@ from seal_env.errors import UserError
 
 HELD_OUT = ("test", "all")
 """Splits with problems of the final comparison; training on them is refused."""
+AUTO = "auto"
+"""Split of an evaluation: the test split of an endless task, all problems of a finite one."""
 MOST = 1_000_000
 """Maximum of rounds, problems, samples and the like, which bounds memory at the start of a run."""
 
@@ -101,8 +103,10 @@ class EvaluateConfig:
     """Policies: agents by name, such as none, passage, base, edits:gpt4_1, always:FILE, or
     "package.module:Name", or folders of training runs. None for none and base, and for passage if
     an empty self-edit trains on the passage."""
-    env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(default_factory=EnvConfig)
-    """The environment. Split "train" stands for the test split (of a file: all of it)."""
+    env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: EnvConfig(split=AUTO)
+    )
+    """The environment. Split auto is the split test of an endless task, and all of a file."""
     options: PolicyOptions = field(default_factory=PolicyOptions)
     """Options of the prompted policy `base`."""
     problems: int = 100

@@ -40,8 +40,9 @@ def play_round(
         round_: Number of the round, from 1.
         progress: Progress callback.
     """
+    name = f"agent {config.agent}"
     if config.reset_to_best and not run.checkpoint(0).is_dir():
-        run.save_checkpoint(0, agent.save)
+        run.save_checkpoint(0, agent.save, name)
     stage = train_stage(run, base_of(envs).episodes.task, config, round_)
     experiences = rollout(run, agent, stage, envs, config.seed, progress)
     check_not_all(run, config.agent, config.env.edit, round_, config.rounds)
@@ -54,7 +55,8 @@ def play_round(
     numbers = _means(experiences) | {"evaluations": spent} | numbers
     run.write_json("rounds.json", [*done, {"round": round_, **numbers}])
     write_scalars(run, round_, numbers)
-    run.save_checkpoint(round_, agent.save)  # last: what has a checkpoint is not done again
+    # Last: what has a checkpoint is not done again.
+    run.save_checkpoint(round_, agent.save, name)
 
 
 def train_stage(run: RunFolder, task: Task, config: TrainConfig, round_: int) -> Stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ import torch
 from gymnasium.vector import VectorEnv
 from rich.console import Console
 
+from seal_agents import AGENTS
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
 from seal_agents.reporting.invalid import counted, note
 from seal_agents.reporting.report import plot_comparison, plot_learning, print_summary, summarize
-from seal_agents.reporting.samples import plot_styles, write_samples
+from seal_agents.reporting.samples import plot_styles, split_of, write_samples
 from seal_agents.run_folder import CONTENTS, Record, RunFolder
-from seal_agents.runner.build import agent_class, build, load, make, restored
-from seal_agents.runner.configs import EvaluateConfig, TrainConfig
+from seal_agents.runner.build import agent_class, build, load, make, parted, restored
+from seal_agents.runner.configs import AUTO, EvaluateConfig, TrainConfig
 from seal_agents.runner.contents import contents, training_problems
 from seal_agents.runner.environment import make_environment
 from seal_agents.runner.progress import Bars
@@ -107,8 +108,9 @@ def evaluate(
     out = config.out or Path("runs") / f"evaluate-{_slug(config.env.task)}"
     RunFolder.check(out, resume, overwrite)
     task = make_task(config.env.task, config.env.data, config.env.task_options)
-    endless = task.size("train") is None
-    split = config.env.split if config.env.split != "train" else "test" if endless else "all"
+    split = config.env.split
+    if split == AUTO:
+        split = "test" if task.size("train") is None else "all"
     problems = _problems(task, split, config.problems)
     env = replace(config.env, inner=_inner(config.env), split=split)
     config = replace(config, env=env)
@@ -124,7 +126,7 @@ def evaluate(
     count = len(policies)
     those = "1 policy" if count == 1 else f"{count} policies"
     console.print(f"evaluating {those} on {config.env.task}, in {out}", markup=False)
-    _tell([*task.notes, *run.notes], console)
+    _tell([*task.notes, *run.notes, *_trained_on(names, split)], console)
     with bars.counting(count):
         records = _compare(run, policies, problems, config.samples, envs, config, bars)
     return _conclude(run, summarize(records, config.seed, run.seconds), console)
@@ -179,6 +181,18 @@ def _policies(
             policies[name] = (built.agent, built.follows)
             policies[name + FIXED] = (built.agent, None)
     return policies
+
+
+def _trained_on(names: Sequence[str], split: str) -> Iterator[str]:
+    """Notes on the policies that may have been trained on the problems of a split."""
+    for name in names:
+        if parted(name)[0] not in AGENTS and Path(name).is_dir():
+            config = RunFolder(Path(name)).read_json("config.json")
+            if split in ("all", config["env"]["split"]):
+                yield (
+                    f"split {split!r} has problems that {name} may have been trained on; "
+                    f"--split test has none of them"
+                )
 
 
 def _slug(*names: str) -> str:
@@ -255,7 +269,7 @@ def _compare(
     """Evaluates policies on the same problems, with the same seeds."""
     records = {}
     for name, (agent, adapter) in policies.items():
-        bars.advance(f"held out: {name}")
+        bars.advance(f"evaluation: {name}")
         stage = _held_out(name, problems, samples, config, adapter)
         records[name] = _evaluate(run, agent, stage, envs, config, bars)
     return records
@@ -267,7 +281,7 @@ def _conclude(run: RunFolder, summary: dict[str, Any], console: Console) -> dict
     plot_learning(run, summary)
     plot_comparison(run, summary)
     run.write_json("summary.json", summary)  # last: where it is, the run is finished
-    print_summary(summary, console)
+    print_summary(summary, console, split_of(run))
     console.print(f"took {summary['seconds']:.0f} s", markup=False)
     return _pointed(run, console, summary)
 
@@ -275,7 +289,7 @@ def _conclude(run: RunFolder, summary: dict[str, Any], console: Console) -> dict
 def _finished(run: RunFolder, console: Console) -> dict[str, Any]:
     summary: dict[str, Any] = run.read_json("summary.json")
     console.print(f"the run in {run.path} is finished already", markup=False)
-    print_summary(summary, console)
+    print_summary(summary, console, split_of(run))
     return _pointed(run, console, summary)
 
 
