@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) 
 WITH_WORKERS := -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-fast lint docs clean
+.PHONY: help train test test-fast lint format docs clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -39,6 +39,10 @@ lint: $(INSTALLED) ## Check style, formatting, spelling and types
 	$(BIN)/codespell
 	@mkdir -p build/mypy && ln -sfn ../../agents build/mypy/seal_agents
 	$(BIN)/mypy
+
+format: $(INSTALLED) ## Mend style and formatting, as far as ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 docs: $(DOCS_INSTALLED) ## Build the pages of docs/ into docs/_build; a warning is an error
 	$(BIN)/sphinx-build -q -E -W --keep-going -b html docs docs/_build

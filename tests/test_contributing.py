@@ -71,3 +71,19 @@ def test_the_citation_names_the_project_as_setup_cfg_does():
 def test_an_issue_template_says_what_it_is_for(path):
     _, front, body = path.read_text("utf-8").split("---\n", 2)
     assert {"name", "about", "labels"} <= set(yaml.safe_load(front)) and body.strip()
+
+
+def test_format_mends_what_lint_checks_with_the_same_tool():
+    def recipe(target):
+        return re.search(rf"^{target}: .*\n((?:\t.*\n)+)", text("Makefile"), re.MULTILINE)[1]
+
+    mended = re.findall(r"ruff (check|format) (.*)\.", recipe("format"))
+    checked = re.findall(r"ruff (check|format) (.*)\.", recipe("lint"))
+    assert mended == [("check", "--fix "), ("format", "")]
+    assert [name for name, _ in mended] == [name for name, _ in checked]
+
+
+def test_the_checklist_of_a_new_part_names_files_that_there_are():
+    section = text("CONTRIBUTING.md").split("go through this list:")[1].split("## Tests")[0]
+    named = re.findall(r"`((?:seal_env|agents|docs|benchmarks)/[\w/.]*)`", section)
+    assert len(named) >= 5 and all((ROOT / name).exists() for name in named)

@@ -232,7 +232,7 @@ def objects(tmp_path, monkeypatch):
         ("objects_task.py:Objects", "name the module, not the file: 'objects_task:Objects'"),
         ("./objects_task.py:Objects", "name the module, not the file: 'objects_task:Objects'"),
         ("mine/objects_task.py:Objects", "not the file: 'mine.objects_task:Objects'"),
-        ("/home/me/objects_task.py:Objects", "not the file: 'objects_task:Objects'"),
+        ("/anywhere/objects_task.py:Objects", "not the file: 'objects_task:Objects'"),
         ("objects_task:objects", "has no 'objects'; did you mean 'Objects'?"),
         ("objects_task:OBJECT", "has no 'OBJECT'; name a class"),
         ("objects_task:Object", "has no 'Object'; did you mean 'Objects'?"),

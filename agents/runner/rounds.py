@@ -19,7 +19,7 @@ from seal_agents.runner.environment import base_of
 from seal_agents.runner.rollout import Stage, rollout
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
-from seal_env.tasks.base import Problem, Task
+from seal_env.tasks.base import Problem, Task, problem_at
 
 
 def play_round(
@@ -157,7 +157,7 @@ def round_problems(task: Task, config: TrainConfig, round_: int) -> tuple[Proble
     if size is None:
         offset = stable_hash("offset", config.seed) % 1_000_000
         first = offset + (round_ - 1) * config.problems
-        return tuple(task.problem(split, first + i) for i in range(config.problems))
+        return tuple(problem_at(task, split, first + i) for i in range(config.problems))
     if size < 1:
         raise UserError(f"split {split!r} of the data holds no problem to train on")
     order: list[int] = []
@@ -167,4 +167,4 @@ def round_problems(task: Task, config: TrainConfig, round_: int) -> tuple[Proble
         epoch += 1
     chosen = order[(round_ - 1) * config.problems : round_ * config.problems]
     # Each problem occurs once per round: its self-edits are one group.
-    return tuple(task.problem(split, i) for i in dict.fromkeys(chosen))
+    return tuple(problem_at(task, split, i) for i in dict.fromkeys(chosen))

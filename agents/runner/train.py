@@ -25,6 +25,7 @@ from seal_agents.runner.build import agent_class, build, load, make, parted, res
 from seal_agents.runner.configs import AUTO, EvaluateConfig, TrainConfig
 from seal_agents.runner.contents import contents, training_problems
 from seal_agents.runner.environment import make_environment
+from seal_agents.runner.notes import unknown_words
 from seal_agents.runner.progress import Bars
 from seal_agents.runner.rollout import Stage, episodes_of, rollout
 from seal_agents.runner.rounds import (
@@ -36,10 +37,11 @@ from seal_agents.runner.rounds import (
 )
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task, takes_text
 from seal_env.curriculum import Curriculum
+from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
 from seal_env.presets import model_preset
-from seal_env.tasks.base import Problem, Task
+from seal_env.tasks.base import Problem, Task, problem_at
 
 __all__ = ["EvaluateConfig", "TrainConfig", "agent_class", "evaluate", "restored", "train"]
 
@@ -71,7 +73,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     console.print(f"training {config.agent} on {config.env.task}, in {out}", markup=False)
-    _tell([*task.notes, *run.notes], console)
+    _tell([*_task_notes(task, test, config.env), *run.notes], console)
     done = run.rounds_done()
     if done:
         load(agent, run.checkpoint(done))
@@ -126,7 +128,8 @@ def evaluate(
     count = len(policies)
     those = "1 policy" if count == 1 else f"{count} policies"
     console.print(f"evaluating {those} on {config.env.task}, in {out}", markup=False)
-    _tell([*task.notes, *run.notes, *_trained_on(names, split)], console)
+    told = _task_notes(task, problems, env)
+    _tell([*told, *run.notes, *_trained_on(names, split)], console)
     with bars.counting(count):
         records = _compare(run, policies, problems, config.samples, envs, config, bars)
     return _conclude(run, summarize(records, config.seed, run.seconds), console)
@@ -207,12 +210,22 @@ def _tell(notes: Iterable[str], console: Console) -> None:
         console.print(f"note: {one}", markup=False, highlight=False)
 
 
+def _task_notes(task: Task, problems: Sequence[Problem], env: EnvConfig) -> tuple[str, ...]:
+    """Notes of a task, and on its problems with the run's model."""
+    return (*task.notes, *unknown_words(task, problems, _learner(env)))
+
+
+def _learner(env: EnvConfig) -> Learner:
+    """The run's learner, which is loaded once."""
+    return load_learner(env.model, env.dtype, env.device, env.adapter, env.trust_remote_code)
+
+
 def _problems(task: Task, split: str, count: int) -> tuple[Problem, ...]:
     size = task.size(split)
     count = count if size is None else min(count, size)
     if count < 1:
         raise UserError(f"split {split!r} of the data holds no problem; give a larger file")
-    return tuple(task.problem(split, i) for i in range(count))
+    return tuple(problem_at(task, split, i) for i in range(count))
 
 
 def _held_out(
@@ -316,7 +329,7 @@ def _described(
 ) -> dict[str, Any]:
     """Content of ``config.json``: settings, content hashes, and device, dtype and threads."""
     env = config.env
-    model = load_learner(env.model, env.dtype, env.device, env.adapter).model
+    model = _learner(env).model
     chosen = {
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
