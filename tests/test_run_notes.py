@@ -49,7 +49,7 @@ def test_there_is_no_note_where_all_words_are_known(model, models):
 
 def test_a_run_prints_it(tmp_path):
     console = Console(file=io.StringIO(), width=400)
-    env = EnvConfig(task=f"{__name__}:Cities", model="tiny", device="cpu")
+    env = EnvConfig(task=f"{__name__}:Cities", model="tiny", device="cpu", split="all")
     evaluate(
         EvaluateConfig(env=env, policies=("none",), out=tmp_path / "run"), False, False, console
     )
