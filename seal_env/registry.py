@@ -57,7 +57,7 @@ class Registry(Mapping[str, str]):
         """
         path = self.get(name, name)
         if ":" not in path:
-            raise UserError(f"unknown {self.kind} {name!r}: {self._advice(name)}")
+            raise UserError(f"unknown {self.kind} {name!r}: {self.advice(name)}")
         module_name, _, attribute = path.partition(":")
         if _is_file(module_name):
             dotted = _module_of(module_name)
@@ -91,7 +91,8 @@ class Registry(Mapping[str, str]):
                 f"{self.kind} {name!r}: module {module_name!r} has no {attribute!r}; {hint}"
             ) from None
 
-    def _advice(self, name: str) -> str:
+    def advice(self, name: str) -> str:
+        """Which names there are, and the one most similar to an unknown one."""
         close = difflib.get_close_matches(name, self._entries, n=1)
         if _is_file(name):
             close = [f"{_module_of(name)}:Name"]

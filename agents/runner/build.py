@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,28 @@ def agent_class(name: str) -> type[Agent]:
     """The class behind an agent's name.
 
     Raises:
-        UserError: There is none, or it is no agent.
+        UserError: There is none, or it is no agent, or an incomplete one.
     """
     kind = AGENTS.load(parted(name)[0])
     if not (isinstance(kind, type) and issubclass(kind, Agent)):
         raise UserError(f"agent {name!r} is not a subclass of seal_agents.Agent")
+    if missing := sorted(kind.__abstractmethods__):
+        raise UserError(f"agent {name!r} has no method {', '.join(missing)}; define it")
+    _check_options(name, kind.Options)
     return kind
+
+
+def _check_options(name: str, options: Any) -> None:
+    """Checks an agent's `Options`, which may be a user's own."""
+    known = isinstance(options, type) and issubclass(options, AgentOptions)
+    if not known or "__dataclass_fields__" not in vars(options):
+        raise UserError(
+            f"agent {name!r}: its Options must be a frozen dataclass derived from "
+            f"seal_agents.base.AgentOptions"
+        )
+    for f in fields(options):
+        if f.init and f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"agent {name!r}: {f.name} of its Options needs a default")
 
 
 def build(name: str, env: EnvConfig, seed: int, progress: Progress, options: AgentOptions) -> Built:
@@ -69,10 +86,9 @@ def build(name: str, env: EnvConfig, seed: int, progress: Progress, options: Age
     if name and Path(name).is_dir():
         return _trained(Path(name), env, seed, progress)
     if ":" not in name:
-        known = ", ".join(sorted(AGENTS))
         raise UserError(
-            f"policy {name!r}: neither a folder of a trained run nor an agent; known: {known}; or "
-            f"give your own as 'package.module:Name'"
+            f"policy {name!r}: neither a folder of a trained run nor an agent; "
+            f"{AGENTS.advice(name)}"
         )
     return Built(make(name, env, seed, progress))
 
@@ -109,7 +125,15 @@ def make(
     if argument and not kind.takes:
         raise UserError(f"agent {name!r}: {head} takes nothing behind a colon; leave it out")
     chosen = restored(kind.Options, options or {})
-    return kind(AgentContext(env, seed, argument, chosen, progress))
+    context = AgentContext(env, seed, argument, chosen, progress)
+    try:
+        inspect.signature(kind).bind(context)
+    except TypeError:
+        raise UserError(
+            f"agent {name!r}: its constructor takes an AgentContext and nothing else: "
+            f"def __init__(self, context)"
+        ) from None
+    return kind(context)
 
 
 def load(agent: Agent, checkpoint: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seal_agents.base import Action, Agent, Experience, Observation
@@ -28,6 +28,7 @@ def actions(
     listed = hasattr(written, "__len__") and not isinstance(written, str)
     if not listed or len(written) != len(observations):
         kind = "one text" if isinstance(written, str) else f"a {type(written).__name__}"
+        kind = "None" if written is None else kind
         raise UserError(
             f"agent {name}: act must return one text for each of the {len(observations)} "
             f"observations; it returned {len(written) if listed else kind}"
@@ -69,6 +70,33 @@ def _numbers(tokens: Any, log_probs: Any) -> tuple[tuple[int, ...], tuple[float,
     if not all(0 <= token < MOST_TOKENS for token in ids):
         raise ValueError("a token id is negative or too large")
     return ids, tuple(float(value) for value in log_probs)
+
+
+def learned(agent: Agent, experiences: Sequence[Experience]) -> dict[str, float]:
+    """Metrics of an agent's `learn`, checked, since it may be a user's own.
+
+    Raises:
+        UserError: They are not numbers by name.
+    """
+    returned: Any = agent.learn(experiences)
+    name = type(agent).__name__
+    if returned is None:  # a user's own agent may well return nothing
+        return {}
+    if not isinstance(returned, Mapping):
+        raise UserError(
+            f"agent {name}: learn must return numbers by name, as {{'loss': 0.5}}; it returned a "
+            f"{type(returned).__name__}"
+        )
+    numbers = {}
+    for key, value in returned.items():
+        try:
+            numbers[str(key)] = float(value)
+        except (TypeError, ValueError, RuntimeError):  # the last one: a tensor of several
+            raise UserError(
+                f"agent {name}: learn must return numbers by name; its {str(key)!r} is no number "
+                f"({type(value).__name__})"
+            ) from None
+    return numbers
 
 
 def text_of(action: Action) -> str | None:

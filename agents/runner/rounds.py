@@ -16,6 +16,7 @@ from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import load
 from seal_agents.runner.configs import TrainConfig
 from seal_agents.runner.environment import base_of
+from seal_agents.runner.experience import learned
 from seal_agents.runner.rollout import Stage, rollout
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
@@ -86,8 +87,7 @@ def _learn_or_go_back(
         if best is not None:
             load(agent, run.checkpoint(best))
             return {"went_back_to": float(best)}
-    # A user's own agent may well return nothing from `learn`.
-    return {name: float(value) for name, value in (agent.learn(experiences) or {}).items()}
+    return learned(agent, experiences)
 
 
 def resets(rewards: Sequence[float], patience: int) -> list[int | None]:

@@ -73,7 +73,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     console.print(f"training {config.agent} on {config.env.task}, in {out}", markup=False)
-    _tell([*_task_notes(task, test, config.env), *run.notes], console)
+    _tell([*_task_notes(task, test, config.env), *run.notes, *_small(task, config)], console)
     done = run.rounds_done()
     if done:
         load(agent, run.checkpoint(done))
@@ -184,6 +184,15 @@ def _policies(
             policies[name] = (built.agent, built.follows)
             policies[name + FIXED] = (built.agent, None)
     return policies
+
+
+def _small(task: Task, config: TrainConfig) -> Iterator[str]:
+    """Note on a split that has fewer problems than a round is to have."""
+    size = task.size(config.env.split)
+    if size is not None and size < config.problems:
+        count = "1 problem" if size == 1 else f"{size} problems"
+        split = f"split {config.env.split!r} has {count}; a round has {size}"
+        yield f"--problems {config.problems}: {split}"
 
 
 def _trained_on(names: Sequence[str], split: str) -> Iterator[str]:

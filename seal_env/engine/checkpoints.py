@@ -7,6 +7,7 @@ and logs both. Here either is an error: the model that is trained and measured i
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
@@ -119,9 +120,11 @@ def _source(model: str) -> tuple[str, dict[str, Any]]:
         raise UserError(f"model {model!r}: no such folder or file")
     elif "/" not in model:
         known = ", ".join(EMBEDDED)
+        close = difflib.get_close_matches(model, EMBEDDED, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
         raise UserError(
-            f"unknown model {model!r}: embedded are {known}; otherwise give a folder, a .gguf "
-            f"file, or a hub name like owner/name"
+            f"unknown model {model!r}: {hint}embedded are {known}; otherwise give a folder, a "
+            f".gguf file, or a hub name like owner/name"
         )
     return model, {}
 
