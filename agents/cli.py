@@ -23,6 +23,7 @@ from seal_agents.runner.build import agent_class, parted
 from seal_agents.runner.configs import AUTO, DistillConfig, EvaluateConfig, TrainConfig
 from seal_agents.runner.settings import read_pairs, read_term_pairs
 from seal_env import __version__
+from seal_env.checks import build
 from seal_env.config import EnvConfig
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
@@ -168,9 +169,11 @@ def _train(argv: list[str]) -> None:
     kind = agent_class(agent)  # imports the agent's module, which may add presets
     usual = preset(model, parted(agent)[0])
     env = replace(_env(argv), reward=model_preset(model).reward)
-    options = kind.Options(**usual.options)
-    default = TrainCommand(TrainConfig(env, agent, options, **usual.run))
-    chosen = parse("train", TrainCommand, argv, default)
+    name = f"preset of model {model!r} and agent {agent!r}"
+    options = build(kind.Options, usual.options, name)
+    plain = TrainConfig(env, agent, options)
+    default = build(TrainConfig, {**vars(plain), **usual.run}, name)
+    chosen = parse("train", TrainCommand, argv, TrainCommand(default))
     config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
     from seal_agents.runner.train import train
 

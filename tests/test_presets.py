@@ -102,3 +102,21 @@ def test_a_module_of_ones_own_adds_some(chosen, tmp_path, monkeypatch):
     config = chosen("--agent addedpresets:Mine --model tiny")
     assert config.rounds == 6 and config.options.temperature == 0.7
     assert chosen("--agent rest-em --model tiny").rounds == TrainConfig().rounds
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (Preset({"nonsense": 1}), "has no setting 'nonsense'"),
+        (Preset(options={"nope": 1}), "has no setting 'nope'"),
+        (Preset({"rounds": "three"}), "'str' and 'int'"),
+        (Preset({"rounds": 0}), "rounds 0"),
+    ],
+)
+def test_a_preset_that_does_not_fit_is_one_line(chosen, monkeypatch, capsys, added, message):
+    monkeypatch.setitem(PRESETS, ("tiny", "grpo"), added)
+    with pytest.raises(SystemExit):
+        chosen("--agent grpo --model tiny")
+    said = capsys.readouterr().err.strip()
+    assert "preset of model 'tiny' and agent 'grpo'" in said and message in said
+    assert len(said.splitlines()) == 1

@@ -22,7 +22,7 @@ class Vote:
     ``vote = mean over questions with a label of [N(answer) = N(label)]``, where the label is the
     most frequent of `samples` answers of the untouched learner to the question and N is SQuAD's
     normalization (`seal_env.grading.squad.normalized`). 0 if no question has a label. The gold
-    answers are not looked at, so they may be empty texts. Source: TTRL (Zuo et al. 2025, arXiv
+    answers are not looked at, so any text will do for them. Source: TTRL (Zuo et al. 2025, arXiv
     2504.16084, section 2), where the samples of the policy itself vote; here the base votes, with
     the passage in view, so that what a self-edit is worth does not depend on the others of its
     group. Parts: `labels` and `shares` (of the samples that voted for each label).
