@@ -78,4 +78,4 @@ def test_titles_say_which_problems_were_compared_on(tmp_path, monkeypatch, confi
     assert titles == [f"{title}, one self-edit each"]
     assert out.getvalue().startswith(f"{title}; 95% intervals")
     heading = "none, split all" if "all" in title else "none, held out"
-    assert f"## {heading}\n" in write_samples(run).read_text()
+    assert f"## {heading}" in write_samples(run).read_text()

@@ -12,7 +12,7 @@ from seal_agents.reporting.report import (
     report,
     summarize,
 )
-from seal_agents.reporting.samples import choose, plot_styles, write_samples
+from seal_agents.reporting.samples import Sample, choose, describe, plot_styles, write_samples
 from seal_agents.run_folder import RunFolder
 from seal_env.errors import UserError
 
@@ -81,7 +81,7 @@ def test_the_usual_table_fits_a_terminal(tmp_path):
     print_summary(summary, Console(file=out, width=80))
     shown = out.getvalue()
     assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
-    assert "+0.350" in shown and "less passage" in shown
+    assert "+0.350" in shown and "− passage" in shown
 
 
 def test_the_pictures_are_drawn(tmp_path):
@@ -108,7 +108,10 @@ def test_a_report_shows_the_table_and_self_edits(tmp_path):
     shown = out.getvalue()
     # Accuracies go 0, 1, 2, 0, 1, 2, ...: the median of twelve is the second of the middle ones.
     assert "[bold]rest-em writes 4" in shown and "round 2: median, Ada [x]" in shown
-    assert "rest-em writes 0" not in shown and "less none" in shown
+    assert "rest-em writes 0" not in shown
+    assert "log-likelihood -1.45" in shown
+    # The table is last.
+    assert shown.index("− none") > max(shown.rindex("wrote "), shown.rindex("writes"))
     assert (tmp_path / "comparison.png").is_file() and (tmp_path / "learning_curve.png").is_file()
 
 
@@ -239,3 +242,55 @@ def test_a_table_of_an_older_run_is_shown(tmp_path):
     out = io.StringIO()
     print_summary(summary, Console(file=out, width=80))
     assert out.getvalue().count("0%") == len(summary["rows"])
+
+
+def test_the_reward_is_shown_where_it_is_not_the_accuracy(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    labels = []
+    real = Axes.set
+    monkeypatch.setattr(
+        Axes, "set", lambda s, **kw: labels.append(kw.get("ylabel")) or real(s, **kw)
+    )
+    for name, less in (("same", 0.0), ("other", 0.5)):
+        run = RunFolder.open(tmp_path / name, {"command": "train"}, resume=False, overwrite=False)
+        rows = [
+            record(i, 0.6 + i / 10, "p", "train", 1) | {"reward": 0.6 + i / 10 - less}
+            for i in range(4)
+        ]
+        run.append(rows)
+        summary = summarize({"p": rows}, 0, 1.0)
+        assert summary["rows"]["p"]["reward"] == pytest.approx(0.75 - less)
+        out = io.StringIO()
+        print_summary(summary, Console(file=out, width=80))
+        assert ("reward" in out.getvalue(), "0.250" in out.getvalue()) == (less > 0, less > 0)
+        labels.clear()
+        plot_learning(run, summary)
+        assert ("reward" in labels) == (less > 0)
+        del summary["rows"]["p"]["reward"]  # as in older runs
+        print_summary(summary, Console(file=io.StringIO(), width=80))
+
+
+def test_the_legend_says_what_the_band_is(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    shown = []
+    monkeypatch.setattr(Figure, "legend", lambda self, handles, labels, **kw: shown.extend(labels))
+    plot_learning(some_run(tmp_path)[0], None)
+    assert "its 95% interval" in shown and len(set(shown)) == len(shown)
+
+
+def test_self_edits_of_equal_reward_are_neither_best_nor_worst(tmp_path):
+    run = edits(tmp_path, [0.5] * 4)
+    run.append([record(i, 0.5, "none") | {"reward": 0.0} for i in range(2)])
+    found = [(sample.heading, sample.place) for sample in choose(run, 2)]
+    told = "ppo, round 1 (all self-edits of this round have the same reward)"
+    assert found[:2] == [(told, "1 of 4"), (told, "4 of 4")]
+    assert found[2][0] == "none, held out (all self-edits have the same reward)"
+
+
+def test_samples_show_the_log_likelihood_before_and_after():
+    sample = Sample("h", "best", record(0, 0.5) | {"log_likelihood_before": -4.0})
+    assert "log-likelihood -4.00 before, -1.50 after" in describe(sample)
+    sample.record.pop("log_likelihood_before")
+    assert "log-likelihood -1.50" in describe(sample)

@@ -153,7 +153,7 @@ def test_a_finished_run_prints_its_table(copied, arguments, capsys):
     before = (copied / "summary.json").stat().st_mtime_ns
     cli.main([*arguments, "--resume"])
     shown = capsys.readouterr().out
-    assert "finished already" in shown and "trained" in shown and "less none" in shown
+    assert "finished already" in shown and "trained" in shown and "− none" in shown
     assert (copied / "summary.json").stat().st_mtime_ns == before
 
 

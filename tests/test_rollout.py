@@ -139,7 +139,7 @@ def test_seeds_differ_by_problem_sample_round_and_phase(models, tmp_path):
         ([Completion("a", (-1,), (-1.0,), True)] * 4, "negative"),
         ([Completion("a", (1,), (None,), True)] * 4, "no numbers"),
         ((text for text in "abcd"), "it returned a generator"),
-        (None, "it returned a NoneType"),
+        (None, "it returned None"),
     ],
 )
 def test_an_agent_that_returns_nonsense_is_told_so(models, tmp_path, returned, message):

@@ -144,7 +144,7 @@ def test_any_number_of_policies_are_compared(trained, models, tmp_path, monkeypa
     assert written["edits:mine.jsonl"] == "A\u2028b." and written["none"] is None
     assert written["base"] != written["base:rewrite"]
     shown = capsys.readouterr().out
-    assert "less base" in shown and "my_agents:Mine" in shown
+    assert "− base" in shown and "my_agents:Mine" in shown
     last = shown.splitlines()[-1]
     assert last.startswith("wrote e: summary.json, samples.md, comparison.png")
     assert last.endswith("seal-env report e")

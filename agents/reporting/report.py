@@ -12,6 +12,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.box import SIMPLE_HEAD
@@ -30,6 +31,8 @@ TRUNCATED = {
     "truncated_prompt": "a question's prompt",
 }
 """Fields of a record that say how many tokens were cut out of a prompt, and of which."""
+SAME = 1e-6
+"""Difference of rewards, or of reward and accuracy, that is due to rounding."""
 BLUE, ORANGE, GREEN, GREY = "#3b6fb6", "#d9822b", "#00755a", "#8a8a8a"
 
 
@@ -49,6 +52,7 @@ def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             "accuracy": accuracy.mean,
             "ci": [accuracy.low, accuracy.high],
             "log_likelihood": sum(r["log_likelihood"] for r in some) / len(some),
+            "reward": sum(r["reward"] for r in some) / len(some),
             "problems": len(accuracies[name]),
             "samples": len(some),
             **counted(some),
@@ -100,12 +104,16 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
         padding=0,
     )
     table.add_column("policy")
-    for name in ("accuracy", "log-lik.", "invalid", *(f"less {other}" for other in references)):
-        table.add_column(Text(name), justify="right")
+    rewards = ["reward"] if any(_differs(row) for row in rows.values()) else []
+    minus = "−" if console.encoding.lower().startswith("utf") else "-"
+    gaps = [f"{minus} {other}" for other in references]
+    for name in ("accuracy", *rewards, "log-lik.", "invalid", *gaps):
+        table.add_column(Text(name), justify="right", no_wrap=name == "accuracy")
     for name, row in rows.items():
         low, high = row["ci"]
         cells = [
             f"{row['accuracy']:.3f}\n[{low:.2f}, {high:.2f}]",
+            *(f"{row['reward']:.3f}" for _ in rewards),
             f"{row['log_likelihood']:.3f}",
             percent(share(row)),
         ]
@@ -135,6 +143,11 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
                 )
 
 
+def _differs(row: Mapping[str, Any]) -> bool:
+    """Whether the reward is not the accuracy alone; rows of older runs have no reward."""
+    return abs(row.get("reward", row["accuracy"]) - row["accuracy"]) > SAME
+
+
 def _problems(count: int, split: str) -> str:
     """Number of problems and where they are from, for a title."""
     noun = "problem" if count == 1 else "problems"
@@ -154,17 +167,13 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
             rounds.setdefault(record["round"], []).append(record)
     if not rounds:
         return None
-    figure, axes = plt.subplots(figsize=(7, 4.6), layout="constrained")
-    numbers = sorted(rounds)
-    means = [bootstrap_mean(_by_problem(rounds[n], "accuracy")) for n in numbers]
-    bests = [bootstrap_mean(_by_problem(rounds[n], "accuracy", max)) for n in numbers]
-    axes.plot(numbers, [m.mean for m in means], "o-", color=BLUE, label="a sampled self-edit")
-    axes.fill_between(
-        numbers, [m.low for m in means], [m.high for m in means], color=BLUE, alpha=0.2, lw=0
+    rewarded = any(_differs(record) for some in rounds.values() for record in some)
+    count = 2 if rewarded else 1
+    figure, panels = plt.subplots(
+        count, sharex=True, squeeze=False, figsize=(7, 1.2 + 3.4 * count), layout="constrained"
     )
-    axes.plot(
-        numbers, [m.mean for m in bests], "^--", color=ORANGE, label="best of a problem's samples"
-    )
+    axes = panels[0, 0]
+    _plot_rounds(axes, rounds, "accuracy")
     checks = (summary or {}).get("checks", [])
     if len(checks) > 1:
         axes.plot(
@@ -178,12 +187,36 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
         row = (summary or {}).get("rows", {}).get(name)
         if row:
             axes.axhline(row["accuracy"], color=GREY, ls=style, label=f"{name} (held out)")
-    axes.set(xlabel="round", ylabel="accuracy after the update", ylim=(0, 1.02))
+    axes.set(ylabel="accuracy after the update", ylim=(0, 1.02))
+    if rewarded:
+        _plot_rounds(panels[1, 0], rounds, "reward")
+        panels[1, 0].set(ylabel="reward")
+        panels[1, 0].grid(alpha=0.3)
+    panels[-1, 0].set(xlabel="round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title("What the policy's self-edits teach the learner on training problems")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
     return _save(run, figure, "learning_curve.png")
+
+
+def _plot_rounds(axes: Axes, rounds: Mapping[int, Sequence[Record]], name: str) -> None:
+    """Plots a number's mean and best over a problem's samples by round, with intervals."""
+    numbers = sorted(rounds)
+    means = [bootstrap_mean(_by_problem(rounds[n], name)) for n in numbers]
+    bests = [bootstrap_mean(_by_problem(rounds[n], name, max)) for n in numbers]
+    low, high = [m.low for m in means], [m.high for m in means]
+    axes.plot(numbers, [m.mean for m in means], "o-", color=BLUE, label="a sampled self-edit")
+    axes.fill_between(numbers, low, high, color=BLUE, alpha=0.2, lw=0, label="its 95% interval")
+    axes.plot(
+        numbers, [m.mean for m in bests], "^--", color=ORANGE, label="best of a problem's samples"
+    )
 
 
 def plot_comparison(run: RunFolder, summary: Mapping[str, Any]) -> Path:
@@ -227,14 +260,16 @@ def report(path: Path, console: Console, samples: int) -> None:
         raise UserError(f"{path}: holds no self-edits yet; let the run go on with --resume")
     drawn = [plot_learning(run, summary), plot_styles(run), write_samples(run)]
     if summary is not None:
-        print_summary(summary, console, split_of(run))
         drawn.append(plot_comparison(run, summary))
-    else:
-        console.print("The run is not finished: no summary yet.")
     show_samples(run, console, samples)
     for picture in drawn:
         if picture is not None:
             console.print(f"wrote {picture}", markup=False)
+    # The table is last, where it is seen without scrolling.
+    if summary is not None:
+        print_summary(summary, console, split_of(run))
+    else:
+        console.print("The run is not finished: no summary yet.")
 
 
 def _by_problem(

@@ -43,7 +43,8 @@ class Sample(NamedTuple):
     heading: str
     """Policy, and round, "held out" or a split."""
     place: str
-    """Rank by reward: "best", "median", "rank 3 of 9", ..."""
+    """Rank by reward: "best", "median", "rank 3 of 9", ..., or "3 of 9" where all rewards are
+    equal."""
     record: Record
 
 
@@ -70,8 +71,13 @@ def choose(run: RunFolder, count: int) -> Iterator[Sample]:
     for (phase, policy, round_), group in groups.items():
         heading = f"{policy}, {f'round {round_}' if phase == 'train' else compared}"
         group.sort(key=lambda r: (-r["reward"], r["index"]))
+        tied = len(group) > 1 and group[0]["reward"] == group[-1]["reward"]
+        if tied:
+            these = "of this round " if phase == "train" else ""
+            heading += f" (all self-edits {these}have the same reward)"
         for rank in _spread(len(group), count):
-            yield Sample(heading, _place(rank, len(group)), group[rank])
+            place = f"{rank + 1} of {len(group)}" if tied else _place(rank, len(group))
+            yield Sample(heading, place, group[rank])
 
 
 def _spread(size: int, count: int) -> list[int]:
@@ -97,12 +103,20 @@ def describe(sample: Sample) -> str:
         record["title"],
         f"reward {record['reward']:.2f}",
         f"accuracy {record['accuracy']:.2f}",
+        f"log-likelihood {_before_and_after(record)}",
     ]
     if record.get("style"):
         parts.append(f"style {record['style']}")
     if record["error"]:
         parts.append(f"not carried out: {record['error']}")
     return ", ".join(parts)
+
+
+def _before_and_after(record: Record) -> str:
+    """Log-likelihood of the answers before and after the update; records may lack the former."""
+    after = f"{record['log_likelihood']:.2f}"
+    before = record.get("log_likelihood_before")
+    return after if before is None else f"{before:.2f} before, {after} after"
 
 
 def clip(text: str) -> str:
