@@ -16,7 +16,7 @@ from benchmarks.agents_plot import plot
 from benchmarks.agents_table import figures, markdown, print_table, read_runs
 from benchmarks.arms import AGENTS, VARIANTS, arm
 from seal_agents import AGENTS as KNOWN
-from seal_agents.runner import train
+from seal_agents.run_folder import RunFolder
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 
@@ -201,12 +201,12 @@ def test_what_is_finished_is_not_done_again(compared, models, tmp_path, monkeypa
     (out / "rest-em" / "seed-1" / "summary.json").unlink()  # as if stopped just before its end
     shutil.rmtree(out / "base" / "seed-0")  # or before its beginning
     tried = []
-    carried = train.rollout
+    append = RunFolder.append
     monkeypatch.setattr(
-        train, "rollout", lambda run, *a: tried.append(run.path) or carried(run, *a)
+        RunFolder, "append", lambda run, new: tried.append(run.path) or append(run, new)
     )
     assert run(some(models, out)) == []
-    assert set(tried) == {out / "rest-em" / "seed-1", out / "base" / "seed-0"}
+    assert set(tried) == {out / "base" / "seed-0"}
     after = {k: v for k, v in snapshot(out).items() if "seed-" in k}
     same = [name for name in before if before[name] == after[name]]
     changed = {re.sub(r"^.*/seed-\d/", "", name) for name in set(before) - set(same)}

@@ -25,7 +25,7 @@ def trained_by(loop, index):
 
 
 def ours(work, index, trained=True):
-    bank = work.loop.new_bank(len(work.datasets))
+    bank = work.loop.context.new_bank(len(work.datasets))
     bank.initialize([request.seed for request in work.requests])
     if trained:
         finetune(work.loop.learner, bank, work.datasets)
