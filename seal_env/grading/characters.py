@@ -1,8 +1,9 @@
-"""Unicode for the grader: one spelling for texts that read alike, whatever the script.
+"""Unicode normalization for the grader: one spelling for texts that read alike, in any script.
 
-What a reader cannot see or may leave out goes (format characters, Latin accents, Hebrew and
-Arabic vowel points); what tells words apart stays (the vowel signs of Indic scripts, the marks
-of kana, the breve of Cyrillic й). Case stays, too: "IT" is not "it".
+Characters that a reader cannot see or may leave out are removed (format characters, Latin
+accents, Hebrew and Arabic vowel points). Marks that distinguish words are preserved (the vowel
+signs of Indic scripts, the marks of kana, the breve of Cyrillic й), and so is case: "IT" is not
+"it".
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import unicodedata
 import regex
 
 MAX_MARKS = 30
-"""Most combining marks on one character that are read, the bound of Unicode's Stream-Safe Text
-Format (UAX #15): normalization takes time that grows with the square of their number."""
+"""Maximum number of combining marks read per character, the bound of Unicode's Stream-Safe Text
+Format (UAX #15): the time of normalization grows with the square of their number."""
 
 # Letters with a stroke or joined, which Unicode does not take apart. Trade marks and ordinal
 # signs would become letters under NFKC.
@@ -37,10 +38,10 @@ _FOREIGN_DIGIT = regex.compile(r"[\p{Nd}--0-9]", flags=regex.V1)
 
 
 def normalize(text: str) -> str:
-    """One spelling for texts that read alike; the case is left.
+    """One spelling for texts that read alike; case is preserved.
 
     "Curaçao" becomes "Curacao", "10²" "10^2", "CO₂" "CO2", "2½" "2 1⁄2", "٤٢" "42"; letters
-    that only look alike (Latin and Cyrillic "a") stay different.
+    that only look alike (Latin and Cyrillic "a") remain different.
     """
     if text.isascii():
         return text
@@ -55,7 +56,7 @@ def normalize(text: str) -> str:
 
 
 def _write_superscript(match: regex.Match[str]) -> str:
-    """Powers of numbers get a caret ("10²"); units and ions do not ("m²" is "m2")."""
+    """Superscript as plain text: powers of numbers get a caret ("10²"), units do not ("m²")."""
     raised = match[0].translate(_SUPERSCRIPTS)
     of_a_number = match.string[match.start() - 1].isdigit() and raised[-1] not in "+-"
     return f"^{raised}" if of_a_number else raised

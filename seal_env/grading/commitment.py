@@ -1,10 +1,10 @@
-"""Whether an answer commits itself, or names the gold answer among rivals.
+"""Detection of hedged answers, which name the gold answer among rivals.
 
-Recall alone would pay for a list of candidates, and a policy would learn to have its learner
-list them. Here an answer is cut into *items* at punctuation, at "and", "or" and "maybe", and
-between numbers. A short item beside the gold answer that shares no word with it is a *rival*.
-An answer in whole sentences may say more than it was asked; a place may be followed by where
-it is ("Chicago, Illinois, United States"); whoever names a rival first has answered with that.
+Recall alone would reward a list of candidates, and a policy would learn to make its learner
+list them. Here an answer is split into *items* at punctuation, at "and", "or" and "maybe", and
+between numbers. A short item next to the gold answer that shares no word with it is a *rival*.
+An answer in whole sentences may say more than the question asks. A place may be followed by its
+location ("Chicago, Illinois, United States"). If a rival comes first, the rival is the answer.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from seal_env.grading.reading import SENTENCE_ENDS, Reading
 from seal_env.grading.tokens import Role, Token, stem
 
 MAX_RIVALS = 2
-"""Most rivals in a row beside the gold answer. None may be joined to it by "or", be a number
-where the gold answer is one, or, in an answer without sentences, come before it."""
+"""Maximum number of consecutive rivals next to the gold answer. None may be joined to it by "or",
+be a number where the gold answer is one, or, in an answer without sentences, precede it."""
 
 MAX_WORDS = 4
-"""Longest rival, in words of content; no longer than the gold answer either, or two words."""
+"""Maximum length of a rival, in content words; it is also bounded by the length of the gold
+answer or two words, whichever is larger."""
 
 MAX_HEAP, MAX_HEAP_IN_SENTENCE = 3, 7
-"""Most other words in a row with the gold answer's that no function word or punctuation parts:
-without a sentence around them ("President John Fitzgerald Kennedy") and in one. Each word of
-the gold answer beyond the first allows two more."""
+"""Maximum number of other content words in one run with those of the gold answer, where a run
+ends at a function word or punctuation: outside a sentence ("President John Fitzgerald Kennedy")
+and inside one. Each word of the gold answer beyond the first allows two more."""
 
 LONGEST_ROW = 20
-"""Most items on one side of the gold answer's that are looked at, so that time is linear."""
+"""Maximum number of items examined on each side of the gold answer, so that time is linear."""
 
 _OR = frozenset(
     map(
@@ -59,27 +60,27 @@ _ABOUT_THE_ANSWER = frozenset(
 
 @dataclass
 class _Item:
-    """What stands between two joints of an answer."""
+    """Part of an answer between two joints."""
 
     joint: str = ""
-    """What joins it to the item before: "or", "and", "list", "end" of a sentence, "other"."""
+    """Connection to the previous item: "or", "and", "list", "end" (of a sentence), "other"."""
     tokens: list[Token] = field(default_factory=list)
-    """Its content."""
+    """Content tokens of the item."""
 
 
 def is_hedged(answer: Reading, gold: Reading, question: Reading) -> bool:
     """Whether an answer that holds the gold answer names rivals to it.
 
     Args:
-        answer: The answer.
-        gold: The gold answer.
-        question: The question, whose words are no rivals, but for those after an "or".
+        answer: Answer to examine, which holds the gold answer.
+        gold: Gold answer.
+        question: Question; its words do not count as rivals, except after an "or".
     """
     return _Answer(answer, gold, question).is_hedged()
 
 
 class _Answer:
-    """An answer in items, and which of them are the gold answer's."""
+    """Answer split into items, each marked as belonging to the gold answer or not."""
 
     def __init__(self, answer: Reading, gold: Reading, question: Reading) -> None:
         self.tokens = answer.tokens
@@ -102,7 +103,7 @@ class _Answer:
         self.is_foreign = _LATIN.search(answer.text) is None and not gold.text.isascii()
 
     def _is_own(self, item: _Item) -> bool:
-        """Whether an item is the gold answer's. "George II" is not, if that is "George III"."""
+        """Whether an item is the gold answer's: "George II" is not, if that is "George III"."""
         another = self.has_names and any(
             token.role is Role.EXACT and not token.number and not _in(token, self.known)
             for token in item.tokens
@@ -110,7 +111,7 @@ class _Answer:
         return not another and any(_in(token, self.known) for token in item.tokens)
 
     def _functions(self) -> int:
-        """Number of function words that make it sentences; "the answer is" only leads to it."""
+        """Number of function words in sentences, without a lead-in such as "the answer is"."""
         leading, number = True, 0
         for token in self.tokens:
             leading = leading and (not token.has_content or token.key in self.asked)
@@ -119,7 +120,7 @@ class _Answer:
 
     @cached_property
     def is_bare(self) -> bool:
-        """Whether it is a list without sentences, or of sentences that say one item each."""
+        """Whether the answer is a list without sentences, or has one item per sentence."""
         one_each = all(item.joint in ("", "end") for item in self.items)
         short = all(len(said) <= self.longest for said in self.said)
         return short and (one_each or self.functions < len(self.items))
@@ -131,7 +132,7 @@ class _Answer:
         return bool(places) and all(map(self._has_rivals, places))
 
     def _has_rivals(self, at: int) -> bool:
-        """Whether rivals stand beside the item at a place, which is the gold answer's."""
+        """Whether rivals are next to the item at index `at`, which belongs to the gold answer."""
         said = self.said[at] if self.is_bare else self.items[at].tokens
         if self.numeric:  # "the year 1066"
             said = [token for token in said if _is_number(token)]
@@ -154,7 +155,7 @@ class _Answer:
         return all_or or (enumerates and (joints[-1] == "or" or rivals == MAX_RIVALS))
 
     def _beside(self, at: int, step: int) -> list[tuple[str, bool]]:
-        """The items in a row with the one at a place: their joints, and whether they are own."""
+        """Joints of the items in a row with that at `at`, and whether each is the gold answer's."""
         found: list[tuple[str, bool]] = []
         joints = {"or", "and", "list"}
         if self.is_bare:
@@ -178,14 +179,14 @@ class _Answer:
         return found
 
     def _abbreviates(self, at: int, other: int) -> bool:
-        """Whether an item stands for the one before: "carbon dioxide (CO2)", "... (AC)"."""
+        """Whether an item abbreviates the one before: "carbon dioxide (CO2)", "... (AC)"."""
         first = self.items[at].tokens[0]
         initials = "".join(token.key[0] for token in self.items[other].tokens)
         abbreviation = len(initials) > 1 and first.key.startswith(initials)
         return abbreviation or (first.role is Role.EXACT and not first.number)
 
     def _says_nothing(self, at: int) -> bool:
-        """Whether an item is no candidate: "It might also be ...", "not London or Rome"."""
+        """Whether an item names no candidate: "It might also be ...", "not London or Rome"."""
         tokens = self.items[at].tokens
         denies = not self.denied and all(token.key.startswith(DENIED) for token in tokens)
         return denies or all(token.key in _ABOUT_THE_ANSWER for token in tokens)
@@ -206,7 +207,7 @@ class _Answer:
         return joint == "or" or len(said) == len(tokens) or (self.is_bare and bool(said))
 
     def _heap(self) -> int:
-        """Most words in a row with the gold answer's, besides its and the question's."""
+        """Largest number of words, beside the question's, in one run with the gold answer's."""
         most, others, holds = 0, 0, False
         for token in (*self.tokens, Token(Role.BREAK, "")):
             if not token.has_content:
@@ -225,7 +226,7 @@ class _Answer:
 
 
 def _is_number(token: Token) -> bool:
-    """Whether a token is a number, be it a Roman numeral."""
+    """Whether a token is a number or a Roman numeral."""
     return token.number or any(key.isdigit() for key in token.also)
 
 
@@ -234,7 +235,7 @@ def _in(token: Token, keys: frozenset[str]) -> bool:
 
 
 def _items(tokens: Sequence[Token]) -> Iterator[_Item]:
-    """Cuts tokens into items; the weaker of two joints in a row does not count."""
+    """Splits tokens into items; of two consecutive joints the weaker does not count."""
     item = _Item()
     order = ("", "other", "end", "equals", "list", "and", "or", "examples")
     said = (i for i, t in enumerate(tokens) if t.has_content and t.key not in _ABOUT_THE_ANSWER)
@@ -274,7 +275,7 @@ def _joint(token: Token, before: Token | None) -> str:
 
 
 def _is_marker(tokens: Sequence[Token], at: int, first: int) -> bool:
-    """Whether a number or a letter only counts the items: "1. Paris", "(b) Paris", "A: Paris"."""
+    """Whether a token only enumerates the items: "1. Paris", "(b) Paris", "A: Paris"."""
     if at + 2 >= len(tokens) or tokens[at + 2].role is Role.BREAK:
         return False
     token = tokens[at]

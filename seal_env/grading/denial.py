@@ -1,8 +1,8 @@
-"""What a text denies: "not allowed", "anything but Paris", "London rather than Paris".
+"""Negation in a text: "not allowed", "anything but Paris", "London rather than Paris".
 
-A negator denies the next word with content, whose key is marked; so "allowed" and "not allowed"
-are different words to the grader. Negators of other languages that stand before what they deny
-count, too, where they are no words of English.
+A negator denies the next content word, and the key of that word is marked, so that "allowed" and
+"not allowed" are different words to the grader. Negators of other languages that precede the
+denied word are recognized, too, unless they are English words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DENY_TOGETHER = frozenset(
     + [(every, "but") for every in ("anything", "everything", "anyone", "everyone")]
 )
 DENIED = "¬"
-"""Prefix of the key of what is denied."""
+"""Prefix of the key of a denied token."""
 _DENYING_PREFIXES = ("un", "in", "im", "il", "ir", "non", "dis")
 # "Not only", "no fewer than", "not until 1990", "not because of": what follows is not denied.
 _UNDENIED = frozenset(
@@ -42,7 +42,7 @@ _PASSED_OVER = frozenset(
 
 
 def affirmed(word: str) -> tuple[str, ...]:
-    """What a word may deny by its prefix: "unmarried" is also "not married"."""
+    """Readings of a word as a denial by its prefix: "unmarried" is also "not married"."""
     return tuple(
         DENIED + stem(word[len(prefix) :])
         for prefix in _DENYING_PREFIXES
@@ -51,9 +51,9 @@ def affirmed(word: str) -> tuple[str, ...]:
 
 
 def deny(tokens: Iterator[Token]) -> Iterator[Token]:
-    """Marks what a negator denies: the next word with content. "Not allowed" is one token.
+    """Marks the next content word after a negator as denied. "Not allowed" is one token.
 
-    A negator with nothing to deny, such as the answer "no", is a word itself.
+    A negator with nothing to deny, such as the answer "no", is itself a content word.
     """
     negator, used, denied_before = "", False, ""
     for token in tokens:

@@ -1,7 +1,7 @@
-"""One request to an OpenAI-compatible endpoint, under one deadline, with one kind of error.
+"""Requests to an OpenAI-compatible endpoint, each with one deadline and one type of error.
 
-Whatever the other side sends (no HTTP, endless headers, a body that trickles, nested brackets),
-the outcome is the text of a reply or a `Failure`.
+Whatever the server sends (no HTTP, endless headers, a slow body, deeply nested brackets), the
+result is the text of a reply or a `Failure`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 import httpx2
 
 MAX_REPLY_BYTES = 1 << 20
-"""Longest reply that is read. A verdict is a line; a thinking judge writes some pages."""
+"""Maximum length of a reply, in bytes. A verdict is one line; a reasoning judge writes pages."""
 
 PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""HTTP statuses that may be otherwise a moment later."""
+"""HTTP status codes of errors that may be temporary."""
 
 
 class Failure(Exception):
-    """A request brought no reply; the message says why."""
+    """Request without a reply; the message states the cause."""
 
     def __init__(
         self, reason: str, passing: bool = True, wait: float = 0.0, complaint: str = ""
@@ -33,34 +33,34 @@ class Failure(Exception):
         self.passing = passing
         """Whether the same request may succeed later."""
         self.wait = wait
-        """Seconds after which the endpoint wants to be asked again."""
+        """Delay in seconds that the endpoint requests before a retry."""
         self.complaint = complaint
-        """What it said against the request itself."""
+        """Objection of the endpoint to the request itself."""
 
 
 @dataclass
 class Endpoint:
-    """Chat completions at an address."""
+    """Client for the chat completions of one endpoint."""
 
     url: str
-    """Where requests go: the address of the endpoint with its path."""
+    """URL of the requests: the address of the endpoint with its path."""
     key: str = field(repr=False)
-    """The API key; empty for none."""
+    """API key; empty for none."""
     timeout: float
-    """Seconds for a whole request, from the look-up of the name to the reply's last byte."""
+    """Time limit for a whole request in seconds, from name resolution to the last byte."""
 
     def client(self) -> httpx2.AsyncClient:
-        """A client for several requests. It follows no redirect: the key is for one host."""
+        """HTTP client for several requests. It follows no redirects: the key is for one host."""
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         return httpx2.AsyncClient(headers=headers, timeout=None, follow_redirects=False)
 
     async def complete(self, client: httpx2.AsyncClient, body: Mapping[str, Any]) -> str:
-        """The text of the reply to one request.
+        """Text of the reply to one request.
 
         Raises:
-            Failure: There is none.
+            Failure: The request has no reply.
         """
         try:
             async with asyncio.timeout(self.timeout):
@@ -100,7 +100,7 @@ class Endpoint:
 
 
 def _reason(error: Exception) -> str:
-    """What a failed connection says, with its kind where that says little."""
+    """Message of a connection error, with the name of its class if the message is short."""
     told = str(error).strip() or str(error.__cause__ or "").strip()
     return told if " " in told else f"{type(error).__name__} {told}".strip()
 
@@ -110,7 +110,7 @@ def _parse(data: bytes) -> Any:
 
 
 def _content(data: bytes) -> str:
-    """The text of a chat completion, whose content may come in parts."""
+    """Text of a chat completion, whose content may be a list of parts."""
     try:
         choice = _parse(data)["choices"][0]
         content = choice["message"]["content"]
@@ -127,7 +127,7 @@ def _content(data: bytes) -> str:
 
 
 def _complaint(data: bytes) -> str:
-    """What an endpoint says against a request; nothing if that is a page for browsers."""
+    """Objection of an endpoint to a request; empty if the body is an HTML page."""
     try:
         said = _parse(data)
         error = said.get("error", said)
@@ -139,7 +139,7 @@ def _complaint(data: bytes) -> str:
 
 
 def _wait(header: str) -> float:
-    """Seconds that a Retry-After header asks for, in seconds or as a date."""
+    """Delay in seconds that a Retry-After header requests, as a number or as a date."""
     if header.strip().isdecimal():
         return float(header.strip()[:9])
     try:

@@ -1,6 +1,6 @@
 """A language model as the judge of answers, behind an OpenAI-compatible endpoint.
 
-SEAL's verdicts come from GPT-4.1 (arXiv 2506.10943, appendix B). The offline grader
+SEAL takes its verdicts from GPT-4.1 (arXiv 2506.10943, appendix B). The offline grader
 (`seal_env.grading.offline`) needs no network and is the default; a judge also accepts
 paraphrases.
 """
@@ -22,8 +22,8 @@ from seal_env.grading.endpoint import Endpoint, Failure
 from seal_env.grading.verdicts import read_verdict
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
-"""Seconds before the first retry, each further one waiting twice as long; and the most that is
-waited, also where the endpoint asks for more."""
+"""Delay before the first retry, which doubles with each further retry, and the maximum delay,
+which also bounds what the endpoint requests; both in seconds."""
 
 _INSTRUCTION = (
     "You grade answers to questions. You are given a question, the gold answer and a "
@@ -37,22 +37,22 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Judge:
-    """A model that says whether an answer is right; plain data, so it can be a setting."""
+    """Model that grades answers as right or wrong; plain data, so that it can be a setting."""
 
     base_url: str
-    """Where the endpoint is, such as https://api.openai.com/v1 or http://127.0.0.1:8000/v1."""
+    """URL of the endpoint, such as https://api.openai.com/v1 or http://127.0.0.1:8000/v1."""
     model: str
-    """The model's name at that endpoint."""
+    """Name of the model at that endpoint."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; no key is sent if it is unset."""
     timeout: float = 30.0
-    """Seconds to wait for one whole reply. A model that thinks may need more."""
+    """Time limit for one whole reply, in seconds. A reasoning model may need more."""
     retries: int = 3
-    """How often a request is sent again after a passing failure."""
+    """Maximum number of retries per request after temporary failures."""
     concurrency: int = 8
-    """Most requests under way at once."""
+    """Maximum number of concurrent requests."""
     max_tokens: int | None = None
-    """Most tokens of a reply, what the model thinks included; the endpoint decides if unset."""
+    """Maximum length of a reply in tokens, reasoning included; the endpoint decides if unset."""
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout < float("inf"):
@@ -65,16 +65,16 @@ class Judge:
         self._address()
 
     def grade(self, batch: Sequence[tuple[str, str | Sequence[str], str]]) -> list[bool]:
-        """Whether each answer is right.
+        """Verdicts on a batch of answers: whether each is right.
 
-        An empty answer is wrong, and nothing is asked about it.
+        An empty answer is wrong, and no request is sent for it.
 
         Args:
-            batch: Triples of question, gold answer and answer. Of several gold answers any
-                will do; the model reads them all in one request.
+            batch: Triples of question, gold answer and answer. If there are several gold
+                answers, any one suffices; the model reads them all in one request.
 
         Raises:
-            UserError: The endpoint cannot be reached, refuses, or does not say yes or no.
+            UserError: The endpoint is unreachable, rejects the request, or gives no verdict.
         """
         contents = [_content(*item) for item in batch]
         asked = [content for content in contents if content]
@@ -152,7 +152,7 @@ class Judge:
         return key
 
     def _refusal(self, problem: str) -> UserError:
-        """The error for a request that brought no verdict; it holds no secret."""
+        """Error for a request without a verdict; it contains no secret."""
         url = self._address()
         shown = str(url.copy_with(userinfo=b"", query=None, fragment=None))
         for secret in (self._key(), url.userinfo.decode(), url.query.decode()):
@@ -166,7 +166,7 @@ class Judge:
 
 @dataclass
 class _Request:
-    """How a judge is asked; adapted once an endpoint refuses a part of it."""
+    """Format of the requests to a judge; adapted when an endpoint rejects a part of it."""
 
     model: str
     max_tokens: int | None
@@ -175,7 +175,7 @@ class _Request:
     system: bool = True
 
     def body(self, content: str) -> dict[str, Any]:
-        """A request as it is sent."""
+        """Request body."""
         body: dict[str, Any] = {"model": self.model}
         if self.temperature:
             body["temperature"] = 0
@@ -192,10 +192,10 @@ class _Request:
         return body
 
     def adapts(self, body: dict[str, Any], complaint: str) -> bool:
-        """Leaves out what an endpoint complains about; whether there is something new to try.
+        """Removes the part that an endpoint objects to; returns whether a new form is left to try.
 
-        Models that think take no `temperature`, newer endpoints call the bound of the reply
-        `max_completion_tokens`, some chat templates know no system turn.
+        Reasoning models accept no `temperature`, newer endpoints name the length limit of the
+        reply `max_completion_tokens`, and some chat templates have no system turn.
         """
         complaint = complaint.lower()
         if "temperature" in complaint and "temperature" in body:
@@ -212,7 +212,7 @@ class _Request:
 
 
 def _content(question: str, gold: str | Sequence[str], answer: str) -> str:
-    """What is asked about one answer; nothing if it is wrong without asking."""
+    """Request content for one answer; empty if the answer is wrong without a request."""
     golds = [each for each in ((gold,) if isinstance(gold, str) else gold) if each.strip()]
     if not golds or not answer.strip():
         return ""
@@ -225,7 +225,7 @@ def _content(question: str, gold: str | Sequence[str], answer: str) -> str:
 
 
 def _run(job: Coroutine[Any, Any, _Result]) -> _Result:
-    """Runs a job to its end, also where an event loop runs already, as in a notebook."""
+    """Runs a coroutine to completion, even inside a running event loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,7 +1,7 @@
 """Numbers in words for the grader: "two and a half million" is 2500000, "two thirds" 2/3.
 
-English cardinals, ordinals and fractions below a quadrillion, in words, digits or both. An
-ordinal has its cardinal's value, so that "the 8th of November" is "8 November".
+The module reads English cardinals, ordinals and fractions below a quadrillion, in words, digits
+or both. An ordinal has the value of its cardinal, so that "the 8th of November" is "8 November".
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _BEGINNINGS = frozenset({"a", "an", *_WORDS, *_PARTS, *_SCALES, *_BEFORE_A_SIGN}
 
 
 def join_numbers(pieces: Sequence[Piece]) -> list[Piece]:
-    """Replaces each run of number words and digits by the one number that it says.
+    """Replaces each run of number words and digits with the number that it expresses.
 
     Args:
-        pieces: The pieces of a text.
+        pieces: Pieces of a text, in order.
     """
     return _Joining(pieces).result
 
 
 class _Joining:
-    """One pass over a text's pieces: `result` grows, the open number is kept in parts."""
+    """Single pass over the pieces of a text; the number being read is held in parts."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self.pieces = pieces
@@ -69,7 +69,7 @@ class _Joining:
         return self.words[at] if at < len(self.words) else ""
 
     def _take(self, at: int) -> int:
-        """Takes the piece at a place, and perhaps some after it; returns how many."""
+        """Consumes one or more pieces, from index `at` on; returns their number."""
         piece, word = self.pieces[at], self.words[at]
         is_open = self.first is not None
         if not is_open and piece.value is None and word not in _BEGINNINGS:
@@ -132,7 +132,7 @@ class _Joining:
         return taken
 
     def _take_part(self, at: int) -> bool:
-        """The lower half of a fraction: "two thirds", "one third"; not "twenty-third"."""
+        """Denominator of a fraction: "two thirds", "one third"; not "twenty-third"."""
         word, group = self.words[at], self.group
         if self.total or group is None or not 0 < group < 100 or group.denominator > 1:
             return False
@@ -147,7 +147,7 @@ class _Joining:
         return True
 
     def _take_article(self, at: int) -> int:
-        """Reads "a third of it"; "a third party" is the third one."""
+        """Reads "a third of it" as a fraction; "a third party" is an ordinal."""
         after = self.pieces[at + 2] if at + 2 < len(self.pieces) else None
         word = self._word(at + 1)
         ends = after is None or after.kind is Kind.BREAK or self._word(at + 2) == "of"
@@ -157,7 +157,7 @@ class _Joining:
         return 1
 
     def _take_lone_part(self, piece: Piece, word: str, after: int) -> int:
-        """A part that no number counts; it may be one of a scale word's, "half a million"."""
+        """Fraction without a numerator, which may multiply a scale word: "half a million"."""
         self._open(piece, Fraction(1, _PARTS[word]))
         if not self._scales(after):
             self._close()
@@ -173,11 +173,11 @@ class _Joining:
         self._open(piece, (self.group or 0) + Fraction(value))
 
     def _follows_one(self, at: int) -> bool:
-        """Whether a "second" is a time: "1 second"."""
+        """Whether a "second" is a unit of time: "1 second"."""
         return at > 0 and (self.pieces[at - 1].value == 1 or self.words[at - 1] == "one")
 
     def _take_decimals(self, at: int) -> int:
-        """Reads "three point one four"."""
+        """Reads a decimal fraction in words: "three point one four"."""
         taken, digits = 1, ""
         while self._word(at + taken) in _UNITS[:10] and taken <= 16:
             digits += str(_CARDINALS[self._word(at + taken)])
@@ -216,7 +216,7 @@ class _Joining:
 
 
 def _continues(group: Fraction, value: int) -> bool:
-    """Whether a number word goes on with the number so far: "twenty" + "one", not "two" + "one"."""
+    """Whether a number word continues the number so far: "twenty" + "one", not "two" + "one"."""
     if group and group % 100 == 0:
         return value < 100
     return group % 100 >= 20 and group % 10 == 0 and 0 < value < 10

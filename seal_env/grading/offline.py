@@ -1,12 +1,12 @@
-"""The offline grader: is a free-form answer right, given the gold answer? No model, no network.
+"""Offline grader of free-form answers against gold answers, without a model or a network.
 
-SEAL asks GPT-4.1 for a verdict on every answer (arXiv 2506.10943, appendix B). This grader
-stands in for it at some thousands of verdicts a second. It reads both texts as tokens of
-content (`seal_env.grading.reading`) and asks how much of the gold answer's content the answer
-holds, and whether the answer commits to it (`seal_env.grading.commitment`).
-``python -m benchmarks.grader`` measures how far it agrees with a file of verdicts.
+SEAL requests a verdict on every answer from GPT-4.1 (arXiv 2506.10943, appendix B). This grader
+replaces it at several thousand verdicts per second. It reads both texts as content tokens
+(`seal_env.grading.reading`), measures which share of the gold answer's content the answer holds,
+and checks that the answer commits to it (`seal_env.grading.commitment`).
+``python -m benchmarks.grader`` measures the agreement with a file of verdicts.
 
-What is right only by paraphrase is graded wrong.
+An answer that is right only by paraphrase is graded as wrong.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from seal_env.grading.reading import MAX_CHARACTERS, Reading, read
 from seal_env.grading.tokens import Role, Token
 
 RECALL = 0.6
-"""Share of the gold answer's content that an answer must hold. Three words in five, two in
-three: an answer in other words still counts. One in two does not: with names and dates half
-is usually somebody else and another year."""
+"""Minimum share of the gold answer's content in an answer. Three words of five or two of three
+allow for other wordings. One of two is too few: half of a name or a date is usually another
+person or another year."""
 
 SHORT_ANSWER_RECALL = 0.5
-"""The same for an answer that says nothing besides the gold answer's words: it is short, not
-evasive, and has no room to be wrong elsewhere ("Faith" for "Faith alone")."""
+"""Minimum share for an answer that has no words besides the gold answer's: it is short, not
+evasive, and cannot be wrong elsewhere ("Faith" for "Faith alone")."""
 
 _YEARS = {"decade": 10, "century": 100}
 _VERDICTS = frozenset(("yes", "no"))
@@ -38,10 +38,10 @@ def grade_answer(gold: str | Sequence[str], answer: str, question: str = "") -> 
     """Whether an answer is right.
 
     Args:
-        gold: The gold answer, or several of which any will do, as several annotators gave
-            them. An empty one is an error in the data and matches nothing.
-        answer: What the learner said. An empty answer is wrong.
-        question: The question, if known: its words in the gold answer need not be repeated.
+        gold: Gold answer, or several of which any one suffices, as given by several
+            annotators. An empty one is an error in the data and matches nothing.
+        answer: Answer of the learner. An empty answer is wrong.
+        question: Question, if known: an answer need not repeat its words.
     """
     golds = [each for each in ([gold] if isinstance(gold, str) else gold) if each.strip()]
     if not golds or not answer.strip():
@@ -53,11 +53,11 @@ def grade_answer(gold: str | Sequence[str], answer: str, question: str = "") -> 
 
 
 _read_again = lru_cache(maxsize=512)(read)
-"""Gold answers and questions come again with every answer to them."""
+"""Cached reading of gold answers and questions, which recur with every answer to them."""
 
 
 def _matches(gold: Reading, answer: Reading, question: Reading) -> bool:
-    """Whether an answer is right by one gold answer."""
+    """Whether an answer is right according to one gold answer."""
     if not gold.content:  # function words alone: the band "Them"
         functions = gold.function_keys
         return bool(functions) and functions <= answer.function_keys | answer.keys
@@ -84,7 +84,7 @@ def _matches(gold: Reading, answer: Reading, question: Reading) -> bool:
 
 
 def _holds(answer: Reading, token: Token) -> bool:
-    """Whether an answer says what a token of the gold answer says."""
+    """Whether an answer contains the content of one token of the gold answer."""
     if token.role is Role.RUN:
         return unspaced.holds(answer.text, token.key)
     for key in (token.key, *token.also):
@@ -104,9 +104,9 @@ def _holds(answer: Reading, token: Token) -> bool:
 
 
 def _says_together(answer: Reading, asked: Sequence[Token], gold: Reading) -> bool:
-    """Whether one sentence holds half of what is asked; scattered words are no statement.
+    """Whether one sentence holds half of the required content; scattered words are no statement.
 
-    Of a gold answer that lists several things each may have its own.
+    If the gold answer is a list, each of its items may have its own sentence.
     """
     lists = any(token.role is Role.BREAK or token.key in ("and", "or") for token in gold.tokens)
     if lists or len(asked) == 1 or len(sentences := answer.sentences()) == 1:
@@ -115,7 +115,7 @@ def _says_together(answer: Reading, asked: Sequence[Token], gold: Reading) -> bo
 
 
 def _spells_out(answer: Reading, token: Token, gold: Reading) -> bool:
-    """Whether an answer has the name of which the gold answer has the initial, in its place."""
+    """Whether an answer spells out, at the same position, an initial of the gold answer."""
     if not token.initial:
         return False
     keys = [other.key for other in gold.content]
@@ -129,7 +129,7 @@ def _spells_out(answer: Reading, token: Token, gold: Reading) -> bool:
 
 
 def _contradicts(answer: Reading, gold: Reading) -> bool:
-    """Whether an answer denies a word that the gold answer affirms, or the reverse."""
+    """Whether an answer denies a word that the gold answer affirms, or vice versa."""
     if gold.keys & _VERDICTS and answer.keys >= _VERDICTS:
         return True  # "yes and no"
     for token in gold.content:
@@ -141,7 +141,7 @@ def _contradicts(answer: Reading, gold: Reading) -> bool:
 
 
 def _is_another_date(answer: Reading, gold: Reading, question: Reading) -> bool:
-    """Whether an answer names another month or era: years are after Christ unless said."""
+    """Whether an answer names another month or era; years are AD unless stated otherwise."""
     months = {token.key for token in gold.content if token.month}
     others = {token.key for token in answer.content if token.month}
     if months and others and not months & answer.keys:
@@ -151,7 +151,7 @@ def _is_another_date(answer: Reading, gold: Reading, question: Reading) -> bool:
 
 
 def _keeps_order(answer: Reading, gold: Reading) -> bool:
-    """Whether numbers that a dash joins ("3–1", "1963–64") come in the same order."""
+    """Whether numbers joined by a dash ("3–1", "1963–64") are in the same order."""
     numbers = [token.key for token in answer.content if token.number]
     follows = set(pairwise(numbers))
     pairs = pairwise(token for token in gold.content if token.number)

@@ -1,7 +1,7 @@
-"""What a text is made of: words, numbers, names with digits, unspaced runs and breaks.
+"""Pieces of a text: words, numbers, names with digits, unspaced runs and breaks.
 
-The first step of reading a text for the grader, after `characters.normalize`. Here and below a
-number is its exact value, so that "0.5", ".50" and "1/2" are one.
+Splitting into pieces is the grader's first step after `characters.normalize`. A number is
+represented by its exact value, so that "0.5", ".50" and "1/2" are the same.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fractions import Fraction
 import regex
 
 MAX_DIGITS = 40
-"""Longest number, in digits, whose value is taken; a longer one is compared as it is written."""
+"""Maximum length in digits of a number read by value; a longer one is compared as written."""
 MAX_POWER = 64
-"""Highest power whose value is taken, for the same reason."""
+"""Largest exponent of a power that is computed; a larger one is compared as written."""
 
 MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july", "august"),
@@ -25,33 +25,33 @@ MONTHS = (
 
 
 class Kind(Enum):
-    """What a piece of text is."""
+    """Type of a piece of text."""
 
     WORD = auto()
     NUMBER = auto()
     NAME = auto()
-    """Letters with digits or signs ("CO2", "C++"): has no other form, as a number has none."""
+    """Letters with digits or signs ("CO2", "C++"): compared exactly, like a number."""
     UNSPACED = auto()
-    """A run of one script that is written without spaces."""
+    """Run of one script that is written without spaces."""
     SYMBOL = auto()
-    """A sign that is read as a word ("$", "%")."""
+    """Sign that is read as a word ("$", "%")."""
     BREAK = auto()
-    """Punctuation: what follows is another item, clause or sentence."""
+    """Punctuation, after which another item, clause or sentence begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One piece of a text."""
+    """Piece of a text."""
 
     kind: Kind
     text: str
-    """As it is written, its case included; of a number the value."""
+    """Text as written, with its case; for a number, the value."""
     value: Fraction | None = None
-    """Of a number of up to `MAX_DIGITS` digits."""
+    """Exact value of a number of up to `MAX_DIGITS` digits."""
     glued: bool = False
-    """Whether nothing, not even a space, is between it and the piece before."""
+    """Whether the piece follows the previous one without a space."""
     dashed: bool = False
-    """Of a number: whether a dash joins it to the number before it ("3-1", "1963–64")."""
+    """Whether the piece is a number joined by a dash to the one before it ("3-1", "1963–64")."""
 
 
 # Scripts without spaces between words. The long-vowel mark of kana belongs to two scripts.
@@ -99,10 +99,10 @@ _OPENING = frozenset("([{<>=~≈:;,\"'“‘|/±$£€¥")
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """The pieces of a normalized text, in order.
+    """Pieces of a normalized text, in order.
 
     Args:
-        text: A text as `characters.normalize` returns it.
+        text: Text as returned by `characters.normalize`.
     """
     text = _CARET.sub("", _LATEX.sub("", _TAG.sub("\n", text)))  # "m^2" is "m2", as "m²" is
     dash = ""  # a dash just read that may be a sign, a range or a hyphen
@@ -140,7 +140,7 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def _is_sign(text: str, at: int, match: regex.Match[str]) -> bool:
-    """Whether the dash at a place is the sign of the number that follows it."""
+    """Whether the dash at an index is the sign of the number that follows it."""
     is_number = match["number"] is not None or match["fraction"] is not None
     return is_number and (at == 0 or text[at - 1].isspace() or text[at - 1] in _OPENING)
 
@@ -148,7 +148,7 @@ def _is_sign(text: str, at: int, match: regex.Match[str]) -> bool:
 def _read(
     match: regex.Match[str], negative: bool, glued: bool, dashed: bool, before: Piece | None
 ) -> Iterator[Piece]:
-    """The pieces of one match: several where a date or a range is written short."""
+    """Pieces of one match: several for an abbreviated date or range."""
     text = match[0]
     if match["date"] is not None:
         month = int(match["month"])
@@ -185,12 +185,12 @@ def _read(
 
 
 def number(value: Fraction, glued: bool = False, dashed: bool = False) -> Piece:
-    """The piece of a number with this value."""
+    """Number piece with the given value."""
     return Piece(Kind.NUMBER, str(value), value, glued, dashed)
 
 
 def _read_time(text: str, glued: bool) -> Iterator[Piece]:
-    """A time of day on the 12-hour clock ("17:30" is "5:30 pm"), or a ratio, as it is."""
+    """Time of day on the 12-hour clock ("17:30" is "5:30 pm"); a ratio is unchanged."""
     parts = text.split(":")
     hour = int(parts[0])
     if len(parts) != 2 or len(parts[1]) != 2 or hour > 23 or int(parts[1]) > 59:

@@ -1,7 +1,7 @@
-"""How the grader reads a text: as tokens that carry its content.
+"""Conversion of a text to tokens that carry its content, for the grader.
 
-Every rule is one of language, not of a data set: there is no list of entities, synonyms or
-exceptions. The lists below are closed classes: function words, and what is appended to a word.
+Every rule is a rule of the language, not of a data set: there is no list of entities, synonyms
+or exceptions. The lists below are closed classes: function words and suffixes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from seal_env.grading.tokens import Role, Token, stem
 from seal_env.grading.units import MERE_SIGNS, NEED_A_DEGREE, UNITS
 
 MAX_CHARACTERS = 10_000
-"""Longest part of a text that is read; an answer is a line, so this only bounds the time."""
+"""Maximum length of the text that is read; answers are one line, so this only bounds the time."""
 
 # Function words carry no content, and a short answer leaves them out or changes them ("in the
 # epidermis", "of the epidermis"): articles, the commonest prepositions, the coordinating
@@ -54,26 +54,26 @@ _JOSA = regex.compile(
 
 @dataclass(frozen=True)
 class Reading:
-    """A text as the grader reads it."""
+    """Text as the grader reads it."""
 
     text: str
-    """Normalized, in lower case."""
+    """Normalized text in lower case."""
     tokens: tuple[Token, ...]
     has_capitals: bool = field(default=True)
 
     @cached_property
     def content(self) -> list[Token]:
-        """The tokens that carry content."""
+        """Tokens that carry content."""
         return [token for token in self.tokens if token.has_content]
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """What the content is compared by."""
+        """Comparison keys of the content."""
         return frozenset(token.key for token in self.content)
 
     @cached_property
     def by_key(self) -> dict[str, list[Token]]:
-        """The content by each of its readings."""
+        """Content tokens by comparison key, alternative readings included."""
         found: dict[str, list[Token]] = {}
         for token in self.content:
             for key in (token.key, *token.also):
@@ -82,11 +82,11 @@ class Reading:
 
     @cached_property
     def function_keys(self) -> frozenset[str]:
-        """The function words that occur."""
+        """Function words of the text."""
         return frozenset(token.key for token in self.tokens if token.role is Role.FUNCTION)
 
     def sentences(self) -> list[Reading]:
-        """Its sentences and lines, each as a reading."""
+        """Sentences and lines of the text, each as a reading."""
         ends = [at for at, token in enumerate(self.tokens) if token.key in SENTENCE_ENDS]
         starts = [0, *(end + 1 for end in ends)]
         spans = zip(starts, [*ends, len(self.tokens)], strict=True)
@@ -97,7 +97,7 @@ def read(text: str) -> Reading:
     """Reads a text.
 
     Args:
-        text: Any text, of which the first `MAX_CHARACTERS` count.
+        text: Any text, of which the first `MAX_CHARACTERS` characters are read.
     """
     written = normalize(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]
     parts = join_numbers(list(pieces(written)))
@@ -107,12 +107,12 @@ def read(text: str) -> Reading:
 
 
 class _Reader:
-    """Turns pieces into tokens, each by its form and its neighbors."""
+    """Converter of pieces to tokens, by the form and the neighbors of each piece."""
 
     def __init__(self, parts: Sequence[Piece], shouts: bool) -> None:
         self.parts = parts
         self.shouts = shouts
-        """Whether all is in capitals, so that they say nothing."""
+        """Whether the whole text is in capitals, which then carry no information."""
 
     def tokens(self) -> Iterator[Token]:
         at = 0
@@ -144,7 +144,7 @@ class _Reader:
         return self.parts[at] if 0 <= at < len(self.parts) else None
 
     def _unit(self, at: int) -> tuple[int, str]:
-        """What the number at a place counts, and where the text goes on."""
+        """Index after a number and its unit, and the name of the unit; empty if there is none."""
         before = self._at(at - 1)
         if before is not None and before.text.casefold() in ("$", "£", "€", "¥", "₹", "ad"):
             return at + 1, UNITS[before.text.casefold()]
@@ -215,7 +215,7 @@ class _Reader:
         return Token(Role.FUNCTION if verb in FUNCTION_WORDS else Role.CONTENT, stem(verb))
 
     def _letter(self, at: int, text: str, word: str) -> Token:
-        """A letter alone: an article, a pronoun, an initial, a numeral or a name."""
+        """Token of a single letter: an article, a pronoun, an initial, a numeral or a name."""
         before, after = self._at(at - 1), self._at(at + 1)
         follows_word = before is not None and before.kind is Kind.WORD
         goes_on = after is not None and after.kind is not Kind.BREAK
@@ -241,7 +241,7 @@ class _Reader:
         return Token(Role.CONTENT, word, also)
 
     def _numeral(self, text: str, word: str) -> Token | None:
-        """A Roman numeral. One of I, V and X alone is nothing else; "MIX" may be a word."""
+        """Token of a Roman numeral. One of I, V and X alone is unambiguous; "MIX" may be a word."""
         if not text.isascii() or not (text.isupper() or text.islower()):
             return None
         plain = set(word) <= set("ivx")
@@ -251,7 +251,7 @@ class _Reader:
         return Token(Role.EXACT if plain else Role.CONTENT, stem(word), (value,))
 
     def _is_number(self, at: int) -> bool:
-        """Whether a number stands at a place, or after a full stop there ("Sept. 4")."""
+        """Whether a number is at an index, or follows a period there ("Sept. 4")."""
         part = self._at(at)
         if part is not None and part.text == ".":
             part = self._at(at + 1)
@@ -263,7 +263,7 @@ class _Reader:
         return goes_on and before is not None and before.text.casefold() in _ABBREVIATIONS
 
     def _is_numero(self, at: int) -> bool:
-        """Whether a "no" stands for "number": "No. 5"."""
+        """Whether a "no" abbreviates "number": "No. 5"."""
         after = self._at(at + 1)
         if after is not None and after.text == ".":
             after = self._at(at + 2)
@@ -278,7 +278,7 @@ def _number(part: Piece, unit: str) -> Token:
 
 
 def _roman(text: str) -> str:
-    """The value of a Roman numeral in digits; nothing if a text is none."""
+    """Value of a Roman numeral in digits; empty if the text is not one."""
     if not _ROMAN.fullmatch(text.upper()):
         return ""
     values = [_ROMAN_DIGITS[char] for char in text.upper()]

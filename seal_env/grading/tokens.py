@@ -1,4 +1,4 @@
-"""The tokens that the grader reads a text as, and the stems that words are compared by."""
+"""Tokens of the grader, and the stems by which words are compared."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _stemmer_lock = threading.Lock()  # the stemmer keeps the word it works on in it
 
 @lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
-    """Endings carry grammar: "released" and "release", "volcanoes" and "volcano"."""
+    """Word without its grammatical ending: "released" and "release" have one stem."""
     with _stemmer_lock:
         return str(_stemmer.stemWord(word))
 
 
 class Role(Enum):
-    """What a token does in its text."""
+    """Role of a token in its text."""
 
     CONTENT = auto()
     EXACT = auto()
-    """Content without synonyms: a number, a formula, a numeral, the A of "vitamin A"."""
+    """Content that is compared exactly: a number, a formula, a numeral, the A of "vitamin A"."""
     RUN = auto()
     """Content in a script without spaces."""
     FUNCTION = auto()
@@ -34,27 +34,27 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word, a number or a break, in the form in which it is compared."""
+    """Word, number or break, in the form in which it is compared."""
 
     role: Role
     key: str
-    """What it is compared by: the stem of a word, the value of a number."""
+    """Comparison key: the stem of a word, the value of a number."""
     also: tuple[str, ...] = ()
-    """Other readings: "III" is 3, "50 percent" is 1/2."""
+    """Keys of alternative readings: "III" is 3, "50 percent" is 1/2."""
     unit: str = ""
-    """Of a number: what it counts, where it is said."""
+    """Unit of a number, if stated."""
     number: bool = False
-    """Whether it is one in digits or words; Roman numerals are not."""
+    """Whether the token is a number in digits or words; Roman numerals do not count."""
     adverb: bool = False
-    """Whether it ends in -ly, as adverbs do (and July)."""
+    """Whether the word ends in -ly, as adverbs do (and July)."""
     initial: bool = False
-    """Whether it is the first letter of a name: the H of "Arthur H. Compton"."""
+    """Whether the token is the initial of a name: the H of "Arthur H. Compton"."""
     month: bool = False
-    """Whether it is the month of a date."""
+    """Whether the token is the month of a date."""
     dashed: bool = False
-    """Of a number: whether a dash joins it to the number before."""
+    """Whether the token is a number joined by a dash to the number before it."""
 
     @property
     def has_content(self) -> bool:
-        """Whether it says something, as function words and breaks do not."""
+        """Whether the token carries content; function words and breaks do not."""
         return self.role in (Role.CONTENT, Role.EXACT, Role.RUN)

@@ -1,6 +1,6 @@
-"""What a number counts: the units of the grader, each with the one name that it has here.
+"""Units of numbers, each with its canonical name in the grader.
 
-A unit may be left out of an answer, but not changed: "5" is right for "5 km", "5 miles" is not.
+An answer may omit a unit, but not change it: "5" is right for "5 km", "5 miles" is not.
 """
 
 _NAMES = {
@@ -39,12 +39,12 @@ _NAMES = {
     "liter": "l liter liters litre litres",
 }
 UNITS = {word: name for name, words in _NAMES.items() for word in words.split()}
-"""The name of each word or sign."""
+"""Canonical name of the unit, by word or sign."""
 
 MERE_SIGNS = frozenset(
     "percent dollar euro pound yen rupee celsius fahrenheit decade century".split()
 )
-"""Units that are no content by themselves, since their signs are no words: "$5", "5 dollars"."""
+"""Units that do not count as content, since their signs are not words: "$5", "5 dollars"."""
 
 NEED_A_DEGREE = frozenset(("c", "f"))
-"""Words that are a unit only after "degrees"."""
+"""Words that name a unit only after "degrees"."""

@@ -1,9 +1,9 @@
-"""Words in scripts that are written without spaces: is one in a text, or only its characters?
+"""Search for whole words in scripts that are written without spaces.
 
-京都 (Kyoto) is in 京都は古い, but not in 東京都 (Tokyo), though its characters are. Without a
-dictionary a word's limits are known where the script changes, at the characters that Chinese
-and Japanese use for their function words, and at the ends of clauses. Thai, Lao, Khmer and
-Burmese mark no limit at all; there a word must at least not begin or end within a syllable.
+京都 (Kyoto) is a word of 京都は古い, but not of 東京都 (Tokyo), which contains its characters.
+Without a dictionary, word boundaries are known where the script changes, at the characters of
+Chinese and Japanese function words, and at the ends of clauses. Thai, Lao, Khmer and Burmese
+mark no boundaries; there a word must at least not begin or end within a syllable.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _OR_AFTER = regex.compile(r"か[\p{Han}\p{Katakana}]|或|还是|還是")
 
 
 def holds(text: str, word: str) -> bool:
-    """Whether a text holds a word, and does not deny it.
+    """Whether a text contains a word without denying it.
 
     Args:
-        text: A normalized text.
-        word: A run of one unspaced script.
+        text: Normalized text.
+        word: Run of one unspaced script.
     """
     names = [word]
     if len(word) > 2 and word[-1] in _SUFFIXES:
@@ -70,7 +70,7 @@ def _occurs(text: str, word: str) -> bool:
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether a word begins and ends at these places of a text."""
+    """Whether word boundaries are at these two indices of a text."""
     before, after = text[start - 1 : start], text[end : end + 1]
     if text.endswith(_DENIES_NEXT, 0, start) or _DENIES_BEFORE.match(text, end):
         return False

@@ -1,11 +1,11 @@
-"""What a judge's reply says: yes, no or neither, however much it thinks or explains."""
+"""Verdict of a judge's reply: yes, no or neither, whatever reasoning surrounds it."""
 
 from __future__ import annotations
 
 import re
 
 EDGE = 200
-"""Characters at the beginning and the end of a reply where a bare yes or no is looked for."""
+"""Number of characters at each end of a reply that are searched for a bare yes or no."""
 
 # Models mark what they think before they answer in one of these ways. What is not closed was
 # cut off before the answer.
@@ -30,13 +30,13 @@ _YES = frozenset(("yes", "true", "correct", "right"))
 
 
 def read_verdict(reply: str) -> bool | None:
-    """The verdict of a reply, or None if it has none.
+    """Verdict of a reply, or None if it has none.
 
-    A verdict is a yes or no that begins the reply, ends it, or is named as the answer, once
-    what the model thought is taken away. A reply that says both is none.
+    A verdict is a yes or no that begins the reply, ends it, or is named as the answer, after
+    the model's reasoning is removed. A reply that says both has no verdict.
 
     Args:
-        reply: What the judge wrote, such as "yes", "<think>...</think> **No.**",
+        reply: Text from the judge, such as "yes", "<think>...</think> **No.**",
             '{"correct": true}' or "Verdict: no, since ...".
     """
     text = _without_thoughts(reply)
@@ -51,7 +51,7 @@ def read_verdict(reply: str) -> bool | None:
 
 
 def _without_thoughts(reply: str) -> str | None:
-    """What follows the last thought; None if the reply ends within one."""
+    """Text after the last block of reasoning; None if the reply ends within one."""
     channels = list(_CHANNEL.finditer(reply))
     if channels:
         return reply[channels[-1].end() :] if channels[-1][1].lower() == "final" else None

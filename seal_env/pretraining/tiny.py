@@ -1,8 +1,8 @@
 """Pretrains the embedded model: ``python -m seal_env.pretraining.tiny --out FOLDER``.
 
-Documents stand side by side in packed rows, each attending to itself alone. The curriculum
-has two parts. First repeated random sequences, until the model copies them: the copying
-circuit forms here or not at all. Then everything else, with some of both kinds of copy kept.
+Documents are packed side by side into rows; each attends only to itself. The curriculum has two
+parts. The first has repeated random sequences alone, until the model copies them: the copying
+circuit forms here or not at all. The second has all documents, with a share of both kinds of copy.
 """
 
 from __future__ import annotations
@@ -46,34 +46,34 @@ from seal_env.tasks.biographies.people import ATTRIBUTES
 from seal_env.tasks.biographies.task import Biographies
 
 MAX_LENGTH = 512
-"""Longest input of the model, in tokens."""
+"""Maximum input length of the model, in tokens."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig(MakingConfig):
-    """How the embedded model is made."""
+    """Settings of the pretraining of the embedded model."""
 
     out: Path = Path("runs/tiny")
-    """Where model, tokenizer and figures are written."""
+    """Output folder of the model, the tokenizer and the figures."""
     copied: float = 0.7
-    """The first part ends when the loss on repeated sequences, in nats, is below this."""
+    """Loss on repeated sequences, in nats per token, below which the first part ends."""
     longest_first_part: int = 1200
-    """And after this many steps at the latest."""
+    """Maximum length of the first part, in optimizer steps."""
 
 
 class TwoParts:
-    """Repeated random sequences alone until they are copied, then everything.
+    """Curriculum of repeated random sequences until they are copied, then of all documents.
 
     Args:
-        corpus: Where documents come from.
-        config: When the first part ends.
-        say: Told when it does.
+        corpus: Source of the documents.
+        config: Settings, among them the end of the first part.
+        say: Callback for a line of progress at the end of the first part.
     """
 
     def __init__(self, corpus: Corpus, config: PretrainConfig, say: Callable[[str], None]) -> None:
         self.corpus, self.config, self.say = corpus, config, say
         self.first_part = 0
-        """Steps of the first part; 0 while it goes on."""
+        """Length of the first part in optimizer steps; 0 until it ends."""
 
     def __call__(self, step: int, recent: float) -> tuple[list[Document], float]:
         """See `making.Curriculum`."""
@@ -114,11 +114,11 @@ def measure(folder: Path) -> None:
 
 
 def measure_policy(learner: Learner, people: int) -> dict[str, object]:
-    """What the model writes about people whom it has never seen.
+    """Figures of the model as a policy, on people that it has never seen.
 
     Returns:
-        ``copied``: share of the values it writes that are the passage's; ``named``: share of its
-        texts that name the person; ``styles``: how many texts are in which style.
+        ``copied``: share of the values in its texts that are those of the passage; ``named``: share
+        of its texts that name the person; ``styles``: number of texts per style.
     """
     world = Biographies()
     problems = [world.problem("validation", i) for i in range(people)]
@@ -140,7 +140,7 @@ def measure_policy(learner: Learner, people: int) -> dict[str, object]:
 
 
 def measure_learner(learner: Learner, people: int) -> dict[str, float]:
-    """Accuracy on new people after self-edits written by rule, and on known people untouched."""
+    """Accuracy on new people after rule-based self-edits, and on known people without an update."""
     world, language = Biographies(), TrainingData()
     loop = InnerLoop(learner, world, model_preset("tiny").inner)
     problems = [world.problem("validation", i) for i in range(people)]

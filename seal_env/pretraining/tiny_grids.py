@@ -1,9 +1,9 @@
-"""Pretrains the embedded model of grids.
+"""Pretrains the embedded model for grids.
 
 ``python -m seal_env.pretraining.tiny_grids --out FOLDER``
 
-It learns to continue demonstrations of known operations and to write directives
-(`seal_env.pretraining.grid_corpus`). The operations that it is asked for later are others.
+The model learns to continue demonstrations of known operations and to write directives
+(`seal_env.pretraining.grid_corpus`). The task evaluates it on other operations.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from seal_env.tasks.grids.tiny_grids import TinyGrids
 from seal_env.updates.finetuning import Finetuning
 
 MAX_LENGTH = 512
-"""Longest input of the model, in tokens."""
+"""Maximum input length of the model, in tokens."""
 
 
 @dataclass(frozen=True)
 class GridPretrainConfig(MakingConfig):
-    """How the embedded model of grids is made."""
+    """Settings of the pretraining of the embedded model for grids."""
 
     out: Path = Path("runs/tiny-grids")
-    """Where model, tokenizer and figures are written."""
+    """Output folder of the model, the tokenizer and the figures."""
     steps: int = 1600
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     width: int = 128
     """Width of the hidden states."""
     heads: int = 4
-    """Attention heads."""
+    """Number of attention heads."""
     inner_width: int = 384
     """Width of the feed-forward layers."""
 
@@ -98,8 +98,8 @@ def measure_in_context(learner: Learner, problems: int) -> dict[str, dict[str, f
     """Share of test grids that the untouched model gets right, by split and family.
 
     Args:
-        learner: The model.
-        problems: Problems of each family.
+        learner: Model to measure.
+        problems: Number of problems per family.
     """
     world = TinyGrids()
     loop = InnerLoop(learner, world, InnerLoopConfig())
@@ -114,12 +114,12 @@ def measure_in_context(learner: Learner, problems: int) -> dict[str, dict[str, f
 
 
 def measure_directives(learner: Learner, problems: int) -> dict[str, object]:
-    """What the untrained model writes as a policy, at temperature 1, about held-out problems.
+    """Figures of the untrained model as a policy, at temperature 1, on held-out problems.
 
     Returns:
-        ``remarks right``: share of its texts that begin with the right word on the kind of
-        operation; ``valid``: share of them that hold a directive; and how often it switches each
-        tool on and asks for each strategy, rate and number of epochs.
+        ``remarks right``: share of its texts that begin with the right word for the kind of
+        operation; ``valid``: share of its texts that contain a directive; and the number of texts
+        that enable each tool and select each strategy, learning rate and number of epochs.
     """
     world, language = TinyGrids(), Directives(TinyGrids.tools)
     asked = [world.problem("train", i) for i in range(problems)]
