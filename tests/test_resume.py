@@ -1,7 +1,9 @@
 """Runs that are killed at any moment and go on: real processes, real SIGKILL."""
 
 import itertools
+import json
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -108,6 +110,21 @@ def test_a_half_written_line(copied, arguments, undisturbed):
     place.write_bytes(place.read_bytes()[:-25])
     cli.main([*arguments, "--resume"])
     assert_same(copied, undisturbed)
+
+
+@pytest.mark.parametrize("field", ["accuracy", "reward", "error"])
+def test_a_damaged_line_of_an_evaluation_is_one_line(copied, arguments, capsys, field):
+    without(copied, *ENDING)
+    place = copied / "episodes.jsonl"
+    *rest, last = lines(copied)
+    damaged = {name: value for name, value in last.items() if name != field}
+    place.write_text("".join(json.dumps(line) + "\n" for line in [*rest, damaged]))
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(cli.main([*arguments, "--resume"]))
+    assert ended.value.code == 2
+    errors = capsys.readouterr().err
+    assert f"is damaged (no '{field}'); remove it and resume" in errors
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("missing", [("round-2",), ("round-1", "round-2")])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from seal_agents.base import Action, Agent, Experience, Observation
@@ -121,8 +122,26 @@ def experience(observation: Observation, record: Record) -> Experience:
     Raises:
         UserError: The record is damaged.
     """
-    try:
+    with _damage_named(record):
+        _check(record)
         return _experience(observation, record)
+
+
+def check_record(record: Record) -> None:
+    """Checks the fields of a record that tables and plots are made of.
+
+    Raises:
+        UserError: The record is damaged.
+    """
+    with _damage_named(record):
+        _check(record)
+
+
+@contextmanager
+def _damage_named(record: Record) -> Iterator[None]:
+    """Context in which a field that is missing or wrong is one line that names the record."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(
@@ -131,12 +150,15 @@ def experience(observation: Observation, record: Record) -> Experience:
         ) from error
 
 
-def _experience(observation: Observation, record: Record) -> Experience:
+def _check(record: Record) -> None:
     for name in _NUMBERS:
         if not isinstance(record[name], int | float):
             raise TypeError(f"{name} is no number")
     if not isinstance(record["text"], str | None) or not isinstance(record["error"], str):
         raise TypeError("text or error is no text")
+
+
+def _experience(observation: Observation, record: Record) -> Experience:
     tokens, log_probs, ended = None, None, False
     if "token_ids" in record:
         tokens, log_probs = _numbers(record["token_ids"], record["log_probs"])

@@ -25,6 +25,7 @@ from seal_agents.runner.build import agent_class, build, load, make, parted, res
 from seal_agents.runner.configs import AUTO, EvaluateConfig, TrainConfig
 from seal_agents.runner.contents import contents, training_problems
 from seal_agents.runner.environment import make_environment
+from seal_agents.runner.experience import check_record
 from seal_agents.runner.notes import unknown_words
 from seal_agents.runner.progress import Bars
 from seal_agents.runner.rollout import Stage, episodes_of, rollout
@@ -276,7 +277,10 @@ def _evaluate(
     episodes = episodes_of(stage, config.env.horizon)
     if len(known) < sum(len(episode.problems) for episode in episodes):
         rollout(run, agent, stage, envs, config.seed, bars.stage)
-    return [known[i] for i in sorted(known)]
+    records = [known[i] for i in sorted(known)]
+    for record in records:
+        check_record(record)
+    return records
 
 
 def _compare(
