@@ -5,10 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from agent_fixtures import context, env, experience
+from agent_fixtures import env, experience
 
 from seal_agents.algorithms.ppo_choices import PPOChoices, PPOChoicesOptions
 from seal_agents.base import AgentContext
+from seal_agents.policies.options import PolicyOptions
 from seal_env.episodes import EnvConfig
 from seal_env.errors import UserError
 from seal_env.tasks.biographies.task import Biographies
@@ -188,4 +189,4 @@ def test_the_menu_of_the_task_is_the_default(models):
     learner = PPOChoices(AgentContext(config, options=PPOChoicesOptions()))
     assert learner.view.sizes == (3, 3)
     with pytest.raises(UserError, match="takes options of type"):
-        PPOChoices(context(models["llama"]))
+        PPOChoices(AgentContext(config, options=PolicyOptions()))
