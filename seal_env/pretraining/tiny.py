@@ -76,7 +76,7 @@ class TwoParts:
         """Length of the first part in optimizer steps; 0 until it ends."""
 
     def __call__(self, step: int, recent: float) -> tuple[list[Document], float]:
-        """See `making.Curriculum`."""
+        """Documents of a step and the factor of its learning rate; see `common.Curriculum`."""
         config = self.config
         copying = self.first_part == 0
         if copying and (recent < config.copied or step >= config.longest_first_part):
