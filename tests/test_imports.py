@@ -54,6 +54,7 @@ def test_the_contracts_hold(copied):
     assert status == 0, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "line", "broken"),
     [
@@ -104,6 +105,7 @@ print(len(generate(learner, [[5, 6]] * 2, Sampling(4), [0, 1], bank)))
 """
 
 
+@pytest.mark.slow
 def test_the_engine_trains_without_the_environments_packages():
     hidden = {"gymnasium", "pydantic", "tyro", "stable_baselines3", "matplotlib"}
     hidden |= {"snowballstemmer", "llguidance", "trl"}
