@@ -97,10 +97,11 @@ class Episodes:
         self.language.bind(learner, self.task)
         inner = config.inner or model_preset(config.model).inner
         scores, measured = (
-            learner.kept.setdefault((kind, *self._asks(inner)), {}) for kind in ("scores", "probes")
+            learner.cache.setdefault((kind, *self._asks(inner)), {})
+            for kind in ("scores", "probes")
         )
         self.loop = InnerLoop(learner, self.task, inner, scores, self.reward.probes, measured)
-        self._described = learner.kept.setdefault("described", {})
+        self._described = learner.cache.setdefault("described", {})
 
     def _asks(self, inner: InnerLoopConfig) -> tuple[Hashable, ...]:
         """Cache key of the untouched learner's scores, without the problem."""

@@ -227,7 +227,7 @@ class InnerLoop:
     def baselines(
         self, problems: Sequence[Problem], progress: Progress | None = None
     ) -> list[Score]:
-        """How the untouched learner does on problems; each is asked once, then kept."""
+        """Scores of the untouched learner on problems; each is evaluated once, then cached."""
         keys = [problem_key(problem) for problem in problems]
         pairs = zip(keys, problems, strict=True)
         missing = {key: problem for key, problem in pairs if key not in self._baselines}
@@ -316,7 +316,7 @@ class InnerLoop:
     def _scores(
         self, requests: Sequence[Request], bank: Bank | None, progress: Progress | None
     ) -> list[list[Score]]:
-        """Scores before the update, from the kept baselines where there was none before."""
+        """Scores before the update, from the cached baselines where there was none before."""
         if bank is None:
             return [self.baselines([request.problem, *request.earlier]) for request in requests]
         return self._score_all(requests, bank, progress)

@@ -24,6 +24,7 @@ def test_every_job_is_done_and_each_process_has_its_share_of_the_cores(tmp_path)
     assert {name: os.environ.get(name) for name in THREADS} == before
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_told_and_the_others_are_done(tmp_path):
     kinds = ["user error", "write", "die", "write", "die", "write"]
     jobs = [(kind, str(tmp_path / f"{i}")) for i, kind in enumerate(kinds)]

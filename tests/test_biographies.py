@@ -132,6 +132,7 @@ def test_styles_say_what_they_promise():
             assert told == [expected] * 7
 
 
+@pytest.mark.slow
 def test_no_word_of_the_world_is_unknown_and_all_reads_back():
     tokenizer, rng = build_tokenizer(512), Random(3)
     for index in range(150):

@@ -401,6 +401,7 @@ def test_what_is_merged_into_a_gguf_file_can_be_saved(gguf_file, tmp_path, dtype
     assert not logits_of(merged).equal(logits_of(base))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["blk.1.attn_q.weight", "blk.0.ffn_norm.weight", "token_embd.weight"]
 )

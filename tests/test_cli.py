@@ -167,6 +167,7 @@ PASSAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -276,6 +277,7 @@ def test_the_real_command_refuses_in_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -352,6 +354,7 @@ def test_an_agents_own_exception_keeps_its_traceback(models, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["agent"] == "mine:Broken"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
 def test_a_reader_that_has_enough_is_no_error(arguments):
     read, write = os.pipe()
@@ -362,6 +365,7 @@ def test_a_reader_that_has_enough_is_no_error(arguments):
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_value_that_cannot_be_read_is_quoted_in_every_encoding(encoding):
     command = [sys.executable, "-m", "seal_agents", "train", "--rounds", "x"]

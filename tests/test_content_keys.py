@@ -40,11 +40,12 @@ def before(problem, models, task="helpers:Parity", **changes):
     return found | {"state": seen["model_state"].tolist()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", OTHERS)
 def test_another_problem_of_the_same_id_has_its_own_scores(models, llama, what):
-    llama.kept.clear()
+    llama.cache.clear()
     right = before(OTHERS[what], models)
-    llama.kept.clear()
+    llama.cache.clear()
     first = before(PROBLEM, models)
     assert before(OTHERS[what], models) == right
     assert before(copy.deepcopy(PROBLEM), models) == first
@@ -52,7 +53,7 @@ def test_another_problem_of_the_same_id_has_its_own_scores(models, llama, what):
 
 
 def test_a_problem_is_asked_once(models, llama, monkeypatch):
-    llama.kept.clear()
+    llama.cache.clear()
     expected = before(PROBLEM, models)
     env = SelfEditEnv(model=models["llama"], inner=INNER, task="helpers:Parity")
     monkeypatch.setattr(env.episodes.loop.evaluator, "evaluate", None)

@@ -91,6 +91,7 @@ def test_a_run_does_not_go_on_with_something_else(begun, tmp_path, change):
     evaluate(begun, False, True, quiet())  # --overwrite
 
 
+@pytest.mark.slow
 def test_what_does_not_matter_does_not_matter(begun, tmp_path):
     (tmp_path / "data.json").write_text(json.dumps([*DATA, NEW], indent=3))  # beyond --problems
     (tmp_path / "model" / "notes.md").write_text("mine")
@@ -136,6 +137,7 @@ def test_training_problems_count(models, tmp_path, monkeypatch):
         train(config, True, False, quiet())
 
 
+@pytest.mark.slow
 def test_a_large_file_is_known_by_its_size_and_by_bytes_all_over_it(tmp_path):
     place = tmp_path / "model.safetensors"
     content = bytes(PIECE * PIECES * 3)

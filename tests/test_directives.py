@@ -312,6 +312,7 @@ def test_what_is_no_text_is_an_error(action):
     assert parse(action).error == f"directives: a text is wanted, not {type(action).__name__}"
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.from_regex(re.compile(Directives(tools=("basic", "colors")).pattern()), fullmatch=True))
 def test_every_text_of_the_pattern_is_a_directive(text):
@@ -349,6 +350,7 @@ UNITS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS)
 def test_time_grows_with_length_alone(unit):
     """Twice the text may take some more than twice as long, but not four times."""
@@ -378,6 +380,7 @@ def test_a_megabyte_of_brackets_is_an_error_and_trains_nothing():
     assert info["steps"] == 0 and info["tokens"] == 0
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

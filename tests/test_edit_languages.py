@@ -182,6 +182,7 @@ def test_any_text_is_legal_for_any_problem(name):
             check(name, text, problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDITS)
 @settings(max_examples=60)
 @example(text=DIRECTIVE)
@@ -202,6 +203,7 @@ PARTS = st.sampled_from((*FRAGMENTS, *NUMBERS, *SEEDS)) | st.text(st.characters(
 CHANGES = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 30), PARTS), max_size=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDITS)
 @settings(max_examples=150, deadline=None)
 @given(text=st.builds(changed, st.sampled_from(SEEDS), CHANGES))
@@ -253,6 +255,7 @@ def test_there_is_an_example_for_every_problem(name):
         assert edit.update.texts() or edit.update.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDITS)
 def test_in_the_environment_it_is_restored_to_the_bit_and_rewarded_the_same(name):
     env = gym.make("SelfEdit-v0", model="tiny", edit=name, inner=INNER)

@@ -358,6 +358,7 @@ def test_five_thousand_strings_raise_nothing(crowd, texts):
     assert weights_hash(model) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["a", "goat ", "a\n", "\ud800", "- \n", "A:\n", "\x00", "é,"])
 def test_a_megabyte_is_an_action_too(make, unit):
     env = make(inner=TINY)

@@ -424,6 +424,7 @@ def test_a_grid_that_does_not_fit_is_not_asked_for_and_it_is_said(asked):
     assert beside[0].log_likelihoods[0] == pytest.approx(-math.log(evaluator.renderer.rows))
 
 
+@pytest.mark.slow
 def test_a_task_that_does_not_fit_is_an_outcome(models, sizes):
     """And training examples that do not fit are left out, which is said as well."""
     envs = gym.make_vec(
@@ -496,6 +497,7 @@ def test_plain_examples_are_the_sets_and_reordered_copies(few_shot, problems):
         assert all((sorted(s), h) in [(sorted(a), b) for a, b in sets] for s, h in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tools", [(), ("basic",), ("repeat", "size"), SEAL_TOOLS])
 def test_the_held_out_output_is_in_no_example(few_shot, problems, tools):
     for index, problem in enumerate(problems):

@@ -577,6 +577,7 @@ def test_numbers_are_written_in_one_way(text, expected):
     assert numbers(text) == expected
 
 
+@pytest.mark.slow
 @given(st.integers(0, 999_999_999))
 def test_numbers_in_words_come_back_in_digits(number):
     def below_thousand(n):
@@ -658,6 +659,7 @@ def steps(text):
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [
@@ -671,11 +673,13 @@ def test_steps_grow_with_the_length_and_not_its_square(unit):
     assert long < 6 * short + 2000
 
 
+@pytest.mark.slow
 def test_no_more_is_read_than_a_bounded_part():
     bounded, unbounded = (steps("Paris, " * (n // 7)) for n in (MAX_CHARACTERS, 1_000_000))
     assert unbounded < 1.1 * bounded
 
 
+@pytest.mark.slow
 def test_threads_do_not_disturb_each_other():
     texts = [f"{'ab' * n}{ending}" for n in range(1, 400) for ending in ("ational", "iveness")]
     interval = sys.getswitchinterval()

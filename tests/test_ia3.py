@@ -72,6 +72,7 @@ def test_hidden_states_and_gradients_are_pefts(learner):
     assert not bank.grads[0].any() and not bank.grads[2].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_training_side_by_side_is_training_alone_to_the_bit(learner, threads):
     config = FinetuneConfig(learning_rate=0.05, epochs=2)

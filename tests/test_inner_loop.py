@@ -180,7 +180,7 @@ def test_what_attention_keeps_counts_as_memory(learner, monkeypatch):
     found = {}
     for short in (0, 1 << 20):  # torch's own attention, and batched products, which keep scores
         monkeypatch.setattr("seal_env.engine.attention.SHORT", short)
-        monkeypatch.setattr(learner, "kept", {})
+        monkeypatch.setattr(learner, "cache", {})
         found[short] = budget.memory_cost(learner, targets, INNER.lora)
     layers, heads = 2, 4
     assert found[1 << 20].pair == pytest.approx(2 * layers * heads * 4, rel=0.2)

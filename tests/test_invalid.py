@@ -56,6 +56,7 @@ def test_few_self_edits_are_not_enough_to_stop_before_the_end(models, tmp_path):
         train(more, False, False, quiet())
 
 
+@pytest.mark.slow
 def test_a_run_with_some_valid_self_edits_goes_on_and_says_how_many(models, tmp_path):
     said = quiet()
     train(settings(models, "test_invalid:Often", out=tmp_path / "run"), False, False, said)
@@ -129,6 +130,7 @@ def test_none_and_all_are_exact():
     assert [percent(x) for x in (0.0, 0.001, 0.5, 0.999, 1.0)] == ["0%", "1%", "50%", "99%", "100%"]
 
 
+@pytest.mark.slow
 def test_what_a_curriculum_cut_short_does_not_end_a_run(models, tmp_path):
     out = tmp_path / "run"
     told = {"curriculum": True, "lengths": Curriculum(1, 1, "characters", 0.5)}

@@ -150,6 +150,7 @@ def test_passing_failures_are_retried(server):
     assert len(server.requests) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "message", "requests"),
     [
@@ -353,6 +354,7 @@ def split(data):
     return [data[at : at + 1] for at in range(len(data))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -389,6 +391,7 @@ def test_whatever_a_server_sends_is_told_in_one_line(hostile):
     refusal(hostile.url, timeout=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [

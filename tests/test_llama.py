@@ -125,9 +125,9 @@ def test_a_layers_memory_is_freed_on_the_way_back(llama):
     node = out.grad_fn
     while type(node).__name__ != "_DecoderLayerBackward":
         node = next(inner for inner, _ in node.next_functions if inner is not None)
-    assert node.kept is not None
+    assert node.pieces is not None
     out.sum().backward()
-    assert node.kept is None
+    assert node.pieces is None
 
 
 def test_matrices_laid_together_are_still_the_models_own(both, tmp_path):

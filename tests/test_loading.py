@@ -147,6 +147,7 @@ def loops(learner):
     return InnerLoop(learner, Biographies(), INNER)
 
 
+@pytest.mark.slow
 def test_merged_models_that_nobody_uses_are_freed(models, llama, tmp_path):
     bank, gone = scrambled_bank(llama, 6), []
     for i in range(6):
@@ -162,6 +163,7 @@ def test_merged_models_that_nobody_uses_are_freed(models, llama, tmp_path):
     assert last is gone[5]()
 
 
+@pytest.mark.slow
 def test_models_that_nobody_uses_are_freed(tmp_path):
     gone = []
     for i in range(4):

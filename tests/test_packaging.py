@@ -77,6 +77,7 @@ def python_files(*folders: str) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_nothing_imports_agents_by_its_folders_name():
     assert len(python_files()) > 5
     assert [str(path) for path in python_files() if "agents" in imported_modules(path)] == []
@@ -174,12 +175,14 @@ def wheel_contents(tmp_path_factory) -> set[str]:
         return set(archive.namelist())
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_both_packages_and_nothing_else(wheel_contents):
     top = {name.partition("/")[0] for name in wheel_contents}
     assert {name for name in top if not name.endswith(".dist-info")} == {"seal_env", "seal_agents"}
     assert {"seal_env/py.typed", "seal_agents/py.typed"} <= wheel_contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "folder"), [("seal_env", "seal_env"), ("seal_agents", "agents")]
 )

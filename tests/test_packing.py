@@ -96,7 +96,7 @@ def test_a_nan_stays_in_its_own_rows_forward_and_backward():
         pairs = [attend_and_learn(*group, Scoring()) for group in blocks.apart(some)]
         found.append(blocks.together([out for out, _ in pairs]))
         outer = blocks.together_backward(found[-1])
-        inner = [back.run(grad, back.kept) for (_, back), grad in zip(pairs, outer, strict=True)]
+        inner = [back.run(grad, back.saved) for (_, back), grad in zip(pairs, outer, strict=True)]
         grads.append(blocks.apart_backward(inner))
     for broken, whole in (found, grads):
         assert broken[:20].isnan().all()
@@ -155,7 +155,7 @@ def test_both_ways_to_attend_give_the_same_gradients(length, scale, monkeypatch)
     for short in (0, 1 << 20):
         monkeypatch.setattr("seal_env.engine.attention.SHORT", short)
         out, backward = attend_and_learn(q, k, v, Scoring(scale))
-        found.append((out, *backward.run(outer, backward.kept)))
+        found.append((out, *backward.run(outer, backward.saved)))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -169,7 +169,7 @@ def test_what_is_behind_a_window_gets_and_gives_nothing(length, dtype, window):
     q, k, v = (torch.randn(3, n, length, 8, generator=generator).to(dtype) for n in (6, 2, 2))
     outer = torch.randn(3, 6, length, 8, generator=generator).to(dtype)
     out, back = attend_and_learn(q, k, v, Scoring(window=window))
-    learned = back.run(outer, back.kept)
+    learned = back.run(outer, back.saved)
     wide = [x.double().requires_grad_() for x in (q, k, v)]
     keys, values = (x.repeat_interleave(3, dim=1) for x in wide[1:])
     scores = wide[0] @ keys.transpose(2, 3) / 8**0.5
@@ -187,7 +187,7 @@ def test_what_is_behind_a_window_gets_and_gives_nothing(length, dtype, window):
         one = slice(i, i + 1)
         alone, alone_back = attend_and_learn(q[one], k[one], v[one], Scoring(window=window))
         assert torch.equal(alone, out[one])
-        grads = alone_back.run(outer[one], alone_back.kept)
+        grads = alone_back.run(outer[one], alone_back.saved)
         assert all(torch.equal(a, b[one]) for a, b in zip(grads, learned, strict=True))
     assert torch.equal(attend(q, k, v, Scoring(window=window), causal=True), out)
     last = attend(q[:, :, 16:], k, v, Scoring(window=window), causal=True)

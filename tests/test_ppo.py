@@ -457,6 +457,7 @@ def test_the_bonus_keeps_the_policy_random(models):
     assert entropy(0.5) > entropy(0.0) + 0.5
 
 
+@pytest.mark.slow
 def test_the_value_head_learns_what_self_edits_are_worth(models):
     agent = make_agent(models["llama"], learning_rate=3e-3)
     some = [experience(watched(2)[i % 2], "Oslo", (0.2, 0.9)[i % 2], str(i)) for i in range(16)]

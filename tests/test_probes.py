@@ -106,6 +106,7 @@ def test_a_self_edit_that_cannot_be_carried_out_moves_nothing():
     assert info["error"][0] and (info["terms"]["kl"][0], info["terms"]["shift"][0]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_step_says_what_the_no_op_would_have_been_rewarded():
     env = gym.make("SelfEdit-v0", reward=PROBED, reward_options=CHEAP).unwrapped
     env.reset(seed=0, options={"problems": 3})

@@ -84,6 +84,7 @@ def test_the_usual_table_fits_a_terminal(tmp_path):
     assert "+0.350" in shown and "− passage" in shown
 
 
+@pytest.mark.slow
 def test_the_pictures_are_drawn(tmp_path):
     run, summary = some_run(tmp_path)
     for picture in (
@@ -100,6 +101,7 @@ def test_without_rounds_there_is_no_learning_curve(tmp_path):
     assert plot_learning(run, summary) is None
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_table_and_self_edits(tmp_path):
     run, summary = some_run(tmp_path)
     run.write_json("summary.json", summary)
@@ -115,6 +117,7 @@ def test_a_report_shows_the_table_and_self_edits(tmp_path):
     assert (tmp_path / "comparison.png").is_file() and (tmp_path / "learning_curve.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_can_be_reported(tmp_path):
     some_run(tmp_path)
     out = io.StringIO()

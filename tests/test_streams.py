@@ -90,6 +90,7 @@ def test_episodes_are_those_of_the_single_environment(models, tmp_path):
     assert changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", range(1, 8))
 def test_a_batch_that_was_stopped_goes_on_to_the_bit(models, tmp_path, known):
     agent, whole = play(tmp_path / "whole", models["llama"])

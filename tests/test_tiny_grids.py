@@ -248,6 +248,7 @@ def test_which_tool_helps_depends_on_the_operation(loop):
     assert recolored[1] > recolored[0] + 0.5
 
 
+@pytest.mark.slow
 def test_the_model_writes_directives_of_all_sorts(loop):
     problems = [WORLD.problem("test", i) for i in range(60)]
     learner, edits = loop.learner, Directives(WORLD.tools)

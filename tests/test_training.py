@@ -316,6 +316,7 @@ def test_settings_that_make_no_sense_are_refused(wrong):
         FinetuneConfig(**wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [40, 90])
 def test_a_step_in_several_passes_is_the_step_in_one(learner, limit):
     config = FinetuneConfig(1e-3, epochs=2, batch_size=3)

@@ -50,6 +50,7 @@ def test_a_self_edit_is_either_an_update_or_an_error():
             SelfEdit(**wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("horizon", [1, 2])
 def test_kinds_side_by_side_are_each_what_it_is_alone_to_the_bit(models, dtype, horizon):

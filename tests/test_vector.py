@@ -116,6 +116,7 @@ def test_a_list_of_seeds_gives_each_what_it_has_alone(make, models, seeds):
     assert found == [alone(models, int(seed), texts) for seed in seeds]
 
 
+@pytest.mark.slow
 def test_none_in_a_list_keeps_what_was_there(make, models):
     texts = [EDIT, "x"]
     env = make(2, reward="log_likelihood")
@@ -130,6 +131,7 @@ def test_none_in_a_list_keeps_what_was_there(make, models):
     assert np.isfinite([reward for _, reward in found[1]]).all()
 
 
+@pytest.mark.slow
 def test_what_was_drawn_without_a_seed_can_be_repeated(make, models):
     texts = [EDIT, "x"]
     for seed in (None, 5):
@@ -336,6 +338,7 @@ def test_infos_have_the_same_types_every_step(make):
     assert np.issubdtype(kinds[0]["steps"], np.integer)
 
 
+@pytest.mark.slow
 def test_streams_go_on_until_their_horizon(make, models):
     env = make(2, horizon=3, reward="log_likelihood + retention")
     streams = [[1, 2, 3], [4, 5, 6]]

@@ -76,6 +76,7 @@ def test_any_reply_is_read(reply):
     assert read_verdict(reply) in (True, False, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["<", "<|", "<think>", "yes ", "no", "* ", "the ", "\n", "is ", ":"]
 )

@@ -48,10 +48,10 @@ class Scoring(NamedTuple):
 class Backward(NamedTuple):
     """The backward pass of attention."""
 
-    kept: tuple[Tensor, ...]
+    saved: tuple[Tensor, ...]
     """Tensors that it needs, for autograd to save: this memory is counted and freed like any."""
     run: Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Tensor, Tensor]]
-    """Gradients of queries, keys and values, from the gradient of the output and `kept`."""
+    """Gradients of queries, keys and values, from the gradient of the output and `saved`."""
 
 
 def attend(
@@ -146,8 +146,8 @@ def _products(
         scores = torch.baddbmm(mask, rows, keys.transpose(1, 2), alpha=factor)
     shares = scores.softmax(-1)
 
-    def backward(grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        rows, keys, values, shares = kept
+    def backward(grad: Tensor, saved: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        rows, keys, values, shares = saved
         outer = grad.reshape(count * shared, groups * length, -1)
         v_grad = torch.bmm(shares.transpose(1, 2), outer)
         inner = torch.bmm(outer, values.transpose(1, 2))

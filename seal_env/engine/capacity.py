@@ -137,7 +137,7 @@ def memory_cost(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -
 
     Twice the tensors that autograd saves are counted, to allow for temporary ones.
     """
-    known: dict[Any, Cost] = learner.kept.setdefault("memory", {})  # freed with the learner
+    known: dict[Any, Cost] = learner.cache.setdefault("memory", {})  # freed with the learner
     key = tuple(targets), lora
     if key not in known:
         measured = [2.0 * _bytes_saved(learner, targets, lora, n) for n in _PROBES]

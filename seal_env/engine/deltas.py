@@ -99,7 +99,7 @@ def matrix_of(model: nn.Module, name: str) -> Tensor:
 
 def norm_of(learner: Learner, name: str) -> float:
     """Frobenius norm of a module's own matrix; computed once per learner."""
-    norms = learner.kept.setdefault("norms of matrices", {})
+    norms = learner.cache.setdefault("norms of matrices", {})
     if name not in norms:
         norms[name] = float(torch.linalg.vector_norm(matrix_of(learner.model, name).double()))
     return float(norms[name])

@@ -71,7 +71,7 @@ class Learner:
         self.renderer = Renderer(tokenizer, name, rows, self.max_length, _configured_ends(model))
         """Conversion of texts to this model's tokens."""
         self.stop_ids, self.end_ids = self.renderer.stop_ids, self.renderer.end_ids
-        self.kept: dict[Any, dict[Any, Any]] = {}
+        self.cache: dict[Any, dict[Any, Any]] = {}
         """Measurements of the untouched model, by kind; caches of the modules that use it."""
         vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)

@@ -220,16 +220,16 @@ class _DecoderLayer(torch.autograd.Function):
         out = down_proj.forward(active, blocks4).add_(middle)
         if back is not None:
             # None of these is an output, so there is no reference cycle.
-            ctx.kept = linear, back.run, (blocks1, blocks2, blocks3, blocks4)
+            ctx.pieces = linear, back.run, (blocks1, blocks2, blocks3, blocks4)
             ctx.layer, ctx.rotation = layer, rotation
-            ctx.save_for_backward(x, scale1, middle, scale2, gate, up, *back.kept)
+            ctx.save_for_backward(x, scale1, middle, scale2, gate, up, *back.saved)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        linear, attend_backward, blocks = ctx.kept
-        ctx.kept = None  # frees this layer's memory before the next one's turn
+        linear, attend_backward, blocks = ctx.pieces
+        ctx.pieces = None  # frees this layer's memory before the next one's turn
         attn_proj, o_proj, gate_proj, up_proj, down_proj = linear
         x, scale1, middle, scale2, gate, up, *attended = ctx.saved_tensors
         layer, (norm1, norm2) = ctx.layer, ctx.layer.norms

@@ -59,9 +59,9 @@ class MixedBank(Bank):
 
     def adapter(self, name: str, run: Pass) -> Products | None:
         """See `Bank.adapter`."""
-        if self not in run.kept:
-            run.kept[self] = [(bank, PassPart(run, members)) for bank, members in self.parts]
-        views: list[tuple[Bank, PassPart]] = run.kept[self]
+        if self not in run.cache:
+            run.cache[self] = [(bank, PassPart(run, members)) for bank, members in self.parts]
+        views: list[tuple[Bank, PassPart]] = run.cache[self]
         found = [(bank.adapter(name, view), view) for bank, view in views if view.groups]
         parts = [(products, view) for products, view in found if products is not None]
         return _MixedProducts(parts) if parts else None
@@ -77,7 +77,7 @@ class PassPart(Pass):
 
     def __init__(self, run: Pass, members: Sequence[int]) -> None:
         self.run = run
-        self.kept: dict[Any, Any] = {}
+        self.cache: dict[Any, Any] = {}
         self.groups = []
         self._chosen: list[tuple[int, Tensor]] = []
         number_of = {owner: number for number, owner in enumerate(members)}

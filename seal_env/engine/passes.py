@@ -42,10 +42,10 @@ IMPLEMENTATION = "seal_env_packed"
 class RowsBackward(NamedTuple):
     """The backward pass of attention over rows."""
 
-    kept: tuple[Tensor, ...]
+    saved: tuple[Tensor, ...]
     """Tensors that it needs, for autograd to save."""
     run: Callable[[Tensor, Sequence[Tensor]], Tensor]
-    """Gradient of queries, keys and values, from the gradient of the output and `kept`."""
+    """Gradient of queries, keys and values, from the gradient of the output and `saved`."""
 
 
 class Pass:
@@ -61,7 +61,7 @@ class Pass:
         device = owner_blocks.gather.device
         self.groups = [index_of(owners[chosen], device) for chosen in owner_blocks.members]
         """Adapters of each group of `owner_blocks`, as an index of G of them."""
-        self.kept: dict[Any, Any] = {}
+        self.cache: dict[Any, Any] = {}
         """Data of a bank for this pass alone."""
         self.calls = 0
         """Calls of `attend` so far; a layer may make more than one, or none."""
@@ -150,20 +150,20 @@ class FullPass(Pass):
         assert not any(self.layout.before), "what goes on from another sequence is not learned"
         outs: list[Tensor] = []
         steps: list[Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, Tensor, Tensor]]] = []
-        kept: list[Tensor] = []
+        saved: list[Tensor] = []
         places: list[slice] = []
         for group in groups:
             out, back = attend_and_learn(*group, scoring)
             outs.append(out)
             steps.append(back.run)
-            places.append(slice(len(kept), len(kept) + len(back.kept)))
-            kept += back.kept
+            places.append(slice(len(saved), len(saved) + len(back.saved)))
+            saved += back.saved
 
-        def backward(grad: Tensor, kept: Sequence[Tensor]) -> Tensor:
+        def backward(grad: Tensor, saved: Sequence[Tensor]) -> Tensor:
             parts = zip(steps, places, blocks.together_backward(grad), strict=True)
-            return blocks.apart_backward([run(part, kept[place]) for run, place, part in parts])
+            return blocks.apart_backward([run(part, saved[place]) for run, place, part in parts])
 
-        return blocks.together(outs), RowsBackward(tuple(kept), backward)
+        return blocks.together(outs), RowsBackward(tuple(saved), backward)
 
     def _with_before(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Keys or values of each group after those of continued sequences, shape (B, Hk, C, E)."""
@@ -203,7 +203,7 @@ class _Attention(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):  # the backward pass has none either
             out, back = run.attend(x, heads, scoring, ctx.needs_input_grad[0])
         if back is not None:
-            ctx.save_for_backward(*back.kept)
+            ctx.save_for_backward(*back.saved)
             ctx.run = back.run
         return out
 

@@ -92,9 +92,9 @@ class TrainableBank(Bank):
     def taken(self, name: str, run: Pass) -> list[tuple[Tensor, ...]]:
         """The matrices of one module, each ``(G, *shape)``, for each group of a pass."""
         # The weights of a pass are gathered once, not once per module.
-        if self not in run.kept:
-            run.kept[self] = [self._views(take(self.weights, owners)) for owners in run.groups]
-        return [views[name] for views in run.kept[self]]
+        if self not in run.cache:
+            run.cache[self] = [self._views(take(self.weights, owners)) for owners in run.groups]
+        return [views[name] for views in run.cache[self]]
 
     @abstractmethod
     def state_of(self, index: int) -> TrainableState:

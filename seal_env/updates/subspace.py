@@ -27,7 +27,7 @@ class SubspaceStep(DirectUpdate[AdapterState]):
 
     def apply(self, prepared: PreparedUpdate[AdapterState], context: UpdateContext) -> AdapterState:
         """See `DirectUpdate.apply`."""
-        bases: dict[Any, Basis] = context.learner.kept.setdefault("bases", {})
+        bases: dict[Any, Basis] = context.learner.cache.setdefault("bases", {})
         key = context.targets, context.lora, self.basis
         if key not in bases:
             bases[key] = Basis(context.learner, context.targets, context.lora, self.basis)
