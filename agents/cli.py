@@ -27,7 +27,7 @@ from seal_env.checks import build
 from seal_env.config import EnvConfig
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
-from seal_env.presets import model_preset
+from seal_env.presets import ModelPreset, model_preset, read_preset
 from seal_env.rewards import REWARDS
 from seal_env.tasks import TASKS
 
@@ -59,6 +59,9 @@ class TrainCommand:
     """Options of the self-edit language, such as config.passage=none."""
     reward_options: Annotated[tuple[str, ...], PAIRS] = ()
     """Options of terms of the reward, such as shift.margin=0.5."""
+    preset: str | None = None
+    """Defaults of the inner loop and the reward: a file that tune wrote, or the name of one that
+    comes with the package, such as seal for the paper's; None for what suits the model."""
     resume: bool = False
     """Resume the run in --out, if there is one."""
     overwrite: bool = False
@@ -80,6 +83,9 @@ class EvaluateCommand:
     """Options of the self-edit language, such as config.passage=none."""
     reward_options: Annotated[tuple[str, ...], PAIRS] = ()
     """Options of terms of the reward, such as shift.margin=0.5."""
+    preset: str | None = None
+    """Defaults of the inner loop and the reward: a file that tune wrote, or the name of one that
+    comes with the package, such as seal for the paper's; None for what suits the model."""
     resume: bool = False
     """Resume the run in --out, if there is one."""
     overwrite: bool = False
@@ -168,13 +174,14 @@ def _train(argv: list[str]) -> None:
     model = early(argv, "model", EnvConfig.model)
     kind = agent_class(agent)  # imports the agent's module, which may add presets
     usual = preset(model, parted(agent)[0])
-    env = replace(_env(argv), reward=model_preset(model).reward)
+    suited = chosen_preset(argv)
+    env = EnvConfig(inner=suited.inner, reward=suited.reward)
     name = f"preset of model {model!r} and agent {agent!r}"
     options = build(kind.Options, usual.options, name)
     plain = TrainConfig(env, agent, options)
     default = build(TrainConfig, {**vars(plain), **usual.run}, name)
     chosen = parse("train", TrainCommand, argv, TrainCommand(default))
-    config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
+    config = replace(chosen.config, env=_with_options(chosen, suited))
     from seal_agents.runner.train import train
 
     _quiet()
@@ -182,9 +189,10 @@ def _train(argv: list[str]) -> None:
 
 
 def _evaluate(argv: list[str]) -> None:
-    default = EvaluateCommand(EvaluateConfig(env=replace(_env(argv), split=AUTO)))
+    suited = chosen_preset(argv)
+    default = EvaluateCommand(EvaluateConfig(env=EnvConfig(inner=suited.inner, split=AUTO)))
     chosen = parse("evaluate", EvaluateCommand, argv, default)
-    config = replace(chosen.config, env=_with_options(chosen, chosen.config.env))
+    config = replace(chosen.config, env=_with_options(chosen, suited))
     from seal_agents.runner.train import evaluate
 
     _quiet()
@@ -217,13 +225,19 @@ def _quiet() -> None:
         transformers.logging.disable_progress_bar()
 
 
-def _with_options(chosen: TrainCommand | EvaluateCommand, env: EnvConfig) -> EnvConfig:
+def _with_options(chosen: TrainCommand | EvaluateCommand, suited: ModelPreset) -> EnvConfig:
+    """The environment's settings with the options of its parts; those given beat the preset's."""
+    env = chosen.config.env
     task = read_pairs("--task-options", chosen.task_options, TASKS.load(env.task))
-    edit = read_pairs("--edit-options", chosen.edit_options, EDITS.load(env.edit))
+    pairs = chosen.edit_options
+    if env.edit == EnvConfig.edit and suited.passage != ModelPreset.passage:
+        pairs = (f"config.passage={suited.passage}", *pairs)
+    edit = read_pairs("--edit-options", pairs, EDITS.load(env.edit))
     reward = read_term_pairs("--reward-options", chosen.reward_options, REWARDS)
     return replace(env, task_options=task, edit_options=edit, reward_options=reward)
 
 
-def _env(argv: list[str]) -> EnvConfig:
-    """The environment's defaults, with the inner loop of the model's preset."""
-    return EnvConfig(inner=model_preset(early(argv, "model", EnvConfig.model)).inner)
+def chosen_preset(argv: list[str]) -> ModelPreset:
+    """The preset that --preset names, else that of --model; it gives other flags' defaults."""
+    name = early(argv, "preset", "")
+    return read_preset(name) if name else model_preset(early(argv, "model", EnvConfig.model))

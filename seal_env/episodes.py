@@ -21,6 +21,7 @@ from seal_env.content_keys import Same, frozen
 from seal_env.edits.base import SelfEdit
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.loading import load_learner
+from seal_env.engine.shapes import shape_of
 from seal_env.errors import UserError, one_line
 from seal_env.evaluation import Progress
 from seal_env.hashing import stable_hash
@@ -95,7 +96,9 @@ class Episodes:
             config.model, config.dtype, config.device, adapter, config.trust_remote_code
         )
         self.language.bind(learner, self.task)
-        inner = config.inner or model_preset(config.model).inner
+        inner = config.inner
+        if inner is None:
+            inner = model_preset(config.model, shape_of(learner.model.config)).inner
         scores, measured = (
             learner.cache.setdefault((kind, *self._asks(inner)), {})
             for kind in ("scores", "probes")

@@ -30,6 +30,7 @@ from transformers import (
 from seal_env.engine.loading import load_learner
 from seal_env.engine.lora import LoraConfig, find_targets
 from seal_env.engine.peft_io import save_peft
+from seal_env.engine.shapes import read_shape, shape_of
 from seal_env.pretraining.tokenizer import build_tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -379,6 +380,8 @@ def test_a_gguf_file_is_the_model_that_was_written(gguf_file, llama):
     torch.testing.assert_close(logits_of(learner), logits_of(llama), rtol=1e-4, atol=1e-5)
     assert learner.decode(learner.encode("cab and b")) == "cab and b"
     assert learner.end_ids == [3]
+    shape = read_shape(str(gguf_file))
+    assert shape is not None and shape == shape_of(learner.model.config)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Presets of a model and an agent are the command line's defaults, and no more."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -11,8 +12,19 @@ from seal_agents.presets import PRESETS, Preset, preset
 from seal_agents.runner import train
 from seal_agents.runner.build import agent_class
 from seal_agents.runner.configs import TrainConfig
-from seal_env.config import InnerLoopConfig
-from seal_env.presets import MODEL_PRESETS, ModelPreset, model_preset
+from seal_env.config import EnvConfig, InnerLoopConfig
+from seal_env.edits.training_data import TrainingDataConfig
+from seal_env.engine.config import FinetuneConfig, LoraConfig
+from seal_env.engine.shapes import ModelShape, read_shape
+from seal_env.episodes import Episodes
+from seal_env.presets import (
+    MODEL_PRESETS,
+    ModelPreset,
+    model_preset,
+    read_preset,
+    shipped_names,
+)
+from seal_env.presets.files import preset_json
 from seal_env.rewards import parse_reward
 
 
@@ -120,3 +132,88 @@ def test_a_preset_that_does_not_fit_is_one_line(chosen, monkeypatch, capsys, add
     said = capsys.readouterr().err.strip()
     assert "preset of model 'tiny' and agent 'grpo'" in said and message in said
     assert len(said.splitlines()) == 1
+
+
+def folder_of(tmp_path, name, kind, width, layers):
+    """A folder with nothing but the config of a model."""
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "vocab_size": 500}
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": kind, **sizes, **heads}))
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", ["SmolLM2-135M-Instruct", "anything"])
+def test_a_model_is_known_by_its_architecture_and_size(tmp_path, name):
+    known = read_preset("smollm2-135m")
+    assert known.shape == ModelShape("llama", 576, 30)
+    assert model_preset(folder_of(tmp_path, name, "llama", 576, 30)) == known
+
+
+def test_other_small_models_have_a_preset_of_their_own_and_large_ones_seals(tmp_path):
+    small, paper = read_preset("small"), ModelPreset()
+    sizes = {"test": (64, 2), "360m": (960, 32), "0.5b": (1024, 24), "3b": (2560, 32)}
+    found = {
+        name: model_preset(folder_of(tmp_path, name, "llama", *size))
+        for name, size in sizes.items()
+    }
+    assert found == {"test": paper, "360m": small, "0.5b": small, "3b": paper}
+    assert paper.inner == read_preset("seal").inner
+    assert model_preset("nothing/there/is") == model_preset("nosuch") == paper
+
+
+def test_an_environment_and_the_command_line_take_the_same(chosen, models, monkeypatch):
+    shape, inner = read_shape(models["llama"]), InnerLoopConfig(max_tokens=99)
+    known = ModelPreset(inner, shape=shape)
+    monkeypatch.setattr("seal_env.presets.shipped_names", lambda: ["mine"])
+    monkeypatch.setattr("seal_env.presets.read_preset", lambda name: known)
+    assert Episodes(EnvConfig(model=models["llama"]), 1).loop.config == inner
+    assert chosen(f"--model {models['llama']}").env.inner == inner
+
+
+def test_every_preset_that_ships_reads_back(tmp_path):
+    for name in shipped_names():
+        (tmp_path / "again.json").write_text(preset_json(read_preset(name)))
+        assert read_preset(str(tmp_path / "again.json")) == read_preset(name)
+        assert read_preset(name).source
+
+
+def test_a_preset_file_gives_defaults_and_flags_beat_it(chosen, tmp_path):
+    inner = InnerLoopConfig(LoraConfig(4, 8.0, ("all-linear",)), FinetuneConfig(2e-3, epochs=3))
+    own = ModelPreset(inner, "accuracy + log_likelihood", "first")
+    (tmp_path / "own.json").write_text(preset_json(own))
+    found = chosen(f"--preset {tmp_path}/own.json --inner.finetune.epochs 2").env
+    assert found.inner == dataclasses.replace(inner, finetune=FinetuneConfig(2e-3, epochs=2))
+    assert found.reward == own.reward
+    assert found.edit_options == {"config": TrainingDataConfig(passage="first")}
+    given = "--reward accuracy --edit-options config.passage=none"
+    found = chosen(f"--preset {tmp_path}/own.json {given}").env
+    assert found.reward == "accuracy"
+    assert found.edit_options == {"config": TrainingDataConfig(passage="none")}
+    assert chosen("--preset seal --model tiny").env.inner == InnerLoopConfig()
+    assert chosen(f"--preset {tmp_path}/own.json --edit ia3").env.edit_options == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; give one that seal-env tune wrote, or one of seal, small"),
+        ("{", "cannot be read"),
+        ("[]", "holds no JSON object"),
+        ('{"rank": 3}', "has no setting 'rank'; it has: inner, reward"),
+        ('{"inner": {"finetune": {"learning_rate": NaN}}}', "must be finite"),
+        ('{"inner": {"lora": {"rank": "many"}}}', "rank: must be a valid integer, not 'many'"),
+        ('{"reward": "acuracy"}', "acuracy"),
+        ('{"shape": {"kind": "llama", "width": 0, "layers": 2}}', "must be > 0"),
+        ('{"passage": "middle"}', "'middle'"),
+    ],
+)
+def test_a_file_that_is_no_preset_is_one_line(chosen, tmp_path, capsys, content, message):
+    file = tmp_path / "own.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SystemExit):
+        chosen(f"--preset {file}")
+    said = capsys.readouterr().err.strip()
+    assert f"preset {str(file)!r}" in said and message in said and len(said.splitlines()) == 1

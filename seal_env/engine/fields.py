@@ -13,8 +13,8 @@ from seal_env.errors import UserError
 def set_checked(settings: Any) -> None:
     """Checks the fields of a frozen dataclass, for its ``__post_init__``.
 
-    Fields are integers, numbers or tuples of texts. Numpy's numbers become Python's, an integer
-    becomes a float where one is declared, and a list of texts becomes a tuple.
+    Fields are integers, numbers, texts or tuples of texts. Numpy's numbers become Python's, an
+    integer becomes a float where one is declared, and a list of texts becomes a tuple.
 
     Raises:
         UserError: A field has another type; the message names it.
@@ -48,5 +48,11 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-_CHECKS = {"int": _integer, "float": _number, "tuple[str, ...]": _texts}
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{name}: must be a valid string, not {value!r:.40}")
+    return value
+
+
+_CHECKS = {"int": _integer, "float": _number, "str": _text, "tuple[str, ...]": _texts}
 """Type check by annotation."""
