@@ -90,6 +90,9 @@ class Agent(ABC, Generic[OptionsT]):
     """Class of `options`; the command line has a flag for each of its fields."""
     takes: ClassVar[str] = ""
     """Placeholder of the text after a colon in a built-in agent's name, as FILE; "" for none."""
+    on_policy: ClassVar[bool] = False
+    """Whether `learn` takes self-edits as samples of the policy: then a choice among them, as
+    ``--screen`` makes, biases what is learned."""
     evaluations: int = 0
     """Inner loops that the agent has run itself; what it adds while it acts or learns is counted
     with those of the run."""

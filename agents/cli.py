@@ -1,4 +1,4 @@
-"""The command line: ``seal-env train | evaluate | distill | report``.
+"""The command line: ``seal-env train | evaluate | distill | train-critic | report``.
 
 A command's implementation is imported after its options are read, so that help, the version and a
 mistyped flag are answered without waiting for torch.
@@ -20,7 +20,13 @@ from rich.console import Console
 from seal_agents.parsing import did_you_mean, early, nearest, parse
 from seal_agents.presets import preset
 from seal_agents.runner.build import agent_class, parted
-from seal_agents.runner.configs import AUTO, DistillConfig, EvaluateConfig, TrainConfig
+from seal_agents.runner.configs import (
+    AUTO,
+    CriticConfig,
+    DistillConfig,
+    EvaluateConfig,
+    TrainConfig,
+)
 from seal_agents.runner.settings import read_pairs, read_term_pairs
 from seal_env import __version__
 from seal_env.checks import build
@@ -37,10 +43,11 @@ PAIRS = tyro.conf.arg(metavar="[KEY=VALUE ...]")
 USAGE = """\
 usage: seal-env COMMAND [OPTIONS]
 
-  train      train an agent and compare it with baselines on held-out problems
-  evaluate   compare policies on the same problems
-  distill    train a small policy that chooses from a menu on a run's best self-edits
-  report     show a run's table and self-edits, and redraw its plots
+  train          train an agent and compare it with baselines on held-out problems
+  evaluate       compare policies on the same problems
+  distill        train a small policy that chooses from a menu on a run's best self-edits
+  train-critic   train a model of the reward on the self-edits of runs
+  report         show a run's table and self-edits, and redraw its plots
 
 seal-env COMMAND --help lists a command's options; seal-env --version says which this is.
 """
@@ -105,6 +112,16 @@ class DistillCommand:
 
 
 @dataclass(frozen=True)
+class CriticCommand:
+    """Train a model of the reward on the self-edits of runs, and say how well it ranks them."""
+
+    config: Annotated[CriticConfig, tyro.conf.arg(name="")]
+    """The critic."""
+    overwrite: bool = False
+    """Replace the critic in --out, if there is one."""
+
+
+@dataclass(frozen=True)
 class ReportCommand:
     """Show a run's table and some of its self-edits, and redraw its plots."""
 
@@ -123,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A user's own agent or task lies in the folder where the command is given.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    go_on = "" if argv[:1] == ["report"] else "; go on with --resume"
+    go_on = "" if argv[:1] in (["report"], ["train-critic"]) else "; go on with --resume"
     try:
         try:
             _run(argv)
@@ -151,6 +168,7 @@ def _run(argv: list[str]) -> None:
         "train": _train,
         "evaluate": _evaluate,
         "distill": _distill,
+        "train-critic": _train_critic,
         "report": _report,
     }
     if not argv or argv[0] in ("-h", "--help"):
@@ -205,6 +223,14 @@ def _distill(argv: list[str]) -> None:
 
     _quiet()
     distill(chosen.config, chosen.resume, chosen.overwrite, Console())
+
+
+def _train_critic(argv: list[str]) -> None:
+    chosen = parse("train-critic", CriticCommand, argv)
+    from seal_agents.runner.train_critic import train_critic
+
+    _quiet()
+    train_critic(chosen.config, chosen.overwrite, Console())
 
 
 def _report(argv: list[str]) -> None:

@@ -341,6 +341,7 @@ _WHAT = {
     "problems": "the problems that the run uses (--task, --data)",
     "model": "the model's files (--model)",
     "adapter": "the adapter's files (--adapter)",
+    "critic": "the critic's files (--critic)",
 }
 _MAY_CHANGE = {"out", "num_envs", "run_time.threads"}
 """Settings that may differ on resume."""

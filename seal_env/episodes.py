@@ -206,13 +206,15 @@ class Episodes:
             episode, action = self._going(slot), self._action(given, slot)
             problem = episode.problems[episode.step]
             seed = episode.seed
+            edit = NO_OP if action is None else self.language.parse(action, problem)
             requests.append(
                 Request(
                     problem=problem,
-                    edit=NO_OP if action is None else self.language.parse(action, problem),
+                    edit=edit,
                     seed=seed if episode.step == 0 else stable_hash(seed, episode.step),
                     start=episode.state,
                     earlier=episode.problems[: episode.step],
+                    text=_text(action, edit),
                 )
             )
         results: dict[int, EditResult] = {}
@@ -248,7 +250,8 @@ class Episodes:
         return str.__str__(given)
 
     def _finish(self, episode: Episode, action: Any, request: Request, result: EditResult) -> Step:
-        value = self.reward(_inputs(request.problem, result))
+        context = self.task.reads(request.problem)
+        value = self.reward(_inputs(context, request, result))
         reward = value.reward
         if action is not None and result.error is not None:
             reward -= self.config.invalid_penalty
@@ -256,7 +259,7 @@ class Episodes:
         episode.last_reward = reward
         episode.step += 1
         info = _info(request.problem, request.edit.update, result)
-        idle = self.reward(_idle_inputs(request.problem, result))
+        idle = self.reward(_idle_inputs(context, request, result))
         info |= {"terms": value.terms, "reward_before": idle.reward}
         if value.parts:
             info["parts"] = value.parts
@@ -288,25 +291,35 @@ class Episodes:
         return [fresh[i] if i in fresh else self._described[t] for i, t in enumerate(read)]
 
 
-def _inputs(problem: Problem, result: EditResult) -> RewardInputs:
+def _text(action: Any, edit: SelfEdit) -> str:
+    """A self-edit as a text: what was written, or a summary of what is no text."""
+    if isinstance(action, str):
+        return action
+    return "" if edit.update is None else edit.update.summary()
+
+
+def _inputs(context: str, request: Request, result: EditResult) -> RewardInputs:
     """Measurements of an update, for its reward."""
     return RewardInputs(
         before=result.before,
         after=result.after,
         earlier=result.earlier,
-        questions=problem.questions,
+        questions=request.problem.questions,
+        context=context,
+        text=request.text,
         trained_tokens=result.trained.tokens if result.trained and not result.error else 0,
         probed={probe: measured.after for probe, measured in result.probed.items()},
     )
 
 
-def _idle_inputs(problem: Problem, result: EditResult) -> RewardInputs:
+def _idle_inputs(context: str, request: Request, result: EditResult) -> RewardInputs:
     """Measurements had nothing been changed."""
     return RewardInputs(
         before=result.before,
         after=result.before,
         earlier=tuple((score, score) for score, _ in result.earlier),
-        questions=problem.questions,
+        questions=request.problem.questions,
+        context=context,
         probed={probe: measured.before for probe, measured in result.probed.items()},
     )
 

@@ -49,6 +49,8 @@ class Request:
     """The learner before it (a stream); None for the untouched base."""
     earlier: tuple[Problem, ...] = ()
     """Further problems to ask about, before and after."""
+    text: str = ""
+    """The self-edit as a text, for probes that read it."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,8 @@ class InnerLoop:
             baselines=self.baselines,
             measured={} if measured is None else measured,
         )
+        for probe in self.probes:
+            probe.prepare(self._probing)
 
     def run(
         self, requests: Sequence[Request], progress: Progress | None = None
@@ -200,7 +204,7 @@ class InnerLoop:
     ) -> list[EditResult]:
         """Results with the measurements of the loop's probes."""
         subjects = [
-            Subject(request.problem, request.start, result.state)
+            Subject(request.problem, request.start, result.state, request.text)
             for request, result in zip(requests, results, strict=True)
         ]
         measured: list[dict[Probe[Any], Probed[Any]]] = [{} for _ in subjects]

@@ -45,13 +45,14 @@ def captured(monkeypatch):
 
 
 FLAGS = {
-    "": ["train", "evaluate", "distill", "report", "--help", "--version"],
+    "": ["train", "evaluate", "distill", "train-critic", "report", "--help", "--version"],
     "train": "--agent --rounds --problems --samples --learner --test-problems --seed --num-envs "
     "--out --resume --overwrite --options.keep --options.finetune.learning-rate",
     "evaluate": "--policies --problems --samples --seed --num-envs --out --resume --overwrite "
     "--options.prompt",
     "distill": "--run --keep --last-rounds --imitation.n-epochs --options.width --seed --out "
     "--resume --overwrite",
+    "train-critic": "PATH --pairs --classifier --model --folds --out --overwrite",
     "report": "PATH --samples",
 }
 ENVIRONMENT = (
@@ -214,6 +215,15 @@ PASSAGES = [
         ("train --rounds 99999999999999999999", "must be at most 1000000"),
         ("train --problems 10000000000", "must be at most 1000000"),
         ("distill --keep 0", "--keep 0: must be at least 1"),
+        ("train --screen 1.5", "--screen 1.5: must be above 0 and below 1"),
+        ("train --screen 0.5 --samples 1", "give --samples 2 or more"),
+        ("train --screen 0.5 --horizon 2", "--screen with --horizon 2"),
+        ("train --screen 0.5 --critic nosuch", "critic nosuch: no critic here"),
+        ("train --screen 0.5 --agent best-of-n", "give --options.screen and --options.critic"),
+        ("train --critic nosuch", "as in --screen 0.5"),
+        ("train-critic", "name the folders of training runs, or give --pairs"),
+        ("train-critic nosuch", "nosuch: no run here"),
+        ("train-critic --pairs nosuch", "--pairs nosuch: cannot be read"),
         ("train --inner.lora.rank 1000000", "--inner.lora: LoRA rank 1000000"),
         ("train --inner.finetune.epochs 1000000000", "--inner.finetune: epochs 1000000000"),
         ("train --data data.json", "task 'biographies' has no setting 'data'"),

@@ -2,11 +2,13 @@
 
 `best-of-n:4` samples 4. Candidates are evaluated on training questions, which are made from the
 observation (`Task.training_problem`), never on the held-out questions. Nothing is learned. Every
-candidate costs one inner loop, so compare N of them with agents that learned from N more.
+candidate costs one inner loop, so compare N of them with agents that learned from N more. With
+`screen` a critic (`seal_env.critics`) ranks the candidates, and the best fraction is evaluated.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import AgentContext, Experience, Observation
 from seal_agents.policies.options import ADAPTER, PolicyOptions
 from seal_env.config import make_task
+from seal_env.critics import load_critic
+from seal_env.critics.hidden_states import without_adapter
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem
@@ -32,11 +36,22 @@ class BestOfNOptions(PolicyOptions):
 
     candidates: int = 8
     """N: self-edits sampled per problem; with 1 none is evaluated."""
+    screen: float = 1.0
+    """Fraction of the candidates that is evaluated, those that `critic` ranks best."""
+    critic: str | None = None
+    """Folder of the critic, as seal-env train-critic writes it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.candidates < 1:
             raise UserError(f"candidates {self.candidates}: at least 1 self-edit must be written")
+        if not 0 < self.screen <= 1:
+            raise UserError(f"screen {self.screen}: must be above 0 and at most 1")
+        if (self.critic is None) != (self.screen == 1):
+            raise UserError(
+                "screen and critic: give both, a fraction below 1 and the folder of the critic "
+                "that ranks the candidates"
+            )
 
 
 class BestOfN(Prompted[BestOfNOptions]):
@@ -60,6 +75,13 @@ class BestOfN(Prompted[BestOfNOptions]):
                 f"agent best-of-n: task {self.env.task!r} makes no training questions; give it a "
                 f"method training_problem, as seal_env.tasks.Task describes it"
             )
+        self.quota = max(1, math.floor(self.options.screen * self.candidates + 0.5))
+        """Candidates that are evaluated per problem."""
+        self.critic = (
+            None
+            if self.options.critic is None
+            else load_critic(self.options.critic, without_adapter(self.policy.model))
+        )
         self.worth: dict[tuple[str, str], tuple[float, float]] = {}
         """Evaluated candidates: (context, self-edit) to reward and mean log-likelihood of the gold
         answers (nats per token), both on training questions."""
@@ -73,11 +95,16 @@ class BestOfN(Prompted[BestOfNOptions]):
         every = [observation for observation in observations for _ in range(count)]
         drawn = [stable_hash(s, i) if i else s for s in seeds for i in range(count)]
         texts = [one.text for one in self.policy.write(every, drawn)]
+        readings = [str(observation["context"]) for observation in observations]
+        groups = [texts[start : start + count] for start in range(0, len(texts), count)]
+        groups = self._screened(readings, groups)
         if count > 1:
-            self._try_out([str(o["context"]) for o in every], texts)
+            self._try_out(
+                [r for r, group in zip(readings, groups, strict=True) for _ in group],
+                [text for group in groups for text in group],
+            )
         best: list[str | None] = []
-        for start, observation in zip(range(0, len(texts), count), observations, strict=True):
-            reading, group = str(observation["context"]), texts[start : start + count]
+        for reading, group in zip(readings, groups, strict=True):
             # max takes the first of equals.
             best.append(max(group, key=lambda text: self.worth.get((reading, text), _UNKNOWN)))
         return best
@@ -94,7 +121,7 @@ class BestOfN(Prompted[BestOfNOptions]):
         ]
         self.worth.clear()
         return {
-            "candidate_evaluations": float(self.candidates * len(experiences)),
+            "candidate_evaluations": float(self.quota * len(experiences)),
             "training_reward": sum(promised) / len(promised),
         }
 
@@ -106,6 +133,21 @@ class BestOfN(Prompted[BestOfNOptions]):
         """Reads another agent's adapter, if there is one, to sample candidates with it."""
         if (folder / ADAPTER).is_dir():
             super().load(folder)
+
+    def _screened(
+        self, readings: Sequence[str], groups: Sequence[Sequence[str]]
+    ) -> list[list[str]]:
+        """The candidates that are evaluated for each problem, in the order in which they came."""
+        if self.critic is None:
+            return [list(group) for group in groups]
+        pairs = [(r, text) for r, group in zip(readings, groups, strict=True) for text in group]
+        scores = iter(self.critic.score(pairs))
+        chosen = []
+        for group in groups:
+            own = [next(scores) for _ in group]
+            ranks = sorted(range(len(group)), key=lambda i: -own[i])[: self.quota]
+            chosen.append([group[i] for i in sorted(ranks)])
+        return chosen
 
     def _try_out(self, readings: Sequence[str], texts: Sequence[str]) -> None:
         """Evaluates self-edits on training questions; adds to `worth`."""

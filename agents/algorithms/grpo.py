@@ -97,6 +97,7 @@ class GroupRelative(Prompted[GroupOptionsT]):
     """Policy gradient with group-relative advantages; a group is the self-edits for one problem."""
 
     trainable = True
+    on_policy = True
     name: ClassVar[str]
 
     def __init__(self, context: AgentContext) -> None:

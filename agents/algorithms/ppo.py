@@ -125,6 +125,7 @@ class ProximalPolicy(Prompted[PPOOptions]):
     """PPO by `stable_baselines3.PPO` with the language model as actor and critic."""
 
     Options = PPOOptions
+    on_policy = True
 
     def __init__(self, context: AgentContext) -> None:
         super().__init__(context)

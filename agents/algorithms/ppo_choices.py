@@ -55,6 +55,7 @@ class PPOChoices(Agent[PPOChoicesOptions]):
     """PPO on choices from a menu of self-edits."""
 
     Options = PPOChoicesOptions
+    on_policy = True
 
     def __init__(self, context: AgentContext) -> None:
         super().__init__(context)

@@ -123,7 +123,8 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
         table.add_row(Text(name), *(Text(cell) for cell in cells))
     console.print(table)
     if summary.get("evaluations"):
-        console.print(f"training took {summary['evaluations']:,} inner loops", markup=False)
+        spared = f"; screening saved {summary['saved']:,}" if summary.get("saved") else ""
+        console.print(f"training took {summary['evaluations']:,} inner loops{spared}", markup=False)
     for name, row in rows.items():
         if "accuracy_by_step" in row:
             steps = ", ".join(f"{accuracy:.3f}" for accuracy in row["accuracy_by_step"])

@@ -1,4 +1,4 @@
-"""Settings of `seal-env train`, `evaluate` and `distill`."""
+"""Settings of `seal-env train`, `evaluate`, `distill` and `train-critic`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ class TrainConfig:
     reset_to_best: int = 0
     """Patience in rounds: after this many consecutive rounds below the best mean reward, the best
     checkpoint is reloaded; 0 disables it."""
+    screen: float | None = None
+    """Fraction of a problem's samples that is carried out, those that a critic ranks best; None
+    for all of them."""
+    critic: Path | None = None
+    """Folder of the critic of --screen, as seal-env train-critic writes it, or of a Hugging Face
+    sequence classifier. None for one that is trained before each round on the run's own earlier
+    rounds; in round 1 the first samples are carried out."""
     wrappers: tuple[str, ...] | None = None
     """Wrappers around the environment, the innermost first, each the "package.module:Name" of a
     subclass of Gymnasium's VectorWrapper, ActionWrapper, RewardWrapper or ObservationWrapper. The
@@ -89,9 +96,28 @@ class TrainConfig:
                 "--adapter: the learner follows the policy, which has an adapter of its own; "
                 "give --learner fixed as well, or leave --adapter out"
             )
+        self._check_screening()
         if self.checks > self.rounds:
             raise UserError(
                 f"--checks {self.checks}: at most one per round, and there are {self.rounds} rounds"
+            )
+
+    def _check_screening(self) -> None:
+        if self.screen is None:
+            if self.critic is not None:
+                raise UserError(
+                    "--critic: ranks candidates before inner loops are spent; say which fraction "
+                    "of them is carried out, as in --screen 0.5"
+                )
+            return
+        if not 0 < self.screen < 1:
+            raise UserError(f"--screen {self.screen}: must be above 0 and below 1")
+        if self.samples < 2:
+            raise UserError("--screen: chooses among a problem's samples; give --samples 2 or more")
+        if self.env.horizon > 1:
+            raise UserError(
+                f"--screen with --horizon {self.env.horizon}: the samples of a stream are episodes "
+                f"that go on, so none can be left out; give --horizon 1"
             )
 
 
@@ -161,7 +187,40 @@ class DistillConfig:
         _check_seed(self.seed)
 
 
-def _within(least: int, config: TrainConfig | EvaluateConfig | DistillConfig, *names: str) -> None:
+@dataclass(frozen=True)
+class CriticConfig:
+    """Settings of the training of a critic."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders of training runs, whose self-edits and rewards are learned from."""
+    pairs: Path | None = None
+    """JSONL file with further ones: objects with context, text, reward and perhaps group and
+    reward_before."""
+    classifier: Path | None = None
+    """Folder of a Hugging Face sequence classifier (safetensors) whose score is the one feature;
+    None for the hidden states of the learner."""
+    model: str = EnvConfig.model
+    """The learner, if only --pairs are given; that of the runs otherwise."""
+    dtype: str = EnvConfig.dtype
+    """Precision of the learner, if only --pairs are given: float32, bfloat16 or auto."""
+    device: str = EnvConfig.device
+    """Device of the learner, if only --pairs are given: cpu, cuda, mps or auto."""
+    folds: int = 5
+    """Folds of the validation. All self-edits about one context are in the same fold."""
+    out: Path = Path("runs/critic")
+    """Folder of the critic."""
+
+    def __post_init__(self) -> None:
+        _within(2, self, "folds")
+        if not self.runs and self.pairs is None:
+            raise UserError(
+                "train-critic: name the folders of training runs, or give --pairs FILE.jsonl"
+            )
+
+
+def _within(
+    least: int, config: TrainConfig | EvaluateConfig | DistillConfig | CriticConfig, *names: str
+) -> None:
     for name in names:
         value, flag = getattr(config, name), name.replace("_", "-")
         if value < least:

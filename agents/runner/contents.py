@@ -29,14 +29,18 @@ piece per 4 MiB, which is less than a matrix of a model of that size."""
 
 
 def contents(
-    env: EnvConfig, problems: Iterable[Problem], policies: Sequence[str] = ()
+    env: EnvConfig,
+    problems: Iterable[Problem],
+    policies: Sequence[str] = (),
+    critic: Path | None = None,
 ) -> dict[str, str]:
-    """Content hashes by kind (problems, model, adapter) or by a policy's name.
+    """Content hashes by kind (problems, model, adapter, critic) or by a policy's name.
 
     Args:
         env: The environment's settings.
         problems: All problems of the run, in its order.
         policies: Names of policies; some may be files or run folders.
+        critic: Folder of the critic of a screening.
     """
     found = {"problems": of_problems(problems)}
     model = _place_of(env.model)
@@ -44,6 +48,8 @@ def contents(
         found["model"] = of_files(model)
     if env.adapter is not None:
         found["adapter"] = of_files(Path(env.adapter))
+    if critic is not None:
+        found["critic"] = of_files(critic)
     for name in policies:
         path = _file_of(name)
         if path is not None:

@@ -14,6 +14,7 @@ from seal_agents.run_folder import Record, RunFolder
 from seal_agents.runner.environment import base_of
 from seal_agents.runner.experience import actions as act
 from seal_agents.runner.experience import experience, text_of, tokens_of
+from seal_agents.runner.screening import Candidate, Screening
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem
@@ -62,6 +63,7 @@ def rollout(
     envs: VectorEnv[Any, Any, Any],
     seed: int,
     progress: Progress,
+    screening: Screening | None = None,
 ) -> list[Experience]:
     """Plays the episodes of a stage and records every self-edit.
 
@@ -75,6 +77,7 @@ def rollout(
         envs: The environment; see `seal_agents.runner.environment.make_environment`.
         seed: The run's seed, for sampling and the inner loop.
         progress: Progress callback.
+        screening: Choice of the episodes that are played; None for all of them.
 
     Returns:
         The experiences: episode by episode, the samples of one stream of problems side by side,
@@ -84,18 +87,48 @@ def rollout(
     base.use_adapter(stage.adapter)
     base.progress = progress
     episodes = episodes_of(stage, base.config.horizon)
-    total = sum(len(episode.problems) for episode in episodes)
     known = run.records(stage.phase, stage.policy, stage.round)
+    chosen: Mapping[int, Candidate | None] = {}
+    if screening is not None:
+        chosen = _screened(run, agent, stage, envs, seed, episodes, screening)
+        episodes = [episode for episode in episodes if episode.first in chosen]
+    total = sum(len(episode.problems) for episode in episodes)
     if len(known) < total:
         progress("self-edits", len(known), total)
     experiences: list[Experience] = []
     for start in range(0, len(episodes), envs.num_envs):
-        batch = _Batch(run, agent, stage, envs, seed, episodes[start : start + envs.num_envs])
+        some = episodes[start : start + envs.num_envs]
+        batch = _Batch(run, agent, stage, envs, seed, some, chosen)
         before = len(known)
         experiences += batch.play()
         if len(known) > before:
             progress("self-edits", len(known), total)
     return experiences
+
+
+def _screened(
+    run: RunFolder,
+    agent: Agent,
+    stage: Stage,
+    envs: VectorEnv[Any, Any, Any],
+    seed: int,
+    episodes: Sequence[Episode],
+    screening: Screening,
+) -> dict[int, Candidate | None]:
+    """The episodes of one step that are played, by index of their self-edit."""
+
+    def write(indices: Sequence[int]) -> list[tuple[str, Action]]:
+        drafts: list[tuple[str, Action]] = []
+        for start in range(0, len(indices), envs.num_envs):
+            some = [episodes[i] for i in indices[start : start + envs.num_envs]]
+            drafts += _Batch(run, agent, stage, envs, seed, some).write()
+        return drafts
+
+    problems: dict[str, list[int]] = {}
+    for episode in episodes:
+        problems.setdefault(episode.problems[0].id, []).append(episode.first)
+    known = run.records(stage.phase, stage.policy, stage.round)
+    return screening.choose(problems, known, write)
 
 
 def episodes_of(stage: Stage, horizon: int) -> list[Episode]:
@@ -131,9 +164,11 @@ class _Batch:
         envs: VectorEnv[Any, Any, Any],
         seed: int,
         episodes: Sequence[Episode],
+        chosen: Mapping[int, Candidate | None] | None = None,
     ) -> None:
         self.run, self.agent, self.stage, self.envs, self.seed = run, agent, stage, envs, seed
         self.episodes = episodes
+        self.chosen = chosen or {}
         self.known = run.records(stage.phase, stage.policy, stage.round)
         base = base_of(envs)
         self.task, self.horizon = base.episodes.task, base.config.horizon
@@ -152,6 +187,14 @@ class _Batch:
                 ]
             )
         return [step[i] for i in range(len(self.episodes)) for step in steps]
+
+    def write(self) -> list[tuple[str, Action]]:
+        """Context and self-edit of each episode's first step, which is not carried out."""
+        observations = self._reset()
+        observed = [_entry(observations, i) for i in range(len(self.episodes))]
+        seeds = [self._seed(episode, 0) for episode in self.episodes]
+        contexts = [self.task.reads(episode.problems[0]) for episode in self.episodes]
+        return list(zip(contexts, act(self.agent, observed, seeds), strict=True))
 
     def _reset(self) -> Mapping[str, Any]:
         """Starts the episodes; where there are fewer than places, the first one fills the rest."""
@@ -178,10 +221,7 @@ class _Batch:
         # A known self-edit is carried out again for what comes after it.
         actions = [None if r is None or last else r.get("written", r["text"]) for r in records]
         before = self.agent.evaluations
-        seeds = [self._seed(self.episodes[i], step) for i in missing]
-        written: Sequence[Action] = []
-        if missing:
-            written = act(self.agent, [observed[i] for i in missing], seeds)
+        written = self._written(missing, step, observed)
         own = (self.agent.evaluations - before) / max(len(missing), 1)
         for i, action in zip(missing, written, strict=True):
             actions[i] = text_of(action)
@@ -207,6 +247,16 @@ class _Batch:
         )
         return observations
 
+    def _written(
+        self, missing: Sequence[int], step: int, observed: Sequence[Observation]
+    ) -> list[Action]:
+        """The self-edits of some episodes: of those that were screened what was written then."""
+        drafts = [self.chosen.get(self.episodes[i].first) for i in missing]
+        if drafts and all(draft is not None for draft in drafts):
+            return [draft.action for draft in drafts if draft is not None]
+        seeds = [self._seed(self.episodes[i], step) for i in missing]
+        return list(act(self.agent, [observed[i] for i in missing], seeds)) if missing else []
+
     def _seed(self, episode: Episode, step: int) -> int:
         """Fixes what the agent samples at a step of an episode."""
         stage, problem = self.stage, episode.problems[step]
@@ -223,7 +273,7 @@ class _Batch:
     ) -> Record:
         """A self-edit and what it was worth, as one line of the run."""
         stage, episode = self.stage, self.episodes[index]
-        text = info["text"]
+        text, draft = info["text"], self.chosen.get(episode.first)
         record = {
             "phase": stage.phase,
             "policy": stage.policy,
@@ -233,6 +283,7 @@ class _Batch:
             **({"episode": episode.number, "step": step} if self.horizon > 1 else {}),
             "text": text,
             **({} if text == written else {"written": written}),
+            **({} if draft is None else {"critic": draft.score}),
             "style": None if text is None else self.task.style(text),
             "evaluations": (text is not None) + (int(own) if own == int(own) else own),
             "reward": reward,

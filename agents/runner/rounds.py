@@ -18,6 +18,7 @@ from seal_agents.runner.configs import TrainConfig
 from seal_agents.runner.environment import base_of
 from seal_agents.runner.experience import learned
 from seal_agents.runner.rollout import Stage, rollout
+from seal_agents.runner.screening import screening
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem, Task, problem_at
@@ -44,8 +45,11 @@ def play_round(
     name = f"agent {config.agent}"
     if config.reset_to_best and not run.checkpoint(0).is_dir():
         run.save_checkpoint(0, agent.save, name)
-    stage = train_stage(run, base_of(envs).episodes.task, config, round_)
-    experiences = rollout(run, agent, stage, envs, config.seed, progress)
+    task = base_of(envs).episodes.task
+    stage = train_stage(run, task, config, round_)
+    earlier = {r: round_problems(task, config, r) for r in range(1, round_)}
+    screen = screening(run, task, config, earlier)
+    experiences = rollout(run, agent, stage, envs, config.seed, progress, screen)
     check_not_all(run, config.agent, config.env.edit, round_, config.rounds)
     before = agent.evaluations
     numbers = _learn_or_go_back(run, agent, config, round_, experiences)
@@ -53,7 +57,11 @@ def play_round(
     done = [n for n in run.read_json("rounds.json") or [] if n["round"] < round_]
     spent = (done[-1]["evaluations"] if done else 0) + extra
     spent += sum(e.info["evaluations"] for e in experiences)
-    numbers = _means(experiences) | {"evaluations": spent} | numbers
+    told: dict[str, float] = {"evaluations": spent}
+    if screen is not None:
+        saved = len(stage.problems) * stage.samples - len(experiences)
+        told["saved"] = (done[-1].get("saved", 0) if done else 0) + saved
+    numbers = _means(experiences) | told | numbers
     run.write_json("rounds.json", [*done, {"round": round_, **numbers}])
     write_scalars(run, round_, numbers)
     # Last: what has a checkpoint is not done again.
@@ -139,10 +147,16 @@ def adapter_after(run: RunFolder, config: TrainConfig, round_: int) -> str | Non
     return str(place) if followed else config.env.adapter
 
 
-def evaluations(run: RunFolder, round_: int) -> int:
-    """Inner loops spent on training up to a round, those of the agent itself included."""
+def evaluations(run: RunFolder, round_: int, name: str = "evaluations") -> int:
+    """Inner loops spent on training up to a round, those of the agent itself included.
+
+    Args:
+        run: Run folder.
+        round_: Number of the round.
+        name: "evaluations", or "saved" for those that screening left out.
+    """
     known: list[dict[str, Any]] = run.read_json("rounds.json") or []
-    return next((n["evaluations"] for n in known if n["round"] == round_), 0)
+    return next((n.get(name, 0) for n in known if n["round"] == round_), 0)
 
 
 def check_rounds(config: TrainConfig) -> list[int]:

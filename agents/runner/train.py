@@ -37,6 +37,7 @@ from seal_agents.runner.rounds import (
     train_stage,
 )
 from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task, takes_text
+from seal_env.critics import load_critic
 from seal_env.curriculum import Curriculum
 from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
@@ -65,16 +66,18 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     envs = _environment(config, stages, curriculum)
     bars = Bars(console)
     agent = make(config.agent, config.env, config.seed, bars.stage, asdict(config.options))
+    _check_screening(agent, config)
     env = replace(config.env, split="test")
     names = _usual(env, test[0]) if config.references is None else config.references
     policies = _policies(names, env, config, bars)
-    used = contents(config.env, [*test, *training_problems(task, config)], names)
+    used = contents(config.env, [*test, *training_problems(task, config)], names, config.critic)
     run = RunFolder.open(out, _described("train", config, used), resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     console.print(f"training {config.agent} on {config.env.task}, in {out}", markup=False)
     _tell([*_task_notes(task, test, config.env), *run.notes, *_small(task, config)], console)
+    _tell(_biased(agent, config), console)
     done = run.rounds_done()
     if done:
         load(agent, run.checkpoint(done))
@@ -98,6 +101,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
             run.write_bytes(f"{ADAPTER}/{file.name}", file.read_bytes())
     summary = summarize(records, config.seed, run.seconds) | {
         "evaluations": evaluations(run, config.rounds),
+        **({} if config.screen is None else {"saved": evaluations(run, config.rounds, "saved")}),
         "checks": _checks(run, config, records[TRAINED]),
     }
     return _conclude(run, summary, console)
@@ -194,6 +198,33 @@ def _small(task: Task, config: TrainConfig) -> Iterator[str]:
         count = "1 problem" if size == 1 else f"{size} problems"
         split = f"split {config.env.split!r} has {count}; a round has {size}"
         yield f"--problems {config.problems}: {split}"
+
+
+def _check_screening(agent: Agent, config: TrainConfig) -> None:
+    """Checks that candidates can be screened for an agent, and by the critic that is named."""
+    if config.screen is None:
+        return
+    if hasattr(agent.options, "screen"):
+        raise UserError(
+            f"--screen: agent {config.agent} ranks candidates of its own; give --options.screen "
+            f"and --options.critic instead"
+        )
+    if config.critic is not None:
+        env = config.env
+        load_critic(
+            config.critic,
+            load_learner(env.model, env.dtype, env.device, None, env.trust_remote_code),
+        )
+
+
+def _biased(agent: Agent, config: TrainConfig) -> Iterator[str]:
+    """Note on screening where what is learned from should be samples of the policy."""
+    if config.screen is not None and agent.on_policy:
+        yield (
+            f"--screen {config.screen:g}: agent {config.agent} learns from self-edits as samples "
+            f"of its policy, and those that a critic chose are none: its gradient is biased "
+            f"towards what the critic prefers"
+        )
 
 
 def _trained_on(names: Sequence[str], split: str) -> Iterator[str]:

@@ -33,6 +33,8 @@ class Subject:
     """The learner before it (in a stream: after the step before); None for the untouched base."""
     after: LearnerState | None = None
     """The learner after it; `before` itself if nothing was changed."""
+    text: str = ""
+    """The self-edit as a text; of one that is none, its summary."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Probe(ABC, Generic[T]):
     The result of a subject does not depend on the other subjects, on their number or on their
     order. Global random state is neither read nor changed.
     """
+
+    def prepare(self, context: ProbeContext) -> None:
+        """Checks that the probe can be taken, before any self-edit is carried out.
+
+        Raises:
+            UserError: It cannot.
+        """
 
     @abstractmethod
     def measure(self, subjects: Sequence[Subject], context: ProbeContext) -> list[Probed[T]]:

@@ -26,6 +26,7 @@ REWARDS = Registry(
         "accuracy": "seal_env.rewards.accuracy:Accuracy",
         "bleu": "seal_env.rewards.bleu:Bleu",
         "chrf": "seal_env.rewards.chrf:ChrF",
+        "critic": "seal_env.rewards.critic:PredictedReward",
         "exact_match": "seal_env.rewards.exact_match:ExactMatch",
         "f1": "seal_env.rewards.f1:F1",
         "kl": "seal_env.rewards.kl:KL",

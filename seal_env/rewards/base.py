@@ -25,6 +25,10 @@ class RewardInputs:
     """Scores of each earlier problem of the episode, before and after this update."""
     questions: tuple[Question, ...] = ()
     """Questions of the problem, in the order of the scores' answers."""
+    context: str = ""
+    """Text that the policy read."""
+    text: str = ""
+    """The self-edit as a text; of one that is none, its summary; empty for no self-edit."""
     trained_tokens: int = 0
     """Tokens trained on, over all epochs; 0 without training."""
     probed: Mapping[Probe[Any], Any] = field(default_factory=dict)
