@@ -115,13 +115,14 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
 
     Info:
         ``reset`` returns ``problem`` (its id) and ``title``. ``step`` adds ``accuracy``,
-        ``log_likelihood``, ``answers`` and ``verdicts``, each also with the suffix ``_before`` for
-        the learner before the step; ``terms``, the reward's terms by name;
-        ``reward_before``, the reward of the no-op; ``text``, the self-edit as it reached the
-        environment, None for the no-op (absent where it is a vector); ``sequences`` and
-        ``parsed``, what was read out of the self-edit; ``truncated_edit``, whether a limit cut
-        something off; ``truncated_prompt``, tokens that the longest prompt lost; ``error``, ``""``
-        if there was none; ``steps``, ``tokens`` and ``train_loss`` (nats per token) of the
+        ``log_likelihood`` (both None for a problem without questions), ``answers`` and
+        ``verdicts``, each also with the suffix ``_before`` for the learner before the step;
+        ``terms``, the reward's terms by name; ``reward_before``, the reward of the no-op; ``text``,
+        the self-edit as it reached the environment, None for the no-op (absent where it is a
+        vector); ``sequences`` and ``parsed``, what was read out of the self-edit;
+        ``truncated_edit``, whether a limit cut something off; ``truncated_prompt``, tokens that the
+        longest prompt lost; ``error``, ``""`` if there was none; ``steps``, ``tokens`` and
+        ``train_loss`` (nats per token) of the
         finetuning.
 
     Args:

@@ -83,9 +83,12 @@ class Episodes:
         self.language = make_language(config)
         self._reads_text = isinstance(self.language.action_space(), Text)
         self.reward = parse_reward(config.reward, config.reward_options)
-        if config.horizon > 1 and "retention" not in self.reward.names:
+        stream = config.horizon > 1 and self.task.has_questions
+        if stream and "retention" not in self.reward.names:
             # In a stream the reward of a step includes the accuracy lost on earlier problems.
             self.reward = parse_reward(f"{config.reward} + retention", config.reward_options)
+        if not self.task.has_questions:
+            self._check_reward(f"task {config.task!r}")
         self.use_adapter(config.adapter)
         self.running: list[Episode | None] = [None] * count
 
@@ -140,9 +143,25 @@ class Episodes:
                     f"options['problems']: {type(item).__name__} is neither a Problem nor an index"
                 )
             if not item.questions:
-                raise UserError(f"options['problems']: problem {item.id!r} has no questions")
+                self._check_reward(f"options['problems']: problem {item.id!r}")
             resolved.append(item)
         return tuple(resolved)
+
+    def _check_reward(self, what: str) -> None:
+        """Checks that no term of the reward needs questions.
+
+        Args:
+            what: What has none, for the message.
+
+        Raises:
+            UserError: A term does.
+        """
+        needing = self.reward.needing_questions
+        if needing:
+            raise UserError(
+                f"{what} has no questions, which the reward's {', '.join(needing)} needs; "
+                f"reward without labels, such as cloze"
+            )
 
     def begin(self, slot: int, problems: tuple[Problem, ...], seed: int) -> None:
         """Starts an episode in a slot, on the untouched learner."""
@@ -344,9 +363,10 @@ def _info(problem: Problem, update: Update[Any] | None, result: EditResult) -> d
 
 
 def _scored(score: Score, suffix: str) -> dict[str, Any]:
+    asked = bool(score.answers)
     return {
-        f"accuracy{suffix}": score.accuracy,
-        f"log_likelihood{suffix}": score.log_likelihood,
+        f"accuracy{suffix}": score.accuracy if asked else None,
+        f"log_likelihood{suffix}": score.log_likelihood if asked else None,
         f"answers{suffix}": list(score.answers),
         f"verdicts{suffix}": list(score.verdicts),
     }

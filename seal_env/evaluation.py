@@ -26,6 +26,7 @@ from seal_env.engine.generation import score_and_generate
 from seal_env.engine.learner import Learner
 from seal_env.engine.rendering import DoesNotFit
 from seal_env.engine.sampling import Sampling
+from seal_env.engine.scoring import passes
 from seal_env.engine.threads import run_parts, split_evenly
 from seal_env.errors import UserError, printable
 from seal_env.score import Score
@@ -211,7 +212,7 @@ class Evaluator:
         """Scores of some questions, in passes within the bound on tokens."""
         likelihoods: list[float] = []
         texts: list[str] = []
-        for part in _within([_size(a) for a in asked], self.tokens):
+        for part in passes([_size(a) for a in asked], self.tokens):
             if stop.is_set():
                 break
             some = asked[part.start : part.stop]
@@ -284,7 +285,7 @@ def _verdicts(task: Task, problem: Problem, answers: tuple[str, ...]) -> tuple[b
     Raises:
         UserError: They are not one bool for each question.
     """
-    given: Any = task.grade(problem, answers)
+    given: Any = task.grade(problem, answers) if answers else ()
     verdicts = tuple(given) if isinstance(given, Iterable) else ()
     if len(verdicts) != len(answers) or not all(isinstance(v, bool | np.bool_) for v in verdicts):
         raise UserError(
@@ -296,15 +297,3 @@ def _verdicts(task: Task, problem: Problem, answers: tuple[str, ...]) -> tuple[b
 
 def _size(asked: QuestionTokens) -> int:
     return (len(asked.prompt) + asked.room) * max(len(asked.choices), 1)
-
-
-def _within(sizes: Sequence[int], budget: int) -> Iterable[range]:
-    """Runs of items whose sizes sum to at most the budget, or single items."""
-    start, used = 0, 0
-    for index, size in enumerate(sizes):
-        if index > start and used + size > budget:
-            yield range(start, index)
-            start, used = index, 0
-        used += size
-    if start < len(sizes):
-        yield range(start, len(sizes))

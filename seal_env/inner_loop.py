@@ -269,7 +269,7 @@ class InnerLoop:
         results = []
         for ready, new, first, last in zip(prepared, updated, before, after, strict=True):
             # A state can be finite and yet so large that the model's numbers no longer are.
-            good = bool(last) and all(math.isfinite(score.log_likelihood) for score in last)
+            good = bool(last) and all(map(math.isfinite, _likelihoods(last)))
             error = None if good else ready.error or DIVERGED
             last = last if good else first
             results.append(
@@ -332,3 +332,7 @@ class InnerLoop:
         owners = [i for i, r in enumerate(requests) for _ in range(1 + len(r.earlier))]
         scores = iter(self.evaluator.evaluate(problems, owners, bank, progress))
         return [[next(scores) for _ in range(1 + len(r.earlier))] for r in requests]
+
+
+def _likelihoods(scores: Sequence[Score]) -> list[float]:
+    return [value for score in scores for value in score.log_likelihoods]

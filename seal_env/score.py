@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -18,10 +20,14 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of correct answers, 0 to 1."""
-        return sum(self.verdicts) / len(self.verdicts)
+        """Fraction of correct answers, 0 to 1; NaN without questions."""
+        return _mean(self.verdicts)
 
     @property
     def log_likelihood(self) -> float:
-        """Mean of `log_likelihoods`, in nats per token."""
-        return sum(self.log_likelihoods) / len(self.log_likelihoods)
+        """Mean of `log_likelihoods`, in nats per token; NaN without questions."""
+        return _mean(self.log_likelihoods)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -172,7 +172,7 @@ def test_numbers_of_any_kind_are_terms(value):
         ),
         (
             lambda: problem_at(Returns(Problem("7", "", "", ())), "test", 0),
-            "task Returns: problem '7' has no questions; give it at least one",
+            "task Returns: problem '7' has no questions; give it at least one, or set",
         ),
         (lambda: Question("How?", ""), "Question.answer: is empty"),
         (lambda: Question("How?", " \n"), "Question.answer: is empty"),

@@ -9,8 +9,10 @@ import pytest
 
 from seal_env.engine.divergence import Divergence
 from seal_env.errors import UserError
+from seal_env.probes.cloze import Cloze, ClozeSpans
 from seal_env.probes.drift import TextDrift
 from seal_env.probes.known import KnownQuestions
+from seal_env.probes.spans import Span
 from seal_env.probes.votes import Vote as Ballot
 from seal_env.probes.votes import Votes
 from seal_env.rewards import REWARDS, RewardInputs, parse_reward
@@ -30,6 +32,7 @@ MEASURED = RewardInputs(
     questions=(Question("Which letter?", "x"),) * 4,
     trained_tokens=100,
     probed={
+        ClozeSpans(16): Cloze((Span("Ada is", " six"),), (-1.5,)),
         TextDrift(): Divergence(kl=0.5, old_loss=2.0, new_loss=3.5),
         KnownQuestions(): (True, True, True, False),
         Votes(16, 0.6, True): (Ballot("x", 1.0),) * 4,

@@ -61,8 +61,8 @@ def run_parts(jobs: Sequence[Callable[[Event], T]]) -> list[T]:
         The results in order. An exception of one job is raised once all have ended.
     """
     stop = Event()
-    if len(jobs) == 1:
-        return [jobs[0](stop)]
+    if len(jobs) <= 1:
+        return [job(stop) for job in jobs]
     # torch has one number per thread and a default for new threads, and setting one's own sets the
     # default, too. The full number is restored once every part has its share.
     started = Semaphore(0)

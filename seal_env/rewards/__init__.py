@@ -18,7 +18,7 @@ from seal_env.checks import construct
 from seal_env.errors import UserError, printable
 from seal_env.probes.base import Probe
 from seal_env.registry import Registry
-from seal_env.rewards.base import RewardInputs, RewardTerm, TermValue, probes_of
+from seal_env.rewards.base import RewardInputs, RewardTerm, TermValue, needs_questions, probes_of
 
 REWARDS = Registry(
     "reward term",
@@ -26,6 +26,7 @@ REWARDS = Registry(
         "accuracy": "seal_env.rewards.accuracy:Accuracy",
         "bleu": "seal_env.rewards.bleu:Bleu",
         "chrf": "seal_env.rewards.chrf:ChrF",
+        "cloze": "seal_env.rewards.cloze:ClozeLikelihood",
         "critic": "seal_env.rewards.critic:PredictedReward",
         "exact_match": "seal_env.rewards.exact_match:ExactMatch",
         "f1": "seal_env.rewards.f1:F1",
@@ -66,6 +67,11 @@ class Reward:
     def names(self) -> tuple[str, ...]:
         """Names of the terms."""
         return tuple(name for name, _, _ in self.terms)
+
+    @property
+    def needing_questions(self) -> tuple[str, ...]:
+        """Names of the terms that have no value for a problem without questions."""
+        return tuple(name for name, _, term in self.terms if needs_questions(term))
 
     @property
     def probes(self) -> tuple[Probe[Any], ...]:

@@ -12,6 +12,8 @@ class Accuracy:
     section 3.1).
     """
 
+    needs_questions = True
+
     def __call__(self, measured: RewardInputs) -> float:
         """See the class."""
         return measured.after.accuracy

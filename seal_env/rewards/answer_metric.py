@@ -15,6 +15,8 @@ class AnswerMetric(ABC):
     (arXiv 1606.05250, section 6.1). The part `per_question` has the match of each question.
     """
 
+    needs_questions = True
+
     @abstractmethod
     def match(self, answer: str, gold: str) -> float:
         """How well an answer matches a right one, 0 to 1."""

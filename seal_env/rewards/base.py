@@ -53,7 +53,8 @@ class RewardTerm(Protocol):
     """Function from measurements to a number.
 
     A term that needs more than the scores has an attribute ``probes``, a tuple of `Probe`;
-    `RewardInputs.result` holds their measurements.
+    `RewardInputs.result` holds their measurements. A term that has no value for a problem without
+    questions has an attribute ``needs_questions`` that is true.
     """
 
     def __call__(self, measured: RewardInputs) -> float | TermValue:
@@ -64,3 +65,8 @@ class RewardTerm(Protocol):
 def probes_of(term: RewardTerm) -> tuple[Probe[Any], ...]:
     """The probes that a term asks for."""
     return tuple(getattr(term, "probes", ()))
+
+
+def needs_questions(term: RewardTerm) -> bool:
+    """Whether a term has no value for a problem without questions."""
+    return bool(getattr(term, "needs_questions", False))

@@ -14,6 +14,8 @@ class LogLikelihood:
     Source: this project.
     """
 
+    needs_questions = True
+
     def __call__(self, measured: RewardInputs) -> float:
         """See the class."""
         return measured.after.log_likelihood

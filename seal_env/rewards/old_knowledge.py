@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from seal_env.checks import check_fields
 from seal_env.errors import UserError
@@ -29,6 +30,8 @@ class OldKnowledge:
     """Questions to ask again; all those of a problem are, so there may be a few more."""
     problems: int = 32
     """Problems that are looked through for them."""
+
+    needs_questions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fields(self)

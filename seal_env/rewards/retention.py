@@ -15,6 +15,8 @@ class Retention:
     1706.08840), step by step.
     """
 
+    needs_questions = True
+
     def __call__(self, measured: RewardInputs) -> float:
         """See the class."""
         return sum((after.accuracy - before.accuracy for before, after in measured.earlier), 0.0)

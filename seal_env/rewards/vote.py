@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from seal_env.checks import check_fields
 from seal_env.errors import UserError
@@ -39,6 +40,8 @@ class Vote:
     """Whether the passage is in view; without it the base votes by what it knows."""
     least_share: float = 0.0
     """Smallest share of the samples that makes an answer a label."""
+
+    needs_questions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fields(self)

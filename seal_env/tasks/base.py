@@ -72,7 +72,8 @@ class Problem:
     context: str
     """Text that the policy reads and the learner may be trained on."""
     questions: tuple[Question, ...]
-    """Held-out questions, never part of an observation or of a policy's prompt."""
+    """Held-out questions, never part of an observation or of a policy's prompt. May be empty; see
+    `Task.has_questions`."""
     edits: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Self-edits that came with the data, by the name of their author; usually empty."""
     examples: tuple[Any, ...] = field(default=(), compare=False)
@@ -139,6 +140,9 @@ class Task(ABC):
     known_split: str = "train"
     """The split whose problems' questions show what the untouched learner knows (reward term
     `old_knowledge`)."""
+    has_questions: bool = True
+    """Whether the problems have questions. Without, there is no accuracy, and a reward consists of
+    terms that need no questions."""
     notes: tuple[str, ...] = ()
     """Remarks on the reading of the data, one line each, printed before a run."""
 
@@ -237,7 +241,7 @@ class Task(ABC):
 
 
 def problem_at(task: Task, split: str, index: int) -> Problem:
-    """Problem of a task at an index of a split, with questions.
+    """Problem of a task at an index of a split, with questions if the task has questions.
 
     Raises:
         UserError: As `Task.problem`; or the task returns something else.
@@ -249,8 +253,9 @@ def problem_at(task: Task, split: str, index: int) -> Problem:
             f"task {name}: problem must return a Problem; for {index} of split {split!r} it "
             f"returned {printable(repr(problem))}"
         )
-    if not problem.questions:
+    if task.has_questions and not problem.questions:
         raise UserError(
-            f"task {name}: problem {problem.id!r} has no questions; give it at least one"
+            f"task {name}: problem {problem.id!r} has no questions; give it at least one, "
+            f"or set has_questions = False in the task"
         )
     return problem
