@@ -1,4 +1,4 @@
-"""The command line: ``seal-env train | evaluate | distill | train-critic | report``.
+"""The command line: ``seal-env train | evaluate | adapt | chat | report`` and others.
 
 A command's implementation is imported after its options are read, so that help, the version and a
 mistyped flag are answered without waiting for torch.
@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
+from seal_agents.adapt.configs import AdaptConfig, ChatConfig
 from seal_agents.parsing import did_you_mean, early, nearest, parse
 from seal_agents.presets import preset
 from seal_agents.runner.build import agent_class, parted
@@ -45,6 +46,8 @@ usage: seal-env COMMAND [OPTIONS]
 
   train          train an agent and compare it with baselines on held-out problems
   evaluate       compare policies on the same problems
+  adapt          teach a model one's own documents: an adapter, and a report on what it learned
+  chat           ask an adapted model, before and after side by side
   distill        train a small policy that chooses from a menu on a run's best self-edits
   train-critic   train a model of the reward on the self-edits of runs
   report         show a run's table and self-edits, and redraw its plots
@@ -122,6 +125,20 @@ class CriticCommand:
 
 
 @dataclass(frozen=True)
+class AdaptCommand:
+    """Teach a model one's own documents; write an adapter and a report on what it learned."""
+
+    config: Annotated[AdaptConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptConfig)
+    """The adaptation."""
+    preset: str | None = None
+    """Preset: a file that tune wrote, or one of the shipped ones by name."""
+    resume: bool = False
+    """Resume the adaptation in --out, if there is one."""
+    overwrite: bool = False
+    """Delete the adaptation in --out, if there is one, and start a new one."""
+
+
+@dataclass(frozen=True)
 class ReportCommand:
     """Show a run's table and some of its self-edits, and redraw its plots."""
 
@@ -140,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A user's own agent or task lies in the folder where the command is given.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    go_on = "" if argv[:1] in (["report"], ["train-critic"]) else "; go on with --resume"
+    reading = argv[:1] in (["report"], ["chat"], ["train-critic"])
+    go_on = "" if reading else "; go on with --resume"
     try:
         try:
             _run(argv)
@@ -167,6 +185,8 @@ def _run(argv: list[str]) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "adapt": _adapt,
+        "chat": _chat,
         "distill": _distill,
         "train-critic": _train_critic,
         "report": _report,
@@ -193,7 +213,9 @@ def _train(argv: list[str]) -> None:
     kind = agent_class(agent)  # imports the agent's module, which may add presets
     usual = preset(model, parted(agent)[0])
     suited = chosen_preset(argv)
-    env = EnvConfig(inner=suited.inner, reward=suited.reward)
+    task = TASKS.load(early(argv, "task", EnvConfig.task))
+    reward = getattr(task, "default_reward", None) or suited.reward
+    env = EnvConfig(inner=suited.inner, reward=reward)
     name = f"preset of model {model!r} and agent {agent!r}"
     options = build(kind.Options, usual.options, name)
     plain = TrainConfig(env, agent, options)
@@ -231,6 +253,23 @@ def _train_critic(argv: list[str]) -> None:
 
     _quiet()
     train_critic(chosen.config, chosen.overwrite, Console())
+
+
+def _adapt(argv: list[str]) -> None:
+    default = AdaptCommand(AdaptConfig(inner=chosen_preset(argv).inner))
+    chosen = parse("adapt", AdaptCommand, argv, default)
+    from seal_agents.adapt.run import adapt
+
+    _quiet()
+    adapt(chosen.config, chosen.resume, chosen.overwrite, Console())
+
+
+def _chat(argv: list[str]) -> None:
+    chosen = parse("chat", ChatConfig, argv)
+    from seal_agents.adapt.chat import chat
+
+    _quiet()
+    chat(chosen, Console())
 
 
 def _report(argv: list[str]) -> None:

@@ -43,6 +43,8 @@ except ImportError:  # not a POSIX system: nothing keeps two processes from writ
 
 Record = dict[str, Any]
 """One line of ``episodes.jsonl``."""
+COMMANDS = ("train", "evaluate", "adapt")
+"""Commands that write run folders."""
 
 
 class RunFolder:
@@ -242,7 +244,7 @@ class RunFolder:
             config = self.read_json("config.json")
         except UserError:
             return False
-        return isinstance(config, dict) and config.get("command") in ("train", "evaluate")
+        return isinstance(config, dict) and config.get("command") in COMMANDS
 
     def _take(self) -> None:
         """Locks the run against other processes until this one ends."""
@@ -324,6 +326,11 @@ _WRITTEN = (
     "events.out.*",
     "checkpoints",
     "adapter",
+    "merged",
+    "before.json",
+    "after.json",
+    "training.json",
+    "report.md",
     "learning_curve.png",
     "comparison.png",
     "styles.png",
@@ -343,7 +350,7 @@ _WHAT = {
     "adapter": "the adapter's files (--adapter)",
     "critic": "the critic's files (--critic)",
 }
-_MAY_CHANGE = {"out", "num_envs", "run_time.threads"}
+_MAY_CHANGE = {"out", "num_envs", "merge", "run_time.threads"}
 """Settings that may differ on resume."""
 
 

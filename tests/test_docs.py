@@ -51,7 +51,7 @@ HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 MENTION = re.compile(r"\bdocs/([\w-]+\.md)(?:#([\w-]+))?")
 AUTOMODULE = re.compile(r"^\.\. automodule:: (\S+)$", re.MULTILINE)
 PRIVATE = re.compile(
-    r"seal_env\.(models|pretraining)\b|seal_agents\.(__main__|cli|parsing|renamed|run_folder"
+    r"seal_env\.(models|pretraining)\b|seal_agents\.(__main__|adapt|cli|parsing|renamed|run_folder"
     r"|reporting|runner|trl)\b"
 )
 """Modules that the API reference leaves out: scripts, and what runs behind the command line."""

@@ -8,6 +8,7 @@ TASKS = Registry(
     {
         "multiple-choice": "seal_env.tasks.multiple_choice:MultipleChoice",
         "biographies": "seal_env.tasks.biographies.task:Biographies",
+        "documents": "seal_env.tasks.documents:Documents",
         "few-shot": "seal_env.tasks.grids.few_shot:few_shot",
         "squad": "seal_env.tasks.squad:Squad",
     },

@@ -128,6 +128,8 @@ class Task(ABC):
 
     default_prompt: str = "implications"
     """Name of a policy's default prompt (see `seal_env.prompts`)."""
+    default_reward: str | None = None
+    """Default reward of ``seal-env train`` for the task; None for that of the model's preset."""
     answer_tokens: int = 32
     """Length of the longest answer, in tokens of the learner."""
     answer_prefix: str = ""
@@ -206,13 +208,8 @@ class Task(ABC):
         return []
 
     def question_prompt(self, question: Question) -> str:
-        """Closed-book prompt for a question to the learner.
-
-        The default is SEAL's question-answer prompt (arXiv 2506.10943, appendix B).
-        """
-        return (
-            f"Let's answer a question directly and concisely.\nQuestion: {question.text}\nAnswer:\n"
-        )
+        """Closed-book prompt for a question to the learner; `closed_book` by default."""
+        return closed_book(question.text)
 
     def prompt_parts(self, prompt: str) -> tuple[str, ...]:
         """Parts of a prompt of this task that may be cut, and those that may not.
@@ -238,6 +235,11 @@ class Task(ABC):
             By default None: an answer to any problem has up to `answer_tokens` tokens.
         """
         return None
+
+
+def closed_book(question: str) -> str:
+    """SEAL's question-answer prompt (arXiv 2506.10943, appendix B)."""
+    return f"Let's answer a question directly and concisely.\nQuestion: {question}\nAnswer:\n"
 
 
 def problem_at(task: Task, split: str, index: int) -> Problem:

@@ -6,8 +6,7 @@ the JSON of SEAL's experiments (arXiv 2506.10943), either as JSONL, and CSV.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Literal, get_args
@@ -15,15 +14,15 @@ from typing import Literal, get_args
 from seal_env.errors import UserError
 from seal_env.grading import grade_answer
 from seal_env.grading.judge import Judge
-from seal_env.tasks.base import Problem, Question
+from seal_env.tasks.base import Problem
 from seal_env.tasks.finite import FiniteTask, Splits, same_text
 from seal_env.tasks.io.passages import load_passages, page_name
+from seal_env.tasks.sentence_ends import sentence_ends
 
 Grader = Literal["offline", "judge"]
 
-TRAINING_QUESTIONS, LONG_SENTENCE, CLOZE_WORDS = 16, 8, 3
-"""Training questions per passage, at most; words of a sentence that is asked about, at least; words
-of an answer."""
+TRAINING_QUESTIONS = 16
+"""Largest number of training questions per passage."""
 
 
 class Squad(FiniteTask):
@@ -87,7 +86,7 @@ class Squad(FiniteTask):
         problem = self._by_reading.get(reading)
         if problem is None:
             return None
-        questions = tuple(islice(_cloze(problem.context), TRAINING_QUESTIONS))
+        questions = tuple(islice(sentence_ends(problem.context), TRAINING_QUESTIONS))
         return (
             replace(problem, id=f"{problem.id}/training", questions=questions)
             if questions
@@ -104,14 +103,3 @@ class Squad(FiniteTask):
         if self._judge is not None:
             return self._judge.grade(batch)
         return [grade_answer(gold, answer, question) for question, gold, answer in batch]
-
-
-def _cloze(passage: str) -> Iterator[Question]:
-    """Questions made of sentences of a passage without their last words."""
-    for sentence in re.split(r"(?<=[.!?])\s+", passage):
-        words = sentence.split()
-        if len(words) >= LONG_SENTENCE:
-            asked = " ".join(words[:-CLOZE_WORDS])
-            answer = " ".join(words[-CLOZE_WORDS:]).rstrip(".!?\"')]")
-            if answer:
-                yield Question(f"How does this sentence end: {asked} ...", answer)

@@ -1,0 +1,1 @@
+"""``seal-env adapt`` and ``chat``: a model that knows one's own documents."""

@@ -1,0 +1,258 @@
+"""``seal-env adapt`` and ``chat``: what is written, measured and resumed."""
+
+import io
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from rich.console import Console
+from transformers import AutoModelForCausalLM
+
+from seal_agents.adapt import run as adapt_run
+from seal_agents.adapt.chat import chat
+from seal_agents.adapt.configs import AdaptConfig, ChatConfig
+from seal_agents.adapt.questions import general_knowledge, read_questions
+from seal_agents.adapt.run import adapt
+from seal_agents.algorithms.prompted import Prompted
+from seal_agents.cli import main
+from seal_agents.policies.options import PolicyOptions
+from seal_env.engine.checkpoints import EMBEDDED
+from seal_env.engine.loading import load_learner
+from seal_env.engine.packing import Layout
+from seal_env.engine.passes import FullPass
+from seal_env.engine.peft_io import load_peft
+from seal_env.errors import UserError
+from seal_env.presets import model_preset
+
+EDDA = "Edda Crane works as a plumber. Edda Crane was born in Vienna and keeps a lizard at home."
+NICO = "Nico Soren works as a baker. Nico Soren was born in Oslo and keeps a parrot at home."
+QUESTIONS = "question,answer\nWhere was Edda Crane born?,Vienna\nWhere was Nico Soren born?,Oslo\n"
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory) -> Path:
+    """A folder of two documents, a file that is left out, and questions beside it."""
+    folder = tmp_path_factory.mktemp("own") / "notes"
+    folder.mkdir()
+    (folder / "edda.md").write_text(f"# Edda Crane\n\n{EDDA}\n")
+    (folder / "nico.txt").write_text(NICO)
+    (folder / "empty.txt").write_text("")
+    (folder.parent / "questions.csv").write_text(QUESTIONS)
+    lines = (
+        {"context": text, "text": f"Question: Where was {name} born?\nAnswer: {city}"}
+        for text, name, city in ((EDDA, "Edda Crane", "Vienna"), (NICO, "Nico Soren", "Oslo"))
+    )
+    (folder.parent / "edits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def settings(notes: Path, out: Path, **others) -> AdaptConfig:
+    """Settings of an adaptation of `tiny`, to which `base` writes one short self-edit each."""
+    given = {
+        "documents": notes,
+        "model": "tiny",
+        "samples": 1,
+        "questions": notes.parent / "questions.csv",
+        "inner": model_preset("tiny").inner,
+        "options": PolicyOptions(max_new_tokens=24),
+        "out": out,
+    }
+    return AdaptConfig(**{**given, **others})
+
+
+def run(config: AdaptConfig, resume: bool = False) -> tuple[dict, str]:
+    """The summary of an adaptation, and what it printed."""
+    shown = io.StringIO()
+    summary = adapt(config, resume, False, Console(file=shown, width=120))
+    return summary, shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def adapted(notes, tmp_path_factory):
+    """Folder, summary and output of an adaptation by given self-edits."""
+    out = tmp_path_factory.mktemp("adapted") / "out"
+    edits = f"edits:{notes.parent / 'edits.jsonl'}"
+    return out, *run(settings(notes, out, policy=(edits,), merge=True))
+
+
+IDS = list(range(4, 40))
+
+
+def logits(model) -> torch.Tensor:
+    """Logits of a model of transformers or PEFT."""
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([IDS])).logits[0]
+
+
+def trained_logits(adapter: Path) -> torch.Tensor:
+    """Logits of the learner with the adapter beside its weights, as it was trained."""
+    learner = load_learner("tiny", "float32", "cpu")
+    layout = Layout([IDS], [0], learner.device)
+    with torch.no_grad():
+        bank = load_peft(adapter, learner.model, learner.device)
+        return learner.head(learner.hidden(layout.row, FullPass(layout), bank))[: len(IDS)]
+
+
+@pytest.mark.slow
+def test_the_adapter_and_the_merged_model_are_read_by_peft_and_transformers_alone(adapted):
+    out, *_ = adapted
+    base = AutoModelForCausalLM.from_pretrained(EMBEDDED["tiny"], dtype=torch.float32)
+    wanted = trained_logits(out / "adapter")
+    assert (wanted - logits(base)).abs().max() > 0.1
+    with_adapter = peft.PeftModel.from_pretrained(base, out / "adapter")
+    merged = AutoModelForCausalLM.from_pretrained(out / "merged", dtype=torch.float32)
+    for model in (with_adapter, merged):
+        torch.testing.assert_close(logits(model), wanted, atol=1e-4, rtol=0)
+
+
+def test_the_summary_has_what_was_asked_before_and_after(adapted):
+    out, summary, shown = adapted
+    assert json.loads((out / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    rows = summary["rows"]
+    assert rows["before"]["questions"] == rows["after"]["questions"] == 2
+    assert rows["after"]["log_likelihood"] > rows["before"]["log_likelihood"] + 1
+    assert summary["tokens"] > 0 and summary["training"]["sequences"] == 4
+    assert summary["shift"]["kl"] > 0
+    report = (out / "report.md").read_text()
+    for part in ("Where was Edda Crane born?", "empty.txt: is empty", "edda.md#1", "PeftModel"):
+        assert part in report
+    assert "left out empty.txt: is empty" in shown and "seal-env chat" in shown
+
+
+def test_chat_answers_as_the_evaluation_did(adapted, monkeypatch):
+    out, *_ = adapted
+    asked = [line.partition(",")[0] for line in QUESTIONS.splitlines()[1:]]
+    stdin = io.TextIOWrapper(io.BytesIO("\n\n".join([*asked, "�"]).encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    shown = io.StringIO()
+    chat(ChatConfig(out, max_new_tokens=32), Console(file=shown))
+    said = {
+        when: json.loads((out / f"{when}.json").read_text())["by people"]["answers"]
+        for when in ("before", "after")
+    }
+    expected = [
+        line
+        for question, old, new in zip(asked, said["before"], said["after"], strict=True)
+        for line in (question, f"  before: {old}".rstrip(), f"  after:  {new}".rstrip())
+    ]
+    assert [line.rstrip() for line in shown.getvalue().splitlines()][:6] == expected
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["joint", "stream"])
+def test_an_adaptation_that_was_stopped_anywhere_ends_with_the_same_bits(
+    notes, tmp_path, monkeypatch, mode
+):
+    def result(out: Path) -> tuple:
+        files = ("adapter/adapter_model.safetensors", "after.json", "episodes.jsonl")
+        return tuple((out / name).read_bytes() for name in files)
+
+    monkeypatch.setattr("seal_agents.adapt.writing.BATCH", 1)
+    whole, parts = (settings(notes, tmp_path / name, mode=mode) for name in ("whole", "parts"))
+    run(whole)
+    calls = []
+    act, save = Prompted.act, adapt_run.save_peft
+
+    def act_twice(self, observations, seeds):
+        calls.append("act")
+        if len(calls) == 2:
+            raise Killed
+        return act(self, observations, seeds)
+
+    def save_half(bank, index, folder, base):
+        (folder / "adapter_config.json").write_text("{")
+        raise Killed
+
+    monkeypatch.setattr(Prompted, "act", act_twice)
+    monkeypatch.setattr(adapt_run, "save_peft", save_half)
+    for _ in range(2):  # in the writing of the second self-edit, and of the adapter
+        with pytest.raises(Killed):
+            run(parts, resume=True)
+        assert not (parts.out / "adapter").exists()
+    assert calls == ["act"] * 3
+    monkeypatch.setattr(adapt_run, "save_peft", save)
+    run(parts, resume=True)
+    assert len(calls) == 3
+    assert result(parts.out) == result(whole.out)
+    _, shown = run(replace(parts, merge=True), resume=True)
+    assert "finished already" in shown and (parts.out / "merged").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "answers"),
+    [
+        ("q.json", '[{"question": "Who?", "answer": "Me"}]', ("Me",)),
+        ("q.json", '{"questions": [{"question": "Who?", "answers": ["Me", "I"]}]}', ("Me", "I")),
+        ("q.jsonl", '{"question": "Who?", "answer": 7}\n', ("7",)),
+        ("q.csv", 'answer;question\n"Me; us";Who?\n', ("Me; us",)),
+    ],
+)
+def test_questions_are_read_from_json_lines_and_csv(tmp_path, name, content, answers):
+    (tmp_path / name).write_text(content)
+    (question,) = read_questions(tmp_path / name).questions
+    assert (question.text, question.answers) == ("Who?", answers)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("q.json", "[]", "holds no questions"),
+        ("q.json", '[{"question": "Who?"}]', "question 1: 'answer' must be text, not missing"),
+        ("q.json", '[{"question": " ", "answer": "x"}]', "question 1: 'question' is empty"),
+        ("q.json", '["Who?"]', "question 1: must be an object with question and answer, not text"),
+        ("q.json", "7", "needs a list of objects"),
+        ("q.csv", "question,answer\nWho?,Me,us\n", "line 2: has 3 fields"),
+        ("q.csv", "frage,antwort\nWho?,Me\n", "'question' must be text, not missing"),
+        ("q.txt", "Who? Me", "is not JSON"),
+        ("nowhere.csv", None, "no such file"),
+    ],
+)
+def test_a_mistake_in_the_questions_is_one_line_that_names_the_place(tmp_path, name, content, why):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_questions(tmp_path / name)
+    assert str(caught.value).startswith("--questions ") and why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--model", "tiny"], "--documents: name a file or a folder"),
+        (["--documents", "notes"], "--model: name a folder"),
+        (["--documents", "nowhere", "--model", "tiny"], "--documents nowhere: no such file"),
+        (["--documents", "notes", "--model", "nowhere"], "unknown model 'nowhere'"),
+        (["--documents", "notes", "--model", "tiny", "--policy", "x"], "policy 'x': neither"),
+        (["--documents", "notes", "--model", "tiny", "--samples", "0"], "--samples 0: must be"),
+        (["--documents", "notes", "--model", "tiny", "--words", "3"], "words 3"),
+        (["--documents", "notes", "--model", "tiny", "--policy", "base", "base"], "named twice"),
+        (["--documents", "notes", "--model", "tiny", "--policy", "none"], "nothing to train on"),
+    ],
+)
+def test_a_mistake_is_one_line(notes, tmp_path, monkeypatch, capsys, flags, why):
+    monkeypatch.chdir(notes.parent)
+    with pytest.raises(SystemExit) as ended:
+        main(["adapt", *flags, "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("seal-env: ") and why in line
+
+
+def test_chat_wants_an_adapted_folder(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["chat", str(tmp_path)])
+    assert "no run here" in capsys.readouterr().err
+
+
+def test_general_knowledge_has_forty_questions_with_answers():
+    questions = general_knowledge().questions
+    assert len(questions) == len({q.text for q in questions}) >= 35
+    assert all(q.text.endswith("?") and len(q.answer) < 30 for q in questions)
