@@ -1,10 +1,13 @@
 """Tables and pictures."""
 
 import io
+from random import Random
+from statistics import fmean
 
 import pytest
 from rich.console import Console
 
+from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.report import (
     plot_comparison,
     plot_learning,
@@ -82,6 +85,40 @@ def test_the_usual_table_fits_a_terminal(tmp_path):
     shown = out.getvalue()
     assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
     assert "+0.350" in shown and "− passage" in shown
+
+
+def test_the_tables_have_the_terms_of_the_reward():
+    """Those without a column of their own, and only where all lines of a policy have them."""
+    some = [record(i, 0.5) | {"terms": {"accuracy": 0.5, "f1": i / 2, "kl": 3.0}} for i in (0, 1)]
+    old = [record(i, 0.5, "old") for i in (0, 1)]
+    summary = summarize({"a": some, "old": old}, 0, 1.0)
+    assert summary["rows"]["a"]["terms"] == {"accuracy": 0.5, "f1": 0.25, "kl": 3.0}
+    assert summary["rows"]["old"]["terms"] == {}
+    out = io.StringIO()
+    print_summary(summary, Console(file=out, width=80))
+    shown = out.getvalue()
+    assert "0.250" in shown and "3.000" in shown and "kl" in shown
+    print_summary(summarize({"old": old}, 0, 1.0), Console(file=(out := io.StringIO()), width=80))
+    assert "terms" not in out.getvalue()
+
+
+def test_the_best_of_a_problem_is_measured_on_questions_that_did_not_choose_it():
+    lucky = {
+        "verdicts": [True, False, True, False]
+    }  # all right on one half, all wrong on the other
+    fair = {"verdicts": [True, True, False, False]}
+    group = [record(i, 0.5, problem="p") | v for i, v in enumerate((lucky, fair))]
+    # By questions 1 and 3 the first is best, on 2 and 4 it has 0; by those the second, 0.5.
+    assert best_accuracies(group) == [0.25]
+    random = Random(0)
+    noise = [
+        record(i, 0.5, problem=f"p{i // 8}")
+        | {"verdicts": [random.random() < 0.5 for _ in range(6)]}
+        for i in range(8 * 400)
+    ]
+    assert fmean(best_accuracies(noise)) == pytest.approx(0.5, abs=0.03)
+    alone = [record(0, 0.5) | fair, record(1, 0.5), record(2, 0.5) | {"verdicts": [True]}]
+    assert best_accuracies(alone) == []
 
 
 @pytest.mark.slow

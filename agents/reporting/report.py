@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.invalid import counted, note, percent, share
 from seal_agents.reporting.samples import plot_styles, show_samples, split_of, write_samples
 from seal_agents.reporting.stats import bootstrap_mean
@@ -59,6 +60,7 @@ def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             "evaluations": sum(r.get("evaluations", 1) for r in some),
             **{name: sum(bool(r.get(name)) for r in some) for name in TRUNCATED},
             **_by_step(some),
+            "terms": mean_terms(some),
         }
     for name, values in accuracies.items():
         for other, others in accuracies.items():
@@ -67,6 +69,13 @@ def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             gap = bootstrap_mean([a - b for a, b in zip(values, others, strict=True)])
             differences[f"{name} - {other}"] = {"mean": gap.mean, "ci": [gap.low, gap.high]}
     return {"rows": rows, "differences": differences, "seed": seed, "seconds": round(seconds, 1)}
+
+
+def mean_terms(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means of the reward's terms over records, or infos, that have them all."""
+    terms = [record.get("terms") or {} for record in records]
+    names = [name for name in (terms[0] if terms else {}) if all(name in own for own in terms)]
+    return {name: fmean(own[name] for own in terms) for name in names}
 
 
 def _by_step(records: Sequence[Record]) -> dict[str, Any]:
@@ -122,6 +131,7 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
             cells.append(_gap(gap) if gap else "")
         table.add_row(Text(name), *(Text(cell) for cell in cells))
     console.print(table)
+    _print_terms(rows, console)
     if summary.get("evaluations"):
         spared = f"; screening saved {summary['saved']:,}" if summary.get("saved") else ""
         console.print(f"training took {summary['evaluations']:,} inner loops{spared}", markup=False)
@@ -142,6 +152,28 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
                     f"too long for the model and lost its middle",
                     markup=False,
                 )
+
+
+def _print_terms(rows: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """Prints the means of the reward's terms that the first table has no column for."""
+    means = {name: row.get("terms") or {} for name, row in rows.items()}
+    known = dict.fromkeys(term for own in means.values() for term in own)
+    names = [term for term in known if term not in ("accuracy", "log_likelihood")]
+    if not names:
+        return
+    table = Table(
+        title="other terms of the reward, unweighted",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("policy")
+    for term in names:
+        table.add_column(Text(term), justify="right")
+    for name, own in means.items():
+        cells = (f"{own[term]:.3f}" if term in own else "" for term in names)
+        table.add_row(Text(name), *cells)
+    console.print(table)
 
 
 def _differs(row: Mapping[str, Any]) -> bool:
@@ -175,6 +207,7 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
     )
     axes = panels[0, 0]
     _plot_rounds(axes, rounds, "accuracy")
+    _plot_best(axes, rounds)
     checks = (summary or {}).get("checks", [])
     if len(checks) > 1:
         axes.plot(
@@ -208,16 +241,26 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
 
 
 def _plot_rounds(axes: Axes, rounds: Mapping[int, Sequence[Record]], name: str) -> None:
-    """Plots a number's mean and best over a problem's samples by round, with intervals."""
+    """Plots a number's mean by round, with intervals."""
     numbers = sorted(rounds)
     means = [bootstrap_mean(_by_problem(rounds[n], name)) for n in numbers]
-    bests = [bootstrap_mean(_by_problem(rounds[n], name, max)) for n in numbers]
     low, high = [m.low for m in means], [m.high for m in means]
     axes.plot(numbers, [m.mean for m in means], "o-", color=BLUE, label="a sampled self-edit")
     axes.fill_between(numbers, low, high, color=BLUE, alpha=0.2, lw=0, label="its 95% interval")
-    axes.plot(
-        numbers, [m.mean for m in bests], "^--", color=ORANGE, label="best of a problem's samples"
-    )
+
+
+def _plot_best(axes: Axes, rounds: Mapping[int, Sequence[Record]]) -> None:
+    """Plots the accuracy of the best of a problem's samples on questions that did not choose it."""
+    bests = {number: best_accuracies(some) for number, some in sorted(rounds.items())}
+    numbers = [number for number, values in bests.items() if values]
+    if numbers:
+        axes.plot(
+            numbers,
+            [fmean(bests[number]) for number in numbers],
+            "^--",
+            color=ORANGE,
+            label="best of a problem's samples by half of its questions, on the other half",
+        )
 
 
 def plot_comparison(run: RunFolder, summary: Mapping[str, Any]) -> Path:
@@ -273,14 +316,12 @@ def report(path: Path, console: Console, samples: int) -> None:
         console.print("The run is not finished: no summary yet.")
 
 
-def _by_problem(
-    records: Sequence[Record], name: str, pick: Callable[[Sequence[float]], float] = fmean
-) -> list[float]:
+def _by_problem(records: Sequence[Record], name: str) -> list[float]:
     """One number a problem, in the order in which the problems came: its samples' mean."""
     groups: dict[str, list[float]] = {}
     for record in records:
         groups.setdefault(record["problem"], []).append(record[name])
-    return [pick(group) for group in groups.values()]
+    return [fmean(group) for group in groups.values()]
 
 
 def _save(run: RunFolder, figure: Figure, name: str) -> Path:

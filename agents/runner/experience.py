@@ -156,6 +156,9 @@ def _check(record: Record) -> None:
             raise TypeError(f"{name} is no number")
     if not isinstance(record["text"], str | None) or not isinstance(record["error"], str):
         raise TypeError("text or error is no text")
+    terms = record.get("terms", {})  # records of earlier versions may lack them
+    if not all(isinstance(value, int | float) for value in dict(terms).values()):
+        raise TypeError("a term is no number")
 
 
 def _experience(observation: Observation, record: Record) -> Experience:

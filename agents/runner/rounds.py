@@ -11,7 +11,9 @@ from gymnasium.vector import VectorEnv
 from seal_agents.base import Agent, Experience, Progress
 from seal_agents.policies.options import ADAPTER
 from seal_agents.reporting.events import write_scalars
+from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.invalid import check_not_all, counted, share
+from seal_agents.reporting.report import mean_terms
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import load
 from seal_agents.runner.configs import TrainConfig
@@ -134,10 +136,16 @@ def _means(experiences: Sequence[Experience]) -> dict[str, float]:
     count = len(experiences)
     means = {name: sum(e.info[name] for e in experiences) / count for name in names}
     invalid = share(counted(e.info for e in experiences))
-    return means | {
-        "reward": sum(e.reward for e in experiences) / count,
-        **({} if invalid is None else {"invalid": invalid}),
-    }
+    best = best_accuracies([e.info for e in experiences])
+    return (
+        mean_terms([e.info for e in experiences])
+        | means
+        | {
+            "reward": sum(e.reward for e in experiences) / count,
+            **({"best_accuracy": sum(best) / len(best)} if best else {}),
+            **({} if invalid is None else {"invalid": invalid}),
+        }
+    )
 
 
 def adapter_after(run: RunFolder, config: TrainConfig, round_: int) -> str | None:

@@ -18,7 +18,13 @@ from seal_agents import AGENTS
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
 from seal_agents.reporting.invalid import counted, note
-from seal_agents.reporting.report import plot_comparison, plot_learning, print_summary, summarize
+from seal_agents.reporting.report import (
+    mean_terms,
+    plot_comparison,
+    plot_learning,
+    print_summary,
+    summarize,
+)
 from seal_agents.reporting.samples import plot_styles, split_of, write_samples
 from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import agent_class, build, load, make, parted, restored
@@ -158,7 +164,8 @@ def _checks(
             name: sum(r[name] for r in some) / len(some)
             for name in ("accuracy", "log_likelihood", "reward")
         }
-        found.append({"round": round_, "evaluations": evaluations(run, round_)} | means)
+        spent = {"round": round_, "evaluations": evaluations(run, round_)}
+        found.append(mean_terms(some) | spent | means)
     return found
 
 
