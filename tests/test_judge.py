@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from seal_env.errors import MAX_LINE, UserError
-from seal_env.grading import endpoint, judge
+from seal_env.grading import asking, endpoint
 from seal_env.grading.judge import Judge
 
 KEY = "sk-secret-of-the-test"
@@ -80,7 +80,7 @@ def serving(server):
 def environment(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(judge, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.0)
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_refusal_of_something_else_is_final(server):
 def test_the_endpoints_wish_to_wait_is_followed(server, monkeypatch):
     waits = []
     sleep = asyncio.sleep
-    monkeypatch.setattr(judge.asyncio, "sleep", lambda wait: sleep(0, waits.append(wait)))
+    monkeypatch.setattr(asking.asyncio, "sleep", lambda wait: sleep(0, waits.append(wait)))
     later = {"Retry-After": formatdate(time.time() + 3600, usegmt=True)}
     server.script = [
         (429, "", {"Retry-After": "7"}),
@@ -229,7 +229,7 @@ def test_the_endpoints_wish_to_wait_is_followed(server, monkeypatch):
         (200, completion("yes")),
     ]
     assert Judge(server.url, "m", retries=4).grade(ONE) == [True]
-    assert [wait for wait in waits if wait] == [7, judge.LONGEST_WAIT]
+    assert [wait for wait in waits if wait] == [7, asking.LONGEST_WAIT]
 
 
 def test_nobody_there():
@@ -277,7 +277,7 @@ def test_settings_are_checked(settings):
 @pytest.mark.parametrize("key", ["sk-\x00", "sk-\nX-Other: 1", "ключ"])
 def test_impossible_keys_are_refused_and_not_told(server, monkeypatch, key):
     if "\x00" in key:
-        monkeypatch.setattr(judge.os, "environ", {"OPENAI_API_KEY": key})
+        monkeypatch.setattr(asking.os, "environ", {"OPENAI_API_KEY": key})
     else:
         monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(UserError, match="OPENAI_API_KEY has characters") as caught:

@@ -20,7 +20,7 @@ from seal_env.tasks import Problem, Question
 from seal_env.tasks.biographies.task import Biographies, names
 
 PROBED = "accuracy - 0.05 * kl - shift + old_knowledge + 0.5 * vote"
-ALONE = PROBED + " critic"  # what needs a folder of its own has its own tests
+ALONE = PROBED + " critic rubric"  # what needs a folder or another model has its own tests
 EVERYTHING = PROBED + "".join(f" + 0.1 * {name}" for name in REWARDS if name not in ALONE)
 CHEAP = {"old_knowledge": {"questions": 5, "problems": 2}, "vote": {"samples": 3}}
 WORLD = Biographies()

@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 from rich.console import Console
 
+from seal_agents.reporting.costs import judge_cost
 from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.report import (
     plot_comparison,
@@ -334,3 +335,12 @@ def test_samples_show_the_log_likelihood_before_and_after():
     assert "log-likelihood -4.00 before, -1.50 after" in describe(sample)
     sample.record.pop("log_likelihood_before")
     assert "log-likelihood -1.50" in describe(sample)
+
+
+def test_the_cost_of_a_judge_is_told():
+    part = {"rubric": {"grade": 2.0, "calls": 2, "tokens": 1000}, "length": {"tokens": 7}}
+    assert judge_cost([{"parts": part}, {"parts": part}, {}]) == {
+        "judge_calls": 4,
+        "judge_tokens": 2000,
+    }
+    assert judge_cost([{"parts": {"length": {"tokens": 7}}}, {}]) == {}

@@ -40,7 +40,7 @@ MEASURED = RewardInputs(
 )
 
 
-NEEDING_OPTIONS = {"critic": "test_critic.py"}
+NEEDING_OPTIONS = {"critic": "test_critic.py", "rubric": "test_rubric.py"}
 """Terms that cannot be had without settings, and the files of their tests."""
 
 

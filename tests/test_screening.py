@@ -12,10 +12,13 @@ from helpers import Parity
 from seal_agents import cli
 from seal_agents.algorithms.best_of_n import BestOfN, BestOfNOptions
 from seal_agents.algorithms.rest_em import RestEMOptions
+from seal_agents.base import Agent
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner import screening
 from seal_agents.runner.build import load, make
 from seal_agents.runner.configs import TrainConfig
+from seal_agents.runner.environment import make_environment
+from seal_agents.runner.rollout import Stage, rollout
 from seal_agents.runner.screening import Screening, quota
 from seal_agents.runner.train import train
 from seal_env.critics import Critic
@@ -71,6 +74,30 @@ def test_what_was_carried_out_stays_chosen_and_a_finished_problem_is_not_written
 
 def test_no_self_edit_is_as_good_as_the_critic_says():
     assert choose([None, "", "b", "c", None, "cc"])[0] == {1: 0.0, 2: 1.0, 3: 1.0, 5: 2.0}
+
+
+class Numbers(Agent):
+    """Writes its seed, and notes it."""
+
+    def act(self, observations, seeds):
+        self.asked = [*getattr(self, "asked", ()), *seeds]
+        return ["x" * (seed % 9) for seed in seeds]
+
+
+def test_every_candidate_is_written_once(models, tmp_path):
+    agent, problems = (
+        Numbers(context(models["llama"])),
+        tuple(TASK.problem("train", i) for i in (0, 1)),
+    )
+    run = RunFolder.open(tmp_path, {"command": "train"}, resume=False, overwrite=False)
+    envs = make_environment(env(models["llama"]), 3)
+    stage = Stage("train", "numbers", 2, problems, samples=4)
+    found = rollout(run, agent, stage, envs, 0, lambda *_: None, Screening(2, LONGEST))
+    assert len(agent.asked) == len(set(agent.asked)) == 8
+    for group in (agent.asked[:4], agent.asked[4:]):
+        own = {"x" * (seed % 9) for seed in group}
+        assert sorted(own, key=len)[-1] in [e.text for e in found]
+    assert [e.info["critic"] for e in found] == [len(e.text) for e in found]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seal_agents.reporting.costs import judge_cost
 from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.invalid import counted, note, percent, share
 from seal_agents.reporting.samples import plot_styles, show_samples, split_of, write_samples
@@ -59,6 +60,7 @@ def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
             **counted(some),
             "evaluations": sum(r.get("evaluations", 1) for r in some),
             **{name: sum(bool(r.get(name)) for r in some) for name in TRUNCATED},
+            **judge_cost(some),
             **_by_step(some),
             "terms": mean_terms(some),
         }
@@ -143,6 +145,9 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
         each = row.get("evaluations", 0) / row["samples"]
         if each > 1:
             console.print(f"{name} took {each:g} inner loops for each self-edit", markup=False)
+        if "judge_calls" in row:
+            calls, tokens = row["judge_calls"], row["judge_tokens"]
+            console.print(f"{name}: {calls:,} requests to a judge, {tokens:,} tokens", markup=False)
         if said := note(name, row):
             console.print(f"note: {said}", markup=False, highlight=False)
         for field, whose in TRUNCATED.items():

@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 
 from seal_agents.base import Agent, Experience, Progress
 from seal_agents.policies.options import ADAPTER
+from seal_agents.reporting.costs import judge_cost
 from seal_agents.reporting.events import write_scalars
 from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.invalid import check_not_all, counted, share
@@ -139,6 +140,7 @@ def _means(experiences: Sequence[Experience]) -> dict[str, float]:
     best = best_accuracies([e.info for e in experiences])
     return (
         mean_terms([e.info for e in experiences])
+        | judge_cost(e.info for e in experiences)
         | means
         | {
             "reward": sum(e.reward for e in experiences) / count,

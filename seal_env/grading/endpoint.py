@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -38,6 +38,15 @@ class Failure(Exception):
         """Objection of the endpoint to the request itself."""
 
 
+class Reply(NamedTuple):
+    """Reply to one request."""
+
+    text: str
+    """Text of the chat completion."""
+    tokens: int
+    """Tokens of the request and the reply, as the endpoint counts them; 0 if it does not."""
+
+
 @dataclass
 class Endpoint:
     """Client for the chat completions of one endpoint."""
@@ -56,8 +65,8 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self.key}"
         return httpx2.AsyncClient(headers=headers, timeout=None, follow_redirects=False)
 
-    async def complete(self, client: httpx2.AsyncClient, body: Mapping[str, Any]) -> str:
-        """Text of the reply to one request.
+    async def complete(self, client: httpx2.AsyncClient, body: Mapping[str, Any]) -> Reply:
+        """Reply to one request.
 
         Raises:
             Failure: The request has no reply.
@@ -79,7 +88,7 @@ class Endpoint:
                 _wait(headers.get("retry-after", "")),
                 said if status in (400, 422) else "",
             )
-        return _content(data)
+        return Reply(_content(data), _tokens(data))
 
     async def _send(
         self, client: httpx2.AsyncClient, body: Mapping[str, Any]
@@ -124,6 +133,15 @@ def _content(data: bytes) -> str:
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Failure(f"the reply is no chat completion ({data[:60]!r})") from None
     return content
+
+
+def _tokens(data: bytes) -> int:
+    """Tokens that a completion says it took."""
+    try:
+        count = _parse(data)["usage"]["total_tokens"]
+    except (KeyError, TypeError):
+        return 0
+    return count if type(count) is int and 0 <= count < MAX_REPLY_BYTES else 0
 
 
 def _complaint(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Verdict of a judge's reply: yes, no or neither, whatever reasoning surrounds it."""
+"""Verdict of a judge's reply: yes or no, or a grade, whatever reasoning surrounds it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ _FIRST = re.compile(r"\W*(yes|no)\s*(?=$|[\n.,;:!)(–—-])", re.IGNORECASE)
 _LAST = re.compile(
     r"(?:^|[\n.:;!,]|\b(?:so|therefore|thus|hence|is)\b)\s*\W*(yes|no)\W*$", re.IGNORECASE
 )
+_GRADE = r"([1-5])(?:\s*/\s*5|\s+(?:out )?of 5)?(?![\w/]|\.\d|,\d)"
+_GRADE_NAMED = re.compile(
+    rf"\b(?:grade|score|rating|verdict|answer)\b\s*(?:is|:|=)+\s*{_GRADE}", re.IGNORECASE
+)
+_GRADE_FIRST = re.compile(rf"\W*{_GRADE}")
+_GRADE_LAST = re.compile(rf"(?:^|[\n:])\s*{_GRADE}\W*$")
 _YES = frozenset(("yes", "true", "correct", "right"))
 
 
@@ -48,6 +54,26 @@ def read_verdict(reply: str) -> bool | None:
         if pattern is not None:
             found.add(pattern[1].lower() in _YES)
     return found.pop() if len(found) == 1 else None
+
+
+def read_grade(reply: str) -> int | None:
+    """Grade of a reply, 1 to 5, or None if it has none.
+
+    A grade is a digit that begins the reply, ends it, or is named as the grade, after the model's
+    reasoning is removed. A reply with several grades has none.
+
+    Args:
+        reply: Text from the judge, such as "4", "Grade: **4**" or "4/5, since ...".
+    """
+    text = _without_thoughts(reply)
+    if text is None:
+        return None
+    text = _MARKS.sub("", _TAG.sub("\n", _CONTROL.sub(" ", text))).strip()
+    found = set(_GRADE_NAMED.findall(text))
+    for pattern in (_GRADE_FIRST.match(text[:EDGE]), _GRADE_LAST.search(text[-EDGE:])):
+        if pattern is not None:
+            found.add(pattern[1])
+    return int(found.pop()) if len(found) == 1 else None
 
 
 def _without_thoughts(reply: str) -> str | None:

@@ -35,6 +35,7 @@ REWARDS = Registry(
         "log_likelihood": "seal_env.rewards.log_likelihood:LogLikelihood",
         "old_knowledge": "seal_env.rewards.old_knowledge:OldKnowledge",
         "retention": "seal_env.rewards.retention:Retention",
+        "rubric": "seal_env.rewards.rubric:Rubric",
         "shift": "seal_env.rewards.shift:Shift",
         "vote": "seal_env.rewards.vote:Vote",
     },
