@@ -116,6 +116,26 @@ class Evaluator:
             bank: The adapters; None for the untouched model.
             progress: Callback for the stage "asking".
         """
+        found = iter(self.ask(problems, owners, bank, progress))
+        scores = []
+        for problem in problems:
+            own = [next(found) for _ in problem.questions]
+            answers = tuple(answer for _, answer in own)
+            verdicts = _verdicts(self.task, problem, answers)
+            scores.append(Score(answers, verdicts, tuple(value for value, _ in own)))
+        return scores
+
+    def ask(
+        self,
+        problems: Sequence[Problem],
+        owners: Sequence[int],
+        bank: Bank | None,
+        progress: Progress | None = None,
+    ) -> list[tuple[float, str]]:
+        """Mean log-likelihood of the gold answer (nats per token) and answer to each question.
+
+        Of all problems, one after the other; answers are not graded. Arguments as of `evaluate`.
+        """
         asked = [
             one
             for problem, owner in zip(problems, owners, strict=True)
@@ -133,16 +153,7 @@ class Evaluator:
 
         sizes = [_size(a) for a in asked]
         found = run_parts([job(p) for p in split_evenly(sizes, self.learner.workers(len(asked)))])
-        likelihoods = [value for part, _ in found for value in part]
-        texts = [text for _, part in found for text in part]
-        scores, position = [], 0
-        for problem in problems:
-            stop = position + len(problem.questions)
-            answers = tuple(texts[position:stop])
-            verdicts = _verdicts(self.task, problem, answers)
-            scores.append(Score(answers, verdicts, tuple(likelihoods[position:stop])))
-            position = stop
-        return scores
+        return [pair for values, texts in found for pair in zip(values, texts, strict=True)]
 
     def problem_tokens(self, problem: Problem, owner: int) -> list[QuestionTokens]:
         """Tokenized questions of a problem."""

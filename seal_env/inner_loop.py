@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from re import Pattern
 from typing import Any
 
 from seal_env.config import InnerLoopConfig
@@ -120,6 +121,8 @@ class InnerLoop:
         tokens_per_pass = token_budget(
             learner, targets, config.lora, longest, config.tokens_per_pass
         )
+        self.probes = tuple(probes)
+        """What is measured of every learner beside its scores."""
         self.evaluator = Evaluator(learner, task, config.chat, ASKING * tokens_per_pass)
         """Puts the questions."""
         self.context = UpdateContext(
@@ -131,10 +134,9 @@ class InnerLoop:
             finetune=config.finetune,
             max_tokens=config.max_tokens,
             tokens_per_pass=tokens_per_pass,
+            masks=self._masks,
         )
         """What updates are carried out with."""
-        self.probes = tuple(probes)
-        """What is measured of every learner beside its scores."""
         self._probing = ProbeContext(
             learner=learner,
             task=task,
@@ -198,6 +200,10 @@ class InnerLoop:
                 )
             )
         return self._probed(requests, results)
+
+    def _masks(self, problem: Problem) -> list[Pattern[str]]:
+        """What the probes hide of a problem from training; see `Probe.masks`."""
+        return [mask for probe in self.probes for mask in probe.masks(problem)]
 
     def _probed(
         self, requests: Sequence[Request], results: Sequence[EditResult]

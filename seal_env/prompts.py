@@ -21,6 +21,8 @@ PROMPTS: Mapping[str, str] = MappingProxyType(
     {
         # What the embedded tiny model was pretrained on.
         "notes": "{context}\nNotes:\n",
+        # The beginning of those notes of it that are questions.
+        "notes-qa": "{context}\nNotes:\nQuestion:",
         # What the embedded model of grids was pretrained on; a demonstration ends its own line.
         "directives": "{context}\nDirectives:\n",
         "implications": (

@@ -7,6 +7,7 @@ import gymnasium as gym
 import pytest
 
 import seal_env
+from seal_env.inner_loop import Request
 from seal_env.probes import cloze
 from seal_env.probes.spans import Span, salient_spans
 from seal_env.rewards import REWARDS
@@ -161,7 +162,7 @@ def test_a_term_that_needs_questions_is_refused_in_one_line(name):
 
 @pytest.mark.slow
 def test_every_other_term_works_without_questions():
-    terms = [name for name in REWARDS if name != "critic"]  # it needs a file
+    terms = [name for name in REWARDS if name not in ("critic", "rubric")]  # they need settings
     needless = [n for n in terms if not getattr(REWARDS.load(n), "needs_questions", False)]
     assert {"cloze", "kl", "shift", "length"} <= set(needless)
     reward = " + ".join(needless)
@@ -172,3 +173,40 @@ def test_every_other_term_works_without_questions():
     assert sorted(infos["final_info"]["terms"]) == sorted(
         [*needless, *(f"_{name}" for name in needless)]
     )
+
+
+# ---- masks -----------------------------------------------------------------------------------
+
+
+def test_a_copy_has_the_span_behind_the_same_three_words():
+    (span,) = salient_spans("On stage Ada Cho performs on the cello.", "Ada Cho", 8)
+    found = span.copies().search("Ada cho  performs on\nthe Cello.")
+    assert found and found["masked"] == " Cello"
+    for other in ("Ada Cho performs on the cellos", "What Ada Cho plays is the cello.", ""):
+        assert span.copies().search(other) is None
+
+
+def test_masked_spans_are_in_no_loss_and_other_wordings_are():
+    env = gym.make("SelfEdit-v0", reward="cloze", reward_options={"cloze": {"mask": True}})
+    loop = env.unwrapped.episodes.loop
+    passage = "Ada Cho was born in Oslo. Ada Cho enjoys chess."
+    said = "Ada Cho was born in Oslo. The birthplace of Ada Cho is Oslo."
+    problem = Problem("mine", "Ada Cho", passage, ())
+    edit = env.unwrapped.episodes.language.parse(said, problem)
+    update = loop.prepare(Request(problem, edit, 0)).update
+    oslo, chess = (loop.learner.renderer.answer(f" {word}")[0] for word in ("Oslo", "chess"))
+    learned = [[e.ids[i] for i in e.labels] for e in update.data.examples]
+    assert [ids.count(oslo) for ids in learned] == [1, 0]
+    assert [ids.count(chess) for ids in learned] == [0, 0]
+    assert [e.ids.count(oslo) for e in update.data.examples] == [2, 1]
+    assert [
+        len(e.ids) - len(ids) for e, ids in zip(update.data.examples, learned, strict=True)
+    ] == [2, 3]
+
+
+@pytest.mark.slow
+def test_a_masked_copy_of_the_passage_teaches_no_span():
+    copies = "\n".join([UNLABELLED.context] * 3)
+    (plain,), _ = measured([UNLABELLED], [copies])
+    (masked,), _ = measured([UNLABELLED], [copies], options={"cloze": {"mask": True}})
+    assert masked < plain - 1

@@ -12,6 +12,7 @@ from seal_env.errors import UserError
 from seal_env.probes.cloze import Cloze, ClozeSpans
 from seal_env.probes.drift import TextDrift
 from seal_env.probes.known import KnownQuestions
+from seal_env.probes.self_questions import OwnAnswers, OwnQuestions
 from seal_env.probes.spans import Span
 from seal_env.probes.votes import Vote as Ballot
 from seal_env.probes.votes import Votes
@@ -32,6 +33,9 @@ MEASURED = RewardInputs(
     questions=(Question("Which letter?", "x"),) * 4,
     trained_tokens=100,
     probed={
+        OwnQuestions(16, 4, 0.7, True): OwnAnswers(
+            (Question("Who?", "x"),), ("y",), (False,), (-2.0,)
+        ),
         ClozeSpans(16): Cloze((Span("Ada is", " six"),), (-1.5,)),
         TextDrift(): Divergence(kl=0.5, old_loss=2.0, new_loss=3.5),
         KnownQuestions(): (True, True, True, False),

@@ -42,6 +42,14 @@ class Example:
     """Token ids, at least two."""
     unscored: int = 0
     """Number of leading tokens (a prompt) without a loss."""
+    masked: frozenset[int] = frozenset()
+    """Positions of further tokens without a loss."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Positions of the tokens with a loss; the first token of a text has none."""
+        positions = np.arange(max(1, self.unscored), len(self.ids))
+        return positions[~np.isin(positions, list(self.masked))] if self.masked else positions
 
 
 @dataclass(frozen=True)
@@ -235,7 +243,7 @@ class _Piece(NamedTuple):
 
     @property
     def labels(self) -> int:
-        return sum(len(e.ids) - max(1, e.unscored) for e in self.examples)
+        return sum(len(e.labels) for e in self.examples)
 
 
 def _cut(batch: Sequence[Example], limit: int | None) -> list[Sequence[Example]]:
@@ -283,10 +291,10 @@ def _one_pass(
     labels: list[int] = []
     counts: list[int] = []
     for start, example in zip(layout.starts, examples, strict=True):
-        first = max(1, example.unscored)
-        rows.append(np.arange(start + first - 1, start + len(example.ids) - 1))
-        labels += example.ids[first:]
-        counts.append(len(example.ids) - first)
+        positions = example.labels
+        rows.append(start + positions - 1)
+        labels += [example.ids[position] for position in positions]
+        counts.append(len(positions))
     owner_of_label = np.repeat(owners, counts)
     with torch.enable_grad():
         hidden = learner.hidden(layout.row, FullPass(layout), bank)

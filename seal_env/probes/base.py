@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from re import Pattern
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from seal_env.tasks.base import Problem, Task
@@ -75,6 +76,14 @@ class Probe(ABC, Generic[T]):
         Raises:
             UserError: It cannot.
         """
+
+    def masks(self, problem: Problem) -> Sequence[Pattern[str]]:
+        """Patterns whose group ``masked`` is not learned from texts that are trained on.
+
+        For what a learner is to infer and not to memorize. It changes the learner, and so what all
+        other terms of the reward measure. By default there are none.
+        """
+        return ()
 
     @abstractmethod
     def measure(self, subjects: Sequence[Subject], context: ProbeContext) -> list[Probed[T]]:

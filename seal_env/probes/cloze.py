@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from re import Pattern
 from typing import NamedTuple
 
 from seal_env.engine.banks import LearnerState
@@ -46,6 +47,12 @@ class ClozeSpans(Probe[Cloze]):
 
     spans: int
     """Largest number of spans per passage."""
+    mask: bool = False
+    """Whether a span has no loss where the training data has it in the passage's own words."""
+
+    def masks(self, problem: Problem) -> Sequence[Pattern[str]]:
+        """See `Probe.masks`."""
+        return [span.copies() for span in self.chosen(problem)] if self.mask else []
 
     def measure(self, subjects: Sequence[Subject], context: ProbeContext) -> list[Probed[Cloze]]:
         """See `Probe.measure`."""

@@ -8,6 +8,7 @@ words; their spans are runs of up to 4 characters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, zip_longest
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from seal_env.grading.reading import FUNCTION_WORDS
 
 MOST_CHARACTERS = 65_536
 """Beginning of a passage that is read, in characters."""
+COPIED, LONGEST = 3, 48
+"""Words before a span that make it a copy of the passage, and their characters at most."""
 
 # The point after an initial or in a number ends no sentence.
 _SENTENCE = regex.compile(
@@ -43,6 +46,12 @@ class Span(NamedTuple):
     """The sentence up to the span, without the white space at its end; not empty."""
     text: str
     """The span, with the white space before it."""
+
+    def copies(self) -> re.Pattern[str]:
+        """Pattern of the span (group ``masked``) behind the last words that are before it here."""
+        before = r"\s+".join(map(re.escape, self.before[-LONGEST:].split()[-COPIED:]))
+        span = r"\s+".join(map(re.escape, self.text.split()))
+        return re.compile(rf"{before}(?P<masked>\s*{span})(?!\w)", re.IGNORECASE)
 
 
 class _Candidate(NamedTuple):

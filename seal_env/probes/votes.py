@@ -49,11 +49,12 @@ class Votes(Probe[tuple[Vote, ...]]):
         keys = [(self, problem_key(subject.problem)) for subject in subjects]
         for key, subject in zip(keys, subjects, strict=True):
             if key not in context.measured:
-                context.measured[key] = self._vote(subject.problem, context)
+                context.measured[key] = self.vote(subject.problem, context)
         votes = [context.measured[key] for key in keys]
         return [Probed(vote, vote) for vote in votes]
 
-    def _vote(self, problem: Problem, context: ProbeContext) -> tuple[Vote, ...]:
+    def vote(self, problem: Problem, context: ProbeContext) -> tuple[Vote, ...]:
+        """The outcome of the vote on each question of a problem."""
         return tuple(map(_count, self._ballots(problem, context)))
 
     def _ballots(self, problem: Problem, context: ProbeContext) -> list[list[str]]:

@@ -36,6 +36,7 @@ REWARDS = Registry(
         "old_knowledge": "seal_env.rewards.old_knowledge:OldKnowledge",
         "retention": "seal_env.rewards.retention:Retention",
         "rubric": "seal_env.rewards.rubric:Rubric",
+        "self_questions": "seal_env.rewards.self_questions:SelfQuestions",
         "shift": "seal_env.rewards.shift:Shift",
         "vote": "seal_env.rewards.vote:Vote",
     },

@@ -7,8 +7,9 @@ The rule is given K learners at once, and what comes of one must not depend on t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from re import Pattern
 from typing import Any, ClassVar, Generic, TypeVar
 
 from seal_env.engine.banks import LearnerState
@@ -42,6 +43,8 @@ class UpdateContext:
     """Most tokens of one self-edit."""
     tokens_per_pass: int
     """Tokens that go through the model at once in training."""
+    masks: Callable[[Problem], Sequence[Pattern[str]]] = lambda _: ()
+    """Patterns whose group ``masked`` has no loss in a text that is trained on, by problem."""
 
     def new_bank(self, count: int) -> AdapterBank:
         """Room for so many adapters."""

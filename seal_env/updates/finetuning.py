@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from re import Pattern
 from typing import ClassVar
 
 from seal_env.engine.config import FinetuneConfig
@@ -73,7 +74,7 @@ class Finetuning(Update[TrainableState]):
         texts = [Generated("", text) for text in self.sequences]
         if self.tools is not None:
             texts += context.task.generate(problem, self.tools, seed)
-        examples, truncated = self._examples(texts, context)
+        examples, truncated = self._examples(texts, context.masks(problem), context)
         error = None
         if not examples:
             why = "no example fits into the model" if truncated else "the self-edit holds no text"
@@ -83,7 +84,7 @@ class Finetuning(Update[TrainableState]):
         return PreparedUpdate(self, problem, seed, start, data, truncated, error)
 
     def _examples(
-        self, texts: Sequence[Generated], context: UpdateContext
+        self, texts: Sequence[Generated], masks: Sequence[Pattern[str]], context: UpdateContext
     ) -> tuple[list[Example], bool]:
         """Training sequences in tokens, and whether a cap cut something off."""
         evaluator, longest = context.evaluator, context.learner.max_length
@@ -105,7 +106,8 @@ class Finetuning(Update[TrainableState]):
                 answer = answer[: room - len(prompt)]
             if len(prompt) + len(answer) >= 2:
                 unscored = len(prompt) if self.training.outputs_only else 0
-                examples.append(Example((*prompt, *answer), unscored))
+                masked = frozenset[int]() if text.prompt else _masked(text.answer, masks, context)
+                examples.append(Example((*prompt, *answer), unscored, masked))
             left -= len(prompt) + len(answer)
             if left < 2:
                 truncated |= position + 1 < len(texts)
@@ -148,3 +150,14 @@ def _tokens(text: Generated, context: UpdateContext) -> tuple[list[int], list[in
         return [], context.learner.renderer.document(text.answer)
     evaluator = context.evaluator
     return evaluator.prompt_tokens(text.prompt), evaluator.answer_tokens(text.answer)
+
+
+def _masked(text: str, masks: Sequence[Pattern[str]], context: UpdateContext) -> frozenset[int]:
+    """Positions of the tokens of a text that some patterns mask, to the nearest token."""
+    renderer = context.learner.renderer
+    positions: set[int] = set()
+    for mask in masks:
+        for match in mask.finditer(text):
+            start, stop = (len(renderer.encode(text[:end])) for end in match.span("masked"))
+            positions.update(range(start, max(stop, start + 1)))
+    return frozenset(positions)

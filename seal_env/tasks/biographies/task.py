@@ -68,6 +68,7 @@ class Biographies(Task):
     """
 
     default_prompt = "notes"
+    questions_prompt = "notes-qa"
     answer_tokens = 4
     answer_prefix = " "
     known_split = "known"
