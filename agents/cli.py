@@ -26,6 +26,7 @@ from seal_agents.runner.configs import (
     CriticConfig,
     DistillConfig,
     EvaluateConfig,
+    ServeConfig,
     TrainConfig,
 )
 from seal_agents.runner.settings import read_pairs, read_term_pairs
@@ -50,6 +51,7 @@ usage: seal-env COMMAND [OPTIONS]
   chat           ask an adapted model, before and after side by side
   distill        train a small policy that chooses from a menu on a run's best self-edits
   train-critic   train a model of the reward on the self-edits of runs
+  serve          serve an environment to other trainers, in OpenEnv's protocol
   report         show a run's table and self-edits, and redraw its plots
 
 seal-env COMMAND --help lists a command's options; seal-env --version says which this is.
@@ -139,6 +141,24 @@ class AdaptCommand:
 
 
 @dataclass(frozen=True)
+class ServeCommand:
+    """Serve an environment to other trainers, in OpenEnv's protocol."""
+
+    config: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
+    """The server."""
+    task_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
+    judge.model=NAME."""
+    edit_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of the self-edit language, such as config.passage=none."""
+    reward_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of terms of the reward, such as shift.margin=0.5."""
+    preset: str | None = None
+    """Defaults of the inner loop and the reward: a file that tune wrote, or the name of one that
+    comes with the package, such as seal for the paper's; None for what suits the model."""
+
+
+@dataclass(frozen=True)
 class ReportCommand:
     """Show a run's table and some of its self-edits, and redraw its plots."""
 
@@ -157,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A user's own agent or task lies in the folder where the command is given.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    reading = argv[:1] in (["report"], ["chat"], ["train-critic"])
+    reading = argv[:1] in (["report"], ["serve"], ["chat"], ["train-critic"])
     go_on = "" if reading else "; go on with --resume"
     try:
         try:
@@ -189,6 +209,7 @@ def _run(argv: list[str]) -> None:
         "chat": _chat,
         "distill": _distill,
         "train-critic": _train_critic,
+        "serve": _serve,
         "report": _report,
     }
     if not argv or argv[0] in ("-h", "--help"):
@@ -272,6 +293,23 @@ def _chat(argv: list[str]) -> None:
     chat(chosen, Console())
 
 
+def _serve(argv: list[str]) -> None:
+    suited = chosen_preset(argv)
+    default = ServeCommand(ServeConfig(env=EnvConfig(inner=suited.inner)))
+    chosen = parse("serve", ServeCommand, argv, default)
+    config, env = chosen.config, _with_options(chosen, suited)
+    if config.layout is not None:
+        from seal_env.serving.space import write_space
+
+        write_space(config.layout, env, config.requirement)
+        print(f"wrote {config.layout}: openenv validate {config.layout}, openenv push")
+        return
+    from seal_env.serving.app import serve
+
+    _quiet()
+    serve(env, config.host, config.port, config.batching, config.limits)
+
+
 def _report(argv: list[str]) -> None:
     chosen = parse("report", ReportCommand, argv)
     if not chosen.runs:
@@ -290,7 +328,9 @@ def _quiet() -> None:
         transformers.logging.disable_progress_bar()
 
 
-def _with_options(chosen: TrainCommand | EvaluateCommand, suited: ModelPreset) -> EnvConfig:
+def _with_options(
+    chosen: TrainCommand | EvaluateCommand | ServeCommand, suited: ModelPreset
+) -> EnvConfig:
     """The environment's settings with the options of its parts; those given beat the preset's."""
     env = chosen.config.env
     task = read_pairs("--task-options", chosen.task_options, TASKS.load(env.task))

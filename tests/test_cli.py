@@ -45,7 +45,7 @@ def captured(monkeypatch):
 
 
 FLAGS = {
-    "": ["train", "evaluate", "distill", "train-critic", "report", "--help", "--version"],
+    "": ["train", "evaluate", "distill", "train-critic", "serve", "report", "--help", "--version"],
     "train": "--agent --rounds --problems --samples --learner --test-problems --seed --num-envs "
     "--out --resume --overwrite --options.keep --options.finetune.learning-rate",
     "evaluate": "--policies --problems --samples --seed --num-envs --out --resume --overwrite "
@@ -53,6 +53,8 @@ FLAGS = {
     "distill": "--run --keep --last-rounds --imitation.n-epochs --options.width --seed --out "
     "--resume --overwrite",
     "train-critic": "PATH --pairs --classifier --model --folds --out --overwrite",
+    "serve": "--host --port --layout --requirement --batching.max-batch --batching.max-wait "
+    "--batching.timeout --limits.max-body --limits.max-sessions --limits.idle-seconds",
     "report": "PATH --samples",
 }
 ENVIRONMENT = (
@@ -73,7 +75,7 @@ def test_help_names_every_flag(command, capsys):
         main(["--help"])
     shown = capsys.readouterr().out
     wanted = FLAGS[command].split() if command else FLAGS[command]
-    if command in ("train", "evaluate"):
+    if command in ("train", "evaluate", "serve"):
         wanted = [*wanted, *ENVIRONMENT.split()]
     assert [flag for flag in wanted if flag.upper() not in shown.upper()] == []
 

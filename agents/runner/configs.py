@@ -1,4 +1,4 @@
-"""Settings of `seal-env train`, `evaluate`, `distill` and `train-critic`."""
+"""Settings of `seal-env train`, `evaluate`, `distill`, `train-critic` and `serve`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import tyro
 from seal_agents.algorithms.choice_options import Imitation, PPOChoicesOptions
 from seal_agents.base import AgentOptions
 from seal_agents.policies.options import PolicyOptions
+from seal_env.batcher import BatcherConfig
 from seal_env.config import EnvConfig
 from seal_env.curriculum import Curriculum
 from seal_env.errors import UserError
+from seal_env.serving.limits import ServeLimits
 
 HELD_OUT = ("test", "all")
 """Splits with problems of the final comparison; training on them is refused."""
@@ -216,6 +218,28 @@ class CriticConfig:
             raise UserError(
                 "train-critic: name the folders of training runs, or give --pairs FILE.jsonl"
             )
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Settings of a server."""
+
+    env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(default_factory=EnvConfig)
+    """The environment that all sessions share."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any but a loopback address needs a token, which clients give, in the
+    environment variable SEAL_ENV_TOKEN."""
+    port: int = 8000
+    """Port; 0 for a free one."""
+    batching: BatcherConfig = field(default_factory=BatcherConfig)
+    """How steps are collected into passes."""
+    limits: ServeLimits = field(default_factory=ServeLimits)
+    """What is refused."""
+    layout: Path | None = None
+    """New folder for OpenEnv's layout of this environment, from which a hub runs the server; if it
+    is given, nothing is served."""
+    requirement: str | None = None
+    """Requirement with which the layout installs this package, such as "seal-env[serve] @ URL"."""
 
 
 def _within(

@@ -1,0 +1,13 @@
+FROM python:3.12-slim
+
+WORKDIR /app/env
+COPY . /app/env
+RUN pip install --no-cache-dir "openenv==0.10.0" "@REQUIREMENT@"
+
+ENV PYTHONPATH=/app/env HF_HOME=/tmp/huggingface
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
+    CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=4)"
+
+# One worker: all sessions share the passes of one process.
+CMD ["uvicorn", "server.app:app", "--host", "0.0.0.0", "--port", "8000", "--ws-max-size", "1048576"]
