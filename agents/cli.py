@@ -1,4 +1,4 @@
-"""The command line: ``seal-env train | evaluate | adapt | chat | report`` and others.
+"""The command line: ``seal-env train | evaluate | adapt | chat | tune | report`` and others.
 
 A command's implementation is imported after its options are read, so that help, the version and a
 mistyped flag are answered without waiting for torch.
@@ -30,6 +30,7 @@ from seal_agents.runner.configs import (
     TrainConfig,
 )
 from seal_agents.runner.settings import read_pairs, read_term_pairs
+from seal_agents.tuning.config import TuneConfig
 from seal_env import __version__
 from seal_env.checks import build
 from seal_env.config import EnvConfig
@@ -49,6 +50,7 @@ usage: seal-env COMMAND [OPTIONS]
   evaluate       compare policies on the same problems
   adapt          teach a model one's own documents: an adapter, and a report on what it learned
   chat           ask an adapted model, before and after side by side
+  tune           find the inner loop's settings for a model
   distill        train a small policy that chooses from a menu on a run's best self-edits
   train-critic   train a model of the reward on the self-edits of runs
   serve          serve an environment to other trainers, in OpenEnv's protocol
@@ -102,6 +104,25 @@ class EvaluateCommand:
     """Resume the run in --out, if there is one."""
     overwrite: bool = False
     """Delete the run in --out, if there is one, and start a new one."""
+
+
+@dataclass(frozen=True)
+class TuneCommand:
+    """Find the inner loop's settings for a model by successive halving; write a preset file."""
+
+    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
+    """The search."""
+    task_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
+    judge.model=NAME."""
+    edit_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of the self-edit language, such as config.max_sequences=20."""
+    reward_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of terms of the reward, such as shift.margin=0.5."""
+    resume: bool = False
+    """Resume the search in --out, if there is one."""
+    overwrite: bool = False
+    """Delete the search in --out, if there is one, and start a new one."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +228,7 @@ def _run(argv: list[str]) -> None:
         "evaluate": _evaluate,
         "adapt": _adapt,
         "chat": _chat,
+        "tune": _tune,
         "distill": _distill,
         "train-critic": _train_critic,
         "serve": _serve,
@@ -258,6 +280,18 @@ def _evaluate(argv: list[str]) -> None:
 
     _quiet()
     evaluate(config, chosen.resume, chosen.overwrite, Console())
+
+
+def _tune(argv: list[str]) -> None:
+    inner = model_preset(early(argv, "model", EnvConfig.model)).inner
+    default = TuneConfig()
+    default = replace(default, env=replace(default.env, inner=inner))
+    chosen = parse("tune", TuneCommand, argv, TuneCommand(default))
+    config = replace(chosen.config, env=_with_options(chosen, ModelPreset()))
+    from seal_agents.tuning.tune import tune
+
+    _quiet()
+    tune(config, chosen.resume, chosen.overwrite, Console())
 
 
 def _distill(argv: list[str]) -> None:
@@ -329,7 +363,7 @@ def _quiet() -> None:
 
 
 def _with_options(
-    chosen: TrainCommand | EvaluateCommand | ServeCommand, suited: ModelPreset
+    chosen: TrainCommand | EvaluateCommand | TuneCommand | ServeCommand, suited: ModelPreset
 ) -> EnvConfig:
     """The environment's settings with the options of its parts; those given beat the preset's."""
     env = chosen.config.env

@@ -43,7 +43,7 @@ except ImportError:  # not a POSIX system: nothing keeps two processes from writ
 
 Record = dict[str, Any]
 """One line of ``episodes.jsonl``."""
-COMMANDS = ("train", "evaluate", "adapt")
+COMMANDS = ("train", "evaluate", "adapt", "tune")
 """Commands that write run folders."""
 
 
@@ -291,6 +291,8 @@ class RunFolder:
                     f"--out {self.path}: {_WHAT.get(what, what)} changed since the run there "
                     f"began; bring back what it began with, or give another folder or --overwrite"
                 )
+            if name == "env.dtype" and old == "auto":
+                continue  # what it meant then is in run_time
             if name not in _MAY_CHANGE and old != new:
                 raise UserError(
                     f"--out {self.path}: the run there has {_flag(name)} {_short(old)}, not "
@@ -331,6 +333,9 @@ _WRITTEN = (
     "after.json",
     "training.json",
     "report.md",
+    "preset.json",
+    "table.md",
+    "trials.png",
     "learning_curve.png",
     "comparison.png",
     "styles.png",

@@ -79,7 +79,7 @@ class EnvConfig:
     trust_remote_code: bool = False
     """Whether a model may bring Python code of its own, which is then run."""
     dtype: str = "auto"
-    """Precision of the frozen weights: float32, bfloat16, or auto (float32 on a CPU)."""
+    """Precision of the frozen weights: float32, bfloat16, or auto: on a CPU the quicker one."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
 

@@ -270,7 +270,7 @@ class Episodes:
 
     def _finish(self, episode: Episode, action: Any, request: Request, result: EditResult) -> Step:
         context = self.task.reads(request.problem)
-        value = self.reward(_inputs(context, request, result))
+        value = self.reward(reward_inputs(context, request, result))
         reward = value.reward
         if action is not None and result.error is not None:
             reward -= self.config.invalid_penalty
@@ -317,7 +317,7 @@ def _text(action: Any, edit: SelfEdit) -> str:
     return "" if edit.update is None else edit.update.summary()
 
 
-def _inputs(context: str, request: Request, result: EditResult) -> RewardInputs:
+def reward_inputs(context: str, request: Request, result: EditResult) -> RewardInputs:
     """Measurements of an update, for its reward."""
     return RewardInputs(
         before=result.before,

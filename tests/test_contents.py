@@ -9,9 +9,16 @@ from agent_fixtures import env, lines, quiet
 from safetensors.torch import load_file, save_file
 
 from seal_agents.runner.configs import EvaluateConfig, TrainConfig
-from seal_agents.runner.contents import PIECE, PIECES, contents, of_files, of_problems
+from seal_agents.runner.contents import (
+    PIECE,
+    PIECES,
+    contents,
+    of_files,
+    of_problems,
+)
 from seal_agents.runner.train import evaluate, train
 from seal_env.config import make_task
+from seal_env.engine import devices
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Question
 
@@ -162,3 +169,28 @@ def test_every_model_is_found():
     for model in ("tiny", "tiny-grids"):
         assert {"problems", "model"} == set(contents(env(model), [task.problem("test", 0)]))
     assert set(contents(env("no/such"), [])) == {"problems"}
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_with(begun, monkeypatch):
+    monkeypatch.setattr(devices, "REAL", 1)
+    monkeypatch.setattr("seal_agents.runner.contents.REAL", 1)
+    monkeypatch.setattr(devices, "speedup", lambda width: 4.0)
+    monkeypatch.setattr("seal_agents.runner.contents.speedup", lambda width: 4.0)
+    config = json.loads((begun.out / "config.json").read_text())
+    assert config["env"]["dtype"] == config["run_time"]["dtype"] == "float32"
+    evaluate(begun, True, False, quiet())  # here auto would be bfloat16
+    other = replace(begun, out=begun.out.parent / "other")
+    console = quiet()
+    evaluate(other, False, False, console)
+    assert json.loads((other.out / "config.json").read_text())["env"]["dtype"] == "bfloat16"
+    assert "note: dtype auto: bfloat16; products" in " ".join(console.file.getvalue().split())
+    with pytest.raises(UserError, match="--dtype"):
+        settings = replace(begun.env, dtype="bfloat16")
+        evaluate(replace(begun, env=settings), True, False, quiet())
+
+
+def test_a_run_of_an_earlier_version_goes_on_although_auto_was_written_down(begun):
+    config = json.loads((begun.out / "config.json").read_text())
+    config["env"]["dtype"] = "auto"
+    (begun.out / "config.json").write_text(json.dumps(config))
+    evaluate(begun, True, False, quiet())

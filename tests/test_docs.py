@@ -52,7 +52,7 @@ MENTION = re.compile(r"\bdocs/([\w-]+\.md)(?:#([\w-]+))?")
 AUTOMODULE = re.compile(r"^\.\. automodule:: (\S+)$", re.MULTILINE)
 PRIVATE = re.compile(
     r"seal_env\.(models|pretraining)\b|seal_agents\.(__main__|adapt|cli|parsing|renamed|run_folder"
-    r"|reporting|runner|trl)\b"
+    r"|reporting|runner|trl|tuning)\b"
 )
 """Modules that the API reference leaves out: scripts, and what runs behind the command line."""
 ANCHORED = 3

@@ -10,11 +10,12 @@ import torch
 from helpers import INNER, save_model, scrambled_bank
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seal_env.engine import devices
+from seal_env.engine import devices, loading
 from seal_env.engine.checkpoints import EMBEDDED
 from seal_env.engine.devices import resolve_device, resolve_dtype
 from seal_env.engine.loading import load_learner
 from seal_env.engine.peft_io import save_peft
+from seal_env.engine.shapes import ModelShape
 from seal_env.errors import UserError
 from seal_env.inner_loop import InnerLoop
 from seal_env.pretraining.tokenizer import build_tokenizer, vocabulary
@@ -210,10 +211,12 @@ def test_threads_share_one_model(tmp_path):
 def product_times(monkeypatch):
     """Lets a test say how long products take in either precision, and reset what was measured."""
     seconds = {}
-    monkeypatch.setattr(devices, "product_seconds", lambda dtype: seconds[dtype])
-    devices._warn_if_emulated.cache_clear()
+    monkeypatch.setattr(devices, "product_seconds", lambda dtype, *shape: seconds[dtype])
+    for measured in (devices._warn_if_emulated, devices.speedup):
+        measured.cache_clear()
     yield seconds
-    devices._warn_if_emulated.cache_clear()
+    for measured in (devices._warn_if_emulated, devices.speedup):
+        measured.cache_clear()
 
 
 def test_emulated_bfloat16_is_told_once_in_one_line(product_times, caplog):
@@ -236,6 +239,59 @@ def test_nothing_is_told_where_bfloat16_is_quick_or_not_asked_for(product_times,
     resolve_dtype("float32", torch.device("cpu"))
     resolve_dtype("bfloat16", torch.device("cuda"))
     assert not caplog.records
+
+
+CPU, REAL_MODEL = torch.device("cpu"), ModelShape("llama", 576, 30)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "chosen"),
+    [(4.0, 1.0, "bfloat16"), (1.0, 0.8, "float32"), (1, 100, "float32")],
+)
+def test_auto_takes_bfloat16_where_it_is_clearly_quicker(
+    product_times, caplog, wide, narrow, chosen
+):
+    product_times |= {torch.float32: wide, torch.bfloat16: narrow}
+    assert resolve_dtype("auto", CPU, REAL_MODEL) == devices.DTYPES[chosen]
+    assert resolve_dtype("auto", CPU, ModelShape("llama", 192, 4)) == torch.float32
+    assert resolve_dtype("auto", CPU) == torch.float32 and not caplog.records
+
+
+def test_products_of_the_models_shape_count_unless_bfloat16_is_emulated(monkeypatch):
+    shapes, seconds = [], {torch.float32: 1.0, torch.bfloat16: 2.0}
+
+    def timed(dtype, *shape):
+        shapes.append(shape)
+        return seconds[dtype] if not shape else 1.0
+
+    monkeypatch.setattr(devices, "product_seconds", timed)
+    assert devices.speedup.__wrapped__(576) == 1.0 and shapes == [(), (), *[(256, 576, 2304)] * 2]
+    seconds[torch.bfloat16] = 50.0
+    assert devices.speedup.__wrapped__(576) == 1 / 50 and shapes[4:] == [(), ()]
+
+
+def test_a_model_that_its_check_refuses_in_bfloat16_is_loaded_in_float32(
+    models, product_times, monkeypatch, tmp_path, caplog
+):
+    monkeypatch.setattr(devices, "REAL", 1)
+    product_times |= {torch.float32: 4.0, torch.bfloat16: 1.0}
+    folder = shutil.copytree(models["llama"], tmp_path / "model")
+    assert load_learner(str(folder), device="cpu").model.dtype == torch.bfloat16
+    assert load_learner("tiny", device="cpu").model.dtype == torch.float32
+    real, tried = loading.checked, []
+
+    def checked(network, learner):
+        tried.append(network.dtype)
+        if network.dtype == torch.bfloat16:
+            raise UserError("its numbers differ")
+        return real(network, learner)
+
+    monkeypatch.setattr(loading, "checked", checked)
+    folder = shutil.copytree(models["llama"], tmp_path / "other")
+    for _ in range(2):
+        assert load_learner(str(folder), device="cpu").model.dtype == torch.float32
+    assert tried == [torch.bfloat16, torch.float32]
+    assert "float32, since in bfloat16" in caplog.text and "its numbers differ" in caplog.text
 
 
 def test_measuring_products_leaves_the_threads_alone():

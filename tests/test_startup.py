@@ -37,7 +37,13 @@ def after_command(*arguments: str) -> list[str]:
 @pytest.mark.parametrize(
     "command",
     ["--help", "--version", "nosuch", "train --help", "evaluate --help", "distill --help"]
-    + ["report --help", "train --nosuch 1", "train --samples many", "evaluate --sampels 1"]
+    + [
+        "report --help",
+        "tune --help",
+        "train --nosuch 1",
+        "train --samples many",
+        "evaluate --sampels 1",
+    ]
     + [f"train --agent {name} --help" for name in ("base", "grpo", "best-of-n", "self-rewarding")],
 )
 def test_help_and_mistakes_do_not_wait_for_torch(command):

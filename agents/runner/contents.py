@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from seal_agents.run_folder import RunFolder
+import torch
+
+from seal_agents.run_folder import CONTENTS, RunFolder
 from seal_agents.runner.configs import TrainConfig
 from seal_agents.runner.rounds import round_problems
 from seal_env.config import EnvConfig
 from seal_env.engine.checkpoints import EMBEDDED
+from seal_env.engine.devices import resolve_device, speedup
+from seal_env.engine.learner import Learner
+from seal_env.engine.loading import load_learner
+from seal_env.engine.shapes import REAL, shape_of
 from seal_env.tasks.base import Problem, Task
 
 MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja")
@@ -26,6 +32,57 @@ MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja
 PIECE, PIECES = 1 << 12, 1 << 12
 """Bytes per piece and pieces per file that are hashed: all of a file up to 16 MiB; of 16 GiB one
 piece per 4 MiB, which is less than a matrix of a model of that size."""
+
+
+def described(command: str, config: Any, used: Mapping[str, str]) -> dict[str, Any]:
+    """Content of ``config.json``: settings, content hashes, and device, dtype and threads.
+
+    Args:
+        command: Subcommand of ``seal-env``.
+        config: Its settings, a dataclass with the environment's as `env`.
+        used: Content hashes, as of `contents`.
+    """
+    env = config.env
+    model = load_learner(env.model, env.dtype, env.device, env.adapter, env.trust_remote_code).model
+    chosen = {
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    return {"command": command} | asdict(config) | {"run_time": chosen, CONTENTS: dict(used)}
+
+
+def with_dtype(env: EnvConfig, out: Path, resume: bool) -> EnvConfig:
+    """Settings with the precision that ``auto`` means.
+
+    It is measured on this processor, and a run that is resumed keeps the one that it began with.
+
+    Args:
+        env: The environment's settings.
+        out: Folder of the run.
+        resume: Whether the run there is resumed.
+    """
+    if env.dtype != "auto":
+        return env
+    known = RunFolder(out).read_json("config.json") if resume else None
+    recorded = (known or {}).get("run_time", {}).get("dtype")
+    chosen = recorded or str(_learner(env).model.dtype).removeprefix("torch.")
+    return replace(env, dtype=chosen)
+
+
+def dtype_note(env: EnvConfig) -> Iterator[str]:
+    """Note on the precision that ``auto`` chose, if it was measured."""
+    shape = shape_of(_learner(env).model.config)
+    if resolve_device(env.device).type == "cpu" and shape and shape.parameters >= REAL:
+        ratio = speedup(shape.width)
+        yield (
+            f"dtype auto: {env.dtype}; products of this model's shapes in bfloat16 are "
+            f"{ratio:.2g} times as fast as in float32 on this processor"
+        )
+
+
+def _learner(env: EnvConfig) -> Learner:
+    return load_learner(env.model, env.dtype, env.device, env.adapter, env.trust_remote_code)
 
 
 def contents(

@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from gymnasium.vector import VectorEnv
 from rich.console import Console
 
@@ -26,10 +25,16 @@ from seal_agents.reporting.report import (
     summarize,
 )
 from seal_agents.reporting.samples import plot_styles, split_of, write_samples
-from seal_agents.run_folder import CONTENTS, Record, RunFolder
+from seal_agents.run_folder import Record, RunFolder
 from seal_agents.runner.build import agent_class, build, load, make, parted, restored
 from seal_agents.runner.configs import AUTO, EvaluateConfig, TrainConfig
-from seal_agents.runner.contents import contents, training_problems
+from seal_agents.runner.contents import (
+    contents,
+    described,
+    dtype_note,
+    training_problems,
+    with_dtype,
+)
 from seal_agents.runner.environment import make_environment
 from seal_agents.runner.experience import check_record
 from seal_agents.runner.notes import unknown_words
@@ -67,6 +72,8 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     config = replace(config, env=replace(config.env, inner=_inner(config.env)))
     task = make_task(config.env.task, config.env.data, config.env.task_options)
     test = _problems(task, "test", config.test_problems)
+    measured = config.env.dtype == "auto"
+    config = replace(config, env=with_dtype(config.env, out, resume))
     stages = [_held_out("none", test, 1, config), train_stage(RunFolder(out), task, config, 1)]
     curriculum = config.lengths if config.curriculum else None
     envs = _environment(config, stages, curriculum)
@@ -77,12 +84,13 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     names = _usual(env, test[0]) if config.references is None else config.references
     policies = _policies(names, env, config, bars)
     used = contents(config.env, [*test, *training_problems(task, config)], names, config.critic)
-    run = RunFolder.open(out, _described("train", config, used), resume, overwrite)
+    run = RunFolder.open(out, described("train", config, used), resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     console.print(f"training {config.agent} on {config.env.task}, in {out}", markup=False)
-    _tell([*_task_notes(task, test, config.env), *run.notes, *_small(task, config)], console)
+    told = [*_task_notes(task, test, config.env), *run.notes, *_small(task, config)]
+    _tell([*told, *(dtype_note(config.env) if measured else ())], console)
     _tell(_biased(agent, config), console)
     done = run.rounds_done()
     if done:
@@ -125,22 +133,24 @@ def evaluate(
     if split == AUTO:
         split = "test" if task.size("train") is None else "all"
     problems = _problems(task, split, config.problems)
+    measured = config.env.dtype == "auto"
     env = replace(config.env, inner=_inner(config.env), split=split)
+    env = with_dtype(env, out, resume)
     config = replace(config, env=env)
     envs = _environment(config, [_held_out("none", problems, config.samples, config)])
     bars = Bars(console)
     names = _usual(env, problems[0]) if config.policies is None else config.policies
     policies = _policies(names, env, config, bars)
-    described = _described("evaluate", config, contents(env, problems, names))
-    run = RunFolder.open(out, described, resume, overwrite)
+    settings = described("evaluate", config, contents(env, problems, names))
+    run = RunFolder.open(out, settings, resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
     count = len(policies)
     those = "1 policy" if count == 1 else f"{count} policies"
     console.print(f"evaluating {those} on {config.env.task}, in {out}", markup=False)
-    told = _task_notes(task, problems, env)
-    _tell([*told, *run.notes, *_trained_on(names, split)], console)
+    told = [*_task_notes(task, problems, env), *run.notes, *_trained_on(names, split)]
+    _tell([*told, *(dtype_note(env) if measured else ())], console)
     with bars.counting(count):
         records = _compare(run, policies, problems, config.samples, envs, config, bars)
     return _conclude(run, summarize(records, config.seed, run.seconds), console)
@@ -373,17 +383,3 @@ def _pointed(run: RunFolder, console: Console, summary: dict[str, Any]) -> dict[
 def _inner(env: EnvConfig) -> InnerLoopConfig:
     """The inner loop's settings; those of the model's preset by default."""
     return env.inner or model_preset(env.model).inner
-
-
-def _described(
-    command: str, config: TrainConfig | EvaluateConfig, used: Mapping[str, str]
-) -> dict[str, Any]:
-    """Content of ``config.json``: settings, content hashes, and device, dtype and threads."""
-    env = config.env
-    model = _learner(env).model
-    chosen = {
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-    }
-    return {"command": command} | asdict(config) | {"run_time": chosen, CONTENTS: dict(used)}

@@ -1,5 +1,7 @@
 """Self-edit languages: text in, plain data out. One file a language."""
 
+from typing import Literal
+
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.registry import Registry
 
@@ -16,3 +18,6 @@ EDITS = Registry(
 )
 
 __all__ = ["EDITS", "EditLanguage", "SelfEdit"]
+
+PassagePlace = Literal["last", "first", "none"]
+"""Where a language trains on the passage itself: after the self-edit, before it, or not at all."""

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from seal_env.checks import check_fields
+from seal_env.edits import PassagePlace
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem
 from seal_env.updates.finetuning import Finetuning
-
-PassagePlace = Literal["last", "first", "none"]
 
 # Python's str may hold lone surrogates, which no UTF-8 tokenizer accepts; control characters
 # teach nothing and are dropped too, all but the tab and the line breaks.

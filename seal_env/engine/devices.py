@@ -8,12 +8,19 @@ from functools import cache
 
 import torch
 
+from seal_env.engine.shapes import REAL, ModelShape
 from seal_env.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 EMULATED = 3.0
 """Ratio of the times of a product in bfloat16 and in float32 above which the processor emulates
 bfloat16. Processors with bfloat16 have ratios of 0.2 to 1, those without it 50 to 150."""
+
+FASTER = 1.5
+"""Ratio of the times of products in float32 and in bfloat16 from which on `auto` takes bfloat16,
+whose rounding is coarser."""
+ROWS, WIDEST = 256, 1024
+"""Tokens of the measured products, and bound on their width, which bounds the measurement."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,21 +42,46 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: str, device: torch.device, shape: ModelShape | None = None) -> torch.dtype:
     """Precision of the frozen weights by name.
 
     Warns once per process about bfloat16 on a processor that emulates it.
+
+    Args:
+        dtype: The name. ``auto`` is bfloat16 on a GPU; on a CPU for models from `REAL` on whichever
+            is quicker there, and float32 for others.
+        device: Device of the weights.
+        shape: Shape of the model, if it is known.
 
     Raises:
         UserError: The name is unknown.
     """
     if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        if device.type != "cpu":
+            return torch.bfloat16
+        if shape is None or shape.parameters < REAL:
+            return torch.float32
+        return torch.bfloat16 if speedup(shape.width) >= FASTER else torch.float32
     if dtype not in DTYPES:
         raise UserError(f"unknown precision {dtype!r}: use auto, float32 or bfloat16")
     if dtype == "bfloat16" and device.type == "cpu":
         _warn_if_emulated()
     return DTYPES[dtype]
+
+
+@cache
+def speedup(width: int) -> float:
+    """Time of a product of a model's shape in float32, as a multiple of that in bfloat16.
+
+    Measured once per process, in some hundredths of a second. Where bfloat16 is emulated, only the
+    smaller product of `product_seconds` is measured.
+    """
+    small = product_seconds(torch.float32) / product_seconds(torch.bfloat16)
+    if small < 1 / EMULATED:
+        return small
+    width = min(width, WIDEST)
+    shape = ROWS, width, 4 * width
+    return product_seconds(torch.float32, *shape) / product_seconds(torch.bfloat16, *shape)
 
 
 @cache
@@ -64,12 +96,14 @@ def _warn_if_emulated() -> None:
         )
 
 
-def product_seconds(dtype: torch.dtype) -> float:
-    """Shortest time of a small matrix product (64 x 512 x 512) on one CPU thread, in seconds."""
+def product_seconds(
+    dtype: torch.dtype, rows: int = 64, inner: int = 512, columns: int = 512
+) -> float:
+    """Shortest of four times of a matrix product on one CPU thread, in seconds."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several would also measure their waits
     try:
-        x, y = torch.ones(64, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+        x, y = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
         times = []
         for _ in range(4):
             start = time.perf_counter()

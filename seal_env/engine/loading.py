@@ -7,6 +7,7 @@ environments are cheap to construct.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import deque
 from pathlib import Path
 from threading import RLock
@@ -27,6 +28,7 @@ from seal_env.engine.passes import IMPLEMENTATION
 from seal_env.engine.peft_io import CONFIG, WEIGHTS, merge_peft
 from seal_env.engine.rotary import fix_rotary
 from seal_env.engine.rounding import even_activations
+from seal_env.engine.shapes import read_shape
 from seal_env.errors import UserError
 
 KEPT = 2
@@ -36,6 +38,13 @@ _MODEL_FILES = (".safetensors", ".json", ".gguf")
 _pool: WeakValueDictionary[tuple[str, ...], Learner] = WeakValueDictionary()
 _last_used: dict[bool, deque[Learner]] = {merged: deque(maxlen=KEPT) for merged in (False, True)}
 _lock = RLock()
+_float32_alone: set[tuple[str, str]] = set()
+"""Models, with their stamps, that the check refused in bfloat16 although it is quicker."""
+_log = logging.getLogger(__name__)
+
+
+class RefusedError(UserError):
+    """A model that was loaded does not pass the check of its results."""
 
 
 def load_learner(
@@ -49,7 +58,8 @@ def load_learner(
 
     Args:
         model: A name in `EMBEDDED`, a folder, a ``.gguf`` file, or a name on the Hugging Face hub.
-        dtype: ``"float32"``, ``"bfloat16"``, or ``"auto"``: float32 on a CPU, else bfloat16.
+        dtype: ``"float32"``, ``"bfloat16"``, or ``"auto"``: see `resolve_dtype`; float32 where the
+            check of the loaded model refuses it in bfloat16.
         device: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the best there is.
         adapter: Folder of an adapter in PEFT's format, merged into the weights.
         trust_remote_code: Whether a model may bring Python code of its own.
@@ -60,6 +70,8 @@ def load_learner(
     target = resolve_device(device)
     if target.type == "cpu":
         keep_freed_memory()
+    if dtype == "auto":
+        return _load_auto(model, target, adapter, trust_remote_code)
     precision = resolve_dtype(dtype, target)
     content = _digest(adapter) if adapter else ""
     key = (model, _stamp(model), str(precision), str(target), content, str(trust_remote_code))
@@ -82,11 +94,29 @@ def load_learner(
     return learner
 
 
+def _load_auto(
+    model: str, device: torch.device, adapter: str | None, trust_remote_code: bool
+) -> Learner:
+    """A learner in the precision that suits device and model, or that its check accepts."""
+    on_cpu = device.type == "cpu"
+    known = model in EMBEDDED or (model, _stamp(model)) in _float32_alone
+    shape = read_shape(model) if on_cpu and not known else None
+    precision = str(resolve_dtype("auto", device, shape)).removeprefix("torch.")
+    try:
+        return load_learner(model, precision, str(device), adapter, trust_remote_code)
+    except RefusedError as error:
+        if not on_cpu or precision == "float32":
+            raise
+        _log.warning("dtype auto: float32, since in bfloat16 %s", error)
+        _float32_alone.add((model, _stamp(model)))
+        return load_learner(model, "float32", str(device), adapter, trust_remote_code)
+
+
 def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
     """Learner of a loaded model, after a check that packed rows give the model's own results.
 
     Raises:
-        UserError: The model's architecture does not work on packed rows.
+        RefusedError: The model's architecture does not work on packed rows.
     """
 
     def learner() -> Learner:
@@ -103,7 +133,7 @@ def prepare(network: PreTrainedModel, tokenizer: Any, name: str) -> Learner:
         reason = first_line(error)
         if not isinstance(error, UserError):
             reason = f"it fails on packed rows ({type(error).__name__}: {reason})"
-        raise UserError(
+        raise RefusedError(
             f"model {name!r} cannot be used here because of its architecture "
             f"({network.config.model_type}): {reason}"
         ) from error

@@ -13,6 +13,10 @@ from typing import Any
 from seal_env.engine.fields import set_checked
 from seal_env.errors import UserError
 
+REAL = 10_000_000
+"""`ModelShape.parameters` from which on a model counts as a real one; smaller ones are embedded in
+the package or made for tests, and have the same settings everywhere."""
+
 
 @dataclass(frozen=True)
 class ModelShape:

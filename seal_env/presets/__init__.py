@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from seal_env.config import InnerLoopConfig
 from seal_env.engine.config import FinetuneConfig, LoraConfig
-from seal_env.engine.shapes import ModelShape, read_shape
+from seal_env.engine.shapes import REAL, ModelShape, read_shape
 from seal_env.presets.base import ModelPreset
 from seal_env.presets.files import read_preset, shipped_names
 
@@ -21,8 +21,8 @@ __all__ = ["MODEL_PRESETS", "ModelPreset", "model_preset", "read_preset", "shipp
 
 SMALL = "small"
 """Preset of small models that no other preset is for."""
-SMALL_PARAMETERS = (10_000_000, 1_500_000_000)
-"""Range of `ModelShape.parameters` of small models; smaller ones are for tests."""
+SMALL_PARAMETERS = (REAL, 1_500_000_000)
+"""Range of `ModelShape.parameters` of small models."""
 
 MODEL_PRESETS: dict[str, ModelPreset] = {
     # With these the passage alone teaches little, so that the kind of self-edit matters.

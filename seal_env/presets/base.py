@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from seal_env.checks import check_fields
 from seal_env.config import EnvConfig, InnerLoopConfig
-from seal_env.edits.training_data import PassagePlace
+from seal_env.edits import PassagePlace
 from seal_env.engine.shapes import ModelShape
 from seal_env.rewards import parse_reward
 

@@ -29,6 +29,8 @@ class Training:
     """Whether generated examples are learned from their answers alone, not from their prompts."""
     layers: tuple[int, ...] | None = None
     """Layers whose adapters are trained, counted from 0; None for all."""
+    batch_size: int | None = None
+    """Sequences per optimizer step."""
 
     def applied_to(self, config: FinetuneConfig) -> FinetuneConfig:
         """The optimizer's settings with what is asked for."""
@@ -36,6 +38,8 @@ class Training:
             config = replace(config, learning_rate=self.learning_rate)
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs)
+        if self.batch_size is not None:
+            config = replace(config, batch_size=self.batch_size)
         return config
 
 
@@ -63,6 +67,7 @@ class Finetuning(Update[TrainableState]):
         said = [] if self.tools is None else [" + ".join(("examples", *self.tools))]
         said += [] if training.learning_rate is None else [f"rate {training.learning_rate:g}"]
         said += [] if training.epochs is None else [f"{training.epochs} epochs"]
+        said += [] if training.batch_size is None else [f"batch size {training.batch_size}"]
         said += ["on outputs"] if training.outputs_only else []
         said += [] if training.layers is None else [f"layers {list(training.layers)}"]
         return ", ".join(said)
