@@ -10,7 +10,6 @@ import tyro
 
 from seal_agents.policies.options import PolicyOptions
 from seal_env.config import EnvConfig, InnerLoopConfig
-from seal_env.edits.training_data import TrainingDataConfig
 from seal_env.errors import UserError
 
 MOST_SAMPLES = 1000
@@ -82,7 +81,7 @@ class AdaptConfig:
             model=self.model,
             data=str(self.documents),
             task_options={"words": self.words},
-            edit_options={"config": TrainingDataConfig(passage=self.passage)},
+            edit_options={"config": {"passage": self.passage}},
             inner=self.inner,
             trust_remote_code=self.trust_remote_code,
             dtype=self.dtype,
