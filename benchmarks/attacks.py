@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -171,6 +172,8 @@ class Args:
     """File of passages for the task squad; None for the task biographies."""
     problems: int = 8
     """Problems."""
+    attacks: tuple[str, ...] = tuple(ATTACKS)
+    """Attacks by name."""
     terms: tuple[str, ...] = TERMS
     """Terms of the table."""
     rewards: tuple[str, ...] = ()
@@ -181,7 +184,7 @@ class Args:
 
 def measure(
     env: EnvConfig, problems: int, names: Sequence[str], num_envs: int
-) -> dict[str, list[dict[str, float]]]:
+) -> dict[str, list[dict[str, Any]]]:
     """Terms of the attacks, and of the passage, on the first problems of a split.
 
     Args:
@@ -191,7 +194,7 @@ def measure(
         num_envs: Inner loops side by side.
 
     Returns:
-        By name: per problem the terms, the tokens trained on, and the answers as `answers`.
+        By name: per problem the terms, the tokens trained on, and the terms' `parts`.
     """
     episodes = Episodes(env, num_envs)
     task = episodes.task
@@ -199,13 +202,14 @@ def measure(
     known = [known_of(task, problem, env.model, env.split) for problem in chosen]
     jobs = [(PASSAGE, one.problem, "") for one in known]
     jobs += [(name, one.problem, ATTACKS[name](one)) for name in names for one in known]
-    found: dict[str, list[dict[str, float]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for start in range(0, len(jobs), num_envs):
         some = jobs[start : start + num_envs]
         for slot, (_, problem, _) in enumerate(some):
             episodes.begin(slot, (problem,), 0)
         for (name, _, _), step in zip(some, episodes.step([job[2] for job in some]), strict=True):
-            found.setdefault(name, []).append({**step.info["terms"], "tokens": step.info["tokens"]})
+            row = {**step.info["terms"], "tokens": step.info["tokens"]}
+            found.setdefault(name, []).append(row | {"parts": step.info.get("parts", {})})
     return found
 
 
@@ -213,6 +217,8 @@ def run(args: Args, console: Console) -> int:
     """Runs the attacks and prints the table."""
     if args.problems < 1 or args.num_envs < 1:
         raise UserError("--problems and --num-envs must be at least 1")
+    if unknown := set(args.attacks) - set(ATTACKS):
+        raise UserError(f"--attacks: no {sorted(unknown)[0]!r}; there are {', '.join(ATTACKS)}")
     task, split = ("biographies", "train") if args.data is None else ("squad", "all")
     env = EnvConfig(
         task,
@@ -222,7 +228,7 @@ def run(args: Args, console: Console) -> int:
         data=args.data,
         dtype=args.dtype,
     )
-    found = measure(env, args.problems, tuple(ATTACKS), args.num_envs)
+    found = measure(env, args.problems, args.attacks, args.num_envs)
     heading = f"{task}, {args.model.rpartition('/')[2]}: means over {args.problems} problems"
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0)
     columns = (*args.terms, *args.rewards)

@@ -158,7 +158,9 @@ def test_other_small_models_have_a_preset_of_their_own_and_large_ones_seals(tmp_
         name: model_preset(folder_of(tmp_path, name, "llama", *size))
         for name, size in sizes.items()
     }
-    assert found == {"test": paper, "360m": small, "0.5b": small, "3b": paper}
+    large = dataclasses.replace(paper, reward="accuracy + log_likelihood")
+    assert small.reward == large.reward
+    assert found == {"test": paper, "360m": small, "0.5b": small, "3b": large}
     assert paper.inner == read_preset("seal").inner
     assert model_preset("nothing/there/is") == model_preset("nosuch") == paper
 

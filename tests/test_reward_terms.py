@@ -224,3 +224,19 @@ def test_a_setting_that_makes_no_sense_is_one_line(name, options):
     with pytest.raises(UserError, match=f"^reward term '{name}'.*{setting}") as error:
         parse_reward(name, {name: options})
     assert "\n" not in str(error.value)
+
+
+# ---- balanced accuracy -----------------------------------------------------------------------
+
+
+def test_one_answer_to_everything_is_worth_one_of_the_different_answers():
+    golds = ["yes"] * 8 + ["no", "42"]
+    questions = tuple(Question("?", gold) for gold in golds)
+
+    def worth(verdicts):
+        score = Score(("",) * 10, tuple(verdicts), (0.0,) * 10)
+        return parse_reward("balanced_accuracy")(RewardInputs(score, score, questions=questions))
+
+    assert worth([True] * 8 + [False] * 2).reward == pytest.approx(1 / 3)
+    assert worth([False] * 8 + [True] * 2).reward == pytest.approx(2 / 3)
+    assert worth([True] * 4 + [False] * 5 + [True]).parts["balanced_accuracy"] == {"answers": 3}

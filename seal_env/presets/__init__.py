@@ -19,6 +19,9 @@ from seal_env.presets.files import read_preset, shipped_names
 
 __all__ = ["MODEL_PRESETS", "ModelPreset", "model_preset", "read_preset", "shipped_names"]
 
+DENSE = "accuracy + log_likelihood"
+"""Reward of real models: accuracy alone ranks the self-edits of a passage by the adapter seed, and
+half of its best ones are ties (docs/rewards.md)."""
 SMALL = "small"
 """Preset of small models that no other preset is for."""
 SMALL_PARAMETERS = (REAL, 1_500_000_000)
@@ -56,4 +59,6 @@ def model_preset(model: str, shape: ModelShape | None = None) -> ModelPreset:
         if preset.shape == shape:
             return preset
     least, most = SMALL_PARAMETERS
-    return read_preset(SMALL) if least <= shape.parameters <= most else ModelPreset()
+    if shape.parameters > most:
+        return ModelPreset(reward=DENSE)
+    return read_preset(SMALL) if least <= shape.parameters else ModelPreset()

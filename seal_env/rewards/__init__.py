@@ -24,6 +24,7 @@ REWARDS = Registry(
     "reward term",
     {
         "accuracy": "seal_env.rewards.accuracy:Accuracy",
+        "balanced_accuracy": "seal_env.rewards.balanced_accuracy:BalancedAccuracy",
         "bleu": "seal_env.rewards.bleu:Bleu",
         "chrf": "seal_env.rewards.chrf:ChrF",
         "cloze": "seal_env.rewards.cloze:ClozeLikelihood",
