@@ -42,6 +42,8 @@ from seal_env.tasks import TASKS
 
 Chosen = TypeVar("Chosen")
 
+ADAPTED = "report.md"
+"""The report of a folder that adapt wrote."""
 PAIRS = tyro.conf.arg(metavar="[KEY=VALUE ...]")
 USAGE = """\
 usage: seal-env COMMAND [OPTIONS]
@@ -351,7 +353,10 @@ def _report(argv: list[str]) -> None:
     from seal_agents.reporting.report import report
 
     for path in chosen.runs:
-        report(path, Console(), chosen.samples)
+        if (path / ADAPTED).is_file():
+            Console().print((path / ADAPTED).read_text("utf-8"), markup=False, soft_wrap=True)
+        else:
+            report(path, Console(), chosen.samples)
 
 
 def _quiet() -> None:

@@ -121,7 +121,7 @@ class RunFolder:
         """
         run = cls(path)
         if not run._is_run():
-            raise UserError(f"{path}: no run here; give a folder that train or evaluate wrote")
+            raise UserError(f"{path}: no run here; give a folder that seal-env wrote")
         run._read_records(repair=False)
         return run
 
@@ -350,7 +350,7 @@ _BEGUN = {".lock", ".config.json.new"}
 CONTENTS = "contents"
 """Key of ``config.json`` with hashes of data and models (`seal_agents.runner.contents`)."""
 _WHAT = {
-    "problems": "the problems that the run uses (--task, --data)",
+    "problems": "the problems that the run uses (--task, --data, --documents, --questions)",
     "model": "the model's files (--model)",
     "adapter": "the adapter's files (--adapter)",
     "critic": "the critic's files (--critic)",

@@ -246,6 +246,22 @@ def test_a_mistake_is_one_line(notes, tmp_path, monkeypatch, capsys, flags, why)
     assert line.startswith("seal-env: ") and why in line
 
 
+def test_results_within_the_documents_are_refused(notes):
+    with pytest.raises(UserError, match="lies within --documents"):
+        settings(notes, notes / "adapted").env()
+
+
+def test_report_prints_what_an_adaptation_wrote(adapted, capsys):
+    out, *_ = adapted
+    main(["report", str(out)])
+    assert (out / "report.md").read_text().strip() in capsys.readouterr().out
+
+
+def test_an_adapted_folder_is_no_policy(adapted, notes, tmp_path):
+    with pytest.raises(UserError, match="seal-env adapt, which trained no policy"):
+        run(settings(notes, tmp_path / "out", policy=(str(adapted[0]),)))
+
+
 def test_chat_wants_an_adapted_folder(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["chat", str(tmp_path)])

@@ -74,6 +74,12 @@ class AdaptConfig:
         """
         if self.documents is None:
             raise UserError("--documents: name a file or a folder of .txt, .md, .html or .pdf")
+        documents, out = self.documents.resolve(), self.out.resolve()
+        if documents == out or documents in out.parents:
+            raise UserError(
+                f"--out {self.out}: lies within --documents, and would be read as one of them; "
+                f"give a folder elsewhere"
+            )
         if self.model is None:
             raise UserError("--model: name a folder, a .gguf file, or a name on the hub")
         return EnvConfig(

@@ -104,9 +104,14 @@ def _table(summary: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _forgotten(summary: Mapping[str, Any]) -> str:
     kept, shift = summary["kept"], summary["shift"]
-    return (
+    known = (
         f"Of {kept['known']} questions of general knowledge that the model answered right before, "
-        f"it still answers {kept['kept']}. Its loss on texts about other things went from "
+        f"it still answers {kept['kept']}."
+        if kept["known"]
+        else "The model answered no question of general knowledge right before."
+    )
+    return (
+        f"{known} Its loss on texts about other things went from "
         f"{shift['old_loss']:.2f} to {shift['new_loss']:.2f} nats per token."
     )
 

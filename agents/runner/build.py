@@ -98,7 +98,9 @@ def _trained(folder: Path, env: EnvConfig, seed: int, progress: Progress) -> Bui
     run = RunFolder.existing(folder)
     config = run.read_json("config.json")
     if config["command"] != "train":
-        raise UserError(f"policy {str(folder)!r}: that run evaluated others and trained nothing")
+        raise UserError(
+            f"policy {str(folder)!r}: is a run of seal-env {config['command']}, which trained no policy"
+        )
     if not run.rounds_done():
         raise UserError(f"policy {str(folder)!r}: the run has no checkpoint yet")
     model = str(config["env"]["model"])
