@@ -59,6 +59,14 @@ class EnvConfig:
     log_likelihood". In a stream `retention` is added unless it is named (as 0 * retention)."""
     horizon: int = 1
     """Problems in an episode; the learner keeps what it learned from one to the next."""
+    stream: str = "continue"
+    """How the learner goes on from problem to problem: a name in `seal_env.streams.STREAMS`, or
+    "package.module:Name", and what is added to it, e.g. "merge + gate"."""
+    stream_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Keyword arguments of the stream's parts, by name, e.g. {"gate": {"epsilon": 0.05}}."""
+    probe: int | None = None
+    """Earlier problems of the episode to ask about at a step, drawn anew each time; at the last
+    step all are. None: all at every step, which takes time quadratic in the horizon."""
     split: str = "train"
     """Which of the task's splits problems are drawn from."""
     data: str | None = None
@@ -90,6 +98,8 @@ class EnvConfig:
                 f"horizon {self.horizon}: an episode has at least 1 problem, at most "
                 f"{LONGEST_EPISODE}"
             )
+        if self.probe is not None and self.probe < 0:
+            raise UserError(f"probe {self.probe}: a number of problems, at least 0")
         if not math.isfinite(self.invalid_penalty) or self.invalid_penalty < 0:
             raise UserError(f"invalid_penalty {self.invalid_penalty}: must be finite and not < 0")
 

@@ -53,15 +53,21 @@ def read_options(options: Any) -> Mapping[str, Any]:
     return options
 
 
-def observation_space(width: int) -> spaces.Dict:
-    """The space of observations for a learner whose hidden states have so many entries."""
+def observation_space(width: int, horizon: int) -> spaces.Dict:
+    """The space of observations.
+
+    Args:
+        width: Entries of the learner's hidden states.
+        horizon: Problems in an episode.
+    """
     largest = float(np.finfo(np.float32).max)
-    return spaces.Dict(
-        {
-            "context": AnyText(LONGEST_TEXT),
-            "model_state": spaces.Box(-largest, largest, (width + STATE_EXTRAS,), np.float32),
-        }
-    )
+    entries: dict[str, spaces.Space[Any]] = {
+        "context": AnyText(LONGEST_TEXT),
+        "model_state": spaces.Box(-largest, largest, (width + STATE_EXTRAS,), np.float32),
+    }
+    if horizon > 1:
+        entries["earlier"] = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    return spaces.Dict(entries)
 
 
 class SelfEditEnv(gym.Env[dict[str, Any], str]):
@@ -148,7 +154,9 @@ class SelfEditEnv(gym.Env[dict[str, Any], str]):
         settings.pop("render_mode", None)
         self.config = make_config(settings)
         self.episodes = Episodes(self.config, 1)
-        self.observation_space = observation_space(self.episodes.loop.learner.width)
+        self.observation_space = observation_space(
+            self.episodes.loop.learner.width, self.config.horizon
+        )
         self.action_space = self.episodes.language.action_space()
         self._inner_seed: int | None = None
 

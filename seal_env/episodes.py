@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from seal_env.inner_loop import EditResult, InnerLoop, Request
 from seal_env.presets import model_preset
 from seal_env.rewards import RewardInputs, parse_reward
 from seal_env.score import Score
+from seal_env.streams import History, parse_stream
 from seal_env.tasks.base import Problem, problem_at
 from seal_env.updates.base import Update
 
@@ -55,6 +56,13 @@ class Episode:
     """The learner by now; None for the untouched base."""
     last_reward: float = 0.0
     """Reward of the last step; 0 before the first."""
+    history: History = ()
+    """Updates so far, if the stream keeps them."""
+    learned: list[float] = field(default_factory=list)
+    """Accuracy on each finished problem right after its step."""
+    change: float = 0.0
+    """Mean difference between the accuracies on earlier problems after the last step and
+    `learned`, over those that were asked; 0 before the second step."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,7 @@ class Episodes:
             self.reward = parse_reward(f"{config.reward} + retention", config.reward_options)
         if not self.task.has_questions:
             self._check_reward(f"task {config.task!r}")
+        self.stream = parse_stream(config.stream, config.stream_options)
         self.use_adapter(config.adapter)
         self.running: list[Episode | None] = [None] * count
 
@@ -106,7 +115,9 @@ class Episodes:
             learner.cache.setdefault((kind, *self._asks(inner)), {})
             for kind in ("scores", "probes")
         )
-        self.loop = InnerLoop(learner, self.task, inner, scores, self.reward.probes, measured)
+        self.loop = InnerLoop(
+            learner, self.task, inner, scores, self.reward.probes, measured, self.stream
+        )
         self._described = learner.cache.setdefault("described", {})
 
     def _asks(self, inner: InnerLoopConfig) -> tuple[Hashable, ...]:
@@ -194,7 +205,10 @@ class Episodes:
             left = 1 - episode.step / len(episode.problems)
             state = np.concatenate([hidden, [loss, norm, episode.last_reward, left]])
             finite = np.nan_to_num(state.astype(np.float32))
-            observations.append({"context": self.task.reads(problem), "model_state": finite})
+            observation = {"context": self.task.reads(problem), "model_state": finite}
+            if self.config.horizon > 1:
+                observation["earlier"] = np.array([episode.change], dtype=np.float32)
+            observations.append(observation)
         return observations
 
     def over(self) -> list[int]:
@@ -220,20 +234,22 @@ class Episodes:
             UserError: An action is no text where the language reads texts.
         """
         slots = range(len(actions)) if slots is None else slots
-        requests = []
+        requests, asked = [], []
         for slot, given in zip(slots, actions, strict=True):
             episode, action = self._going(slot), self._action(given, slot)
             problem = episode.problems[episode.step]
             seed = episode.seed
             edit = NO_OP if action is None else self.language.parse(action, problem)
+            asked.append(self._asked(episode))
             requests.append(
                 Request(
                     problem=problem,
                     edit=edit,
                     seed=seed if episode.step == 0 else stable_hash(seed, episode.step),
                     start=episode.state,
-                    earlier=episode.problems[: episode.step],
+                    earlier=tuple(episode.problems[i] for i in asked[-1]),
                     text=_text(action, edit),
+                    history=episode.history,
                 )
             )
         results: dict[int, EditResult] = {}
@@ -243,9 +259,17 @@ class Episodes:
                 done = run([requests[i] for i in chosen], progress)
                 results.update(zip(chosen, done, strict=True))
         return [
-            self._finish(self._episode(slot), actions[i], requests[i], results[i])
+            self._finish(self._episode(slot), actions[i], requests[i], results[i], asked[i])
             for i, slot in enumerate(slots)
         ]
+
+    def _asked(self, episode: Episode) -> list[int]:
+        """Indices of the earlier problems to ask about at an episode's step, ascending."""
+        step, probe = episode.step, self.config.probe
+        if probe is None or probe >= step or step + 1 == len(episode.problems):
+            return list(range(step))
+        random = np.random.default_rng(stable_hash("probe", episode.seed, step))
+        return sorted(random.choice(step, probe, replace=False).tolist())
 
     def _episode(self, slot: int) -> Episode:
         episode = self.running[slot]
@@ -268,17 +292,36 @@ class Episodes:
             raise UserError(f"the self-edit{place} must be a str, not {type(given).__name__}")
         return str.__str__(given)
 
-    def _finish(self, episode: Episode, action: Any, request: Request, result: EditResult) -> Step:
-        context = self.task.reads(request.problem)
-        value = self.reward(reward_inputs(context, request, result))
+    def _finish(
+        self,
+        episode: Episode,
+        action: Any,
+        request: Request,
+        result: EditResult,
+        asked: Sequence[int],
+    ) -> Step:
+        context, step = self.task.reads(request.problem), episode.step
+        value = self.reward(reward_inputs(context, request, result, step))
         reward = value.reward
         if action is not None and result.error is not None:
             reward -= self.config.invalid_penalty
-        episode.state = result.state
+        episode.state, episode.history = result.state, result.history
         episode.last_reward = reward
         episode.step += 1
         info = _info(request.problem, request.edit.update, result)
-        idle = self.reward(_idle_inputs(context, request, result))
+        idle = self.reward(_idle_inputs(context, request, result, step))
+        if self.config.horizon > 1:
+            episode.learned.append(result.after.accuracy)
+            now = [after.accuracy for _, after in result.earlier]
+            changes = [a - episode.learned[i] for i, a in zip(asked, now, strict=True)]
+            # Without questions there are no accuracies.
+            episode.change = sum(changes) / len(changes) if changes and now[0] == now[0] else 0.0
+            info["stream"] = {
+                "earlier": list(asked),
+                "accuracy": now,
+                "accuracy_before": [before.accuracy for before, _ in result.earlier],
+                "rolled_back": result.rolled_back,
+            }
         info |= {"terms": value.terms, "reward_before": idle.reward}
         if value.parts:
             info["parts"] = value.parts
@@ -317,12 +360,15 @@ def _text(action: Any, edit: SelfEdit) -> str:
     return "" if edit.update is None else edit.update.summary()
 
 
-def reward_inputs(context: str, request: Request, result: EditResult) -> RewardInputs:
+def reward_inputs(
+    context: str, request: Request, result: EditResult, step: int | None = None
+) -> RewardInputs:
     """Measurements of an update, for its reward."""
     return RewardInputs(
         before=result.before,
         after=result.after,
         earlier=result.earlier,
+        earlier_problems=step,
         questions=request.problem.questions,
         context=context,
         text=request.text,
@@ -331,12 +377,13 @@ def reward_inputs(context: str, request: Request, result: EditResult) -> RewardI
     )
 
 
-def _idle_inputs(context: str, request: Request, result: EditResult) -> RewardInputs:
+def _idle_inputs(context: str, request: Request, result: EditResult, step: int) -> RewardInputs:
     """Measurements had nothing been changed."""
     return RewardInputs(
         before=result.before,
         after=result.before,
         earlier=tuple((score, score) for score, _ in result.earlier),
+        earlier_problems=step,
         questions=request.problem.questions,
         context=context,
         probed={probe: measured.before for probe, measured in result.probed.items()},

@@ -141,6 +141,8 @@ class Evaluator:
             for problem, owner in zip(problems, owners, strict=True)
             for one in self.problem_tokens(problem, owner)
         ]
+        if bank is not None:
+            asked = [a._replace(owner=bank.route(a.owner, a.prompt)) for a in asked]
         done: list[int] = []
 
         def job(part: range) -> Callable[[Event], tuple[list[float], list[str]]]:

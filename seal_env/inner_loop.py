@@ -27,12 +27,16 @@ from seal_env.engine.training import TrainStats
 from seal_env.evaluation import Evaluator, Progress
 from seal_env.probes.base import Probe, ProbeContext, Probed, Subject
 from seal_env.score import Score
+from seal_env.streams.base import History, Stream, StreamStep
+from seal_env.streams.continued import Continue
 from seal_env.tasks.base import Problem, Task
 from seal_env.updates.base import PreparedUpdate, Update, UpdateContext, UpdateResult
 
 ASKING = 16
 """So many times the tokens of a training pass are read at once in asking, which keeps nothing for
 a backward pass."""
+HELD = 2
+"""So many times a learner's frozen state is in memory: by itself, and stacked with the others'."""
 DIVERGED = "training diverged: the loss or the weights became infinite or NaN"
 
 
@@ -52,6 +56,8 @@ class Request:
     """Further problems to ask about, before and after."""
     text: str = ""
     """The self-edit as a text, for probes that read it."""
+    history: History = ()
+    """Updates of the stream so far, if the loop's stream keeps them (`EditResult.history`)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class EditResult:
     """Tokens that were cut out of the middle of a question's prompt, the most of any question."""
     probed: Mapping[Probe[Any], Probed[Any]] = field(default_factory=dict)
     """Measurements of the loop's probes."""
+    history: History = ()
+    """That of the request, and this update if it changed the learner and the stream keeps it."""
+    rolled_back: str = ""
+    """Why the stream took the update back, in one line; empty if it did not."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +95,13 @@ class PreparedRequest:
     request: Request
     """The request."""
     update: PreparedUpdate[Any] | None
-    """Its update; None if there is an error."""
+    """Its update, as the stream carries it out; None if there is an error."""
     truncated: bool
     """Whether a cap cut something off the self-edit."""
     error: str | None
     """Why it cannot be carried out, in one line; None if it can."""
+    step: StreamStep | None = None
+    """Its update as the self-edit asks for it; None if there is an error."""
 
 
 class InnerLoop:
@@ -103,6 +115,7 @@ class InnerLoop:
             added to.
         probes: What is measured of every learner beside its scores.
         measured: What probes measured of the untouched learner, as far as it is known; added to.
+        stream: How a learner goes on that an earlier self-edit has changed.
     """
 
     def __init__(
@@ -113,8 +126,11 @@ class InnerLoop:
         baselines: dict[Hashable, Score] | None = None,
         probes: Sequence[Probe[Any]] = (),
         measured: dict[Hashable, Any] | None = None,
+        stream: Stream | None = None,
     ) -> None:
         self.learner, self.task, self.config = learner, task, config
+        self.stream = Continue() if stream is None else stream
+        """How a learner goes on that an earlier self-edit has changed."""
         targets = find_targets(learner.model, config.lora)
         self._baselines = {} if baselines is None else baselines
         longest = min(config.max_tokens, learner.max_length)
@@ -197,6 +213,7 @@ class InnerLoop:
                     truncated=False,
                     error=reading.error,
                     truncated_prompt=reading.cut,
+                    history=request.history,
                 )
             )
         return self._probed(requests, results)
@@ -231,6 +248,7 @@ class InnerLoop:
         longest = max((len(e.ids) for data in datasets for e in data.examples), default=0)
         check_fits(self.learner, context.targets, context.lora, context.tokens_per_pass, longest)
         numbers = [p.update.numbers(p.start, context) for p in updates]
+        numbers += [HELD * p.below.size for p in updates if p.below is not None]
         numbers.append(STATES * context.new_bank(0).size)
         return max_adapters_per_batch(self.learner.device, max(numbers))
 
@@ -256,14 +274,16 @@ class InnerLoop:
         edit, update = request.edit, request.edit.update
         error = edit.error or self.evaluator.tokenize(request.problem).error
         if update is not None and error is None:
-            error = update.refusal(request.start)
+            error = self.stream.refusal(update, request.start)
         if update is None or error is not None:
             return PreparedRequest(request, None, False, error)
-        ready = update.prepare(request.problem, request.seed, request.start, self.context)
-        truncated = edit.truncated or ready.truncated
-        if ready.error is not None:
-            return PreparedRequest(request, None, truncated, ready.error)
-        return PreparedRequest(request, ready, truncated, None)
+        own = update.prepare(request.problem, request.seed, request.start, self.context)
+        truncated = edit.truncated or own.truncated
+        if own.error is not None:
+            return PreparedRequest(request, None, truncated, own.error)
+        step = StreamStep(own, request.history)
+        ready = self.stream.prepare(step, self.context)
+        return PreparedRequest(request, ready, truncated, None, step)
 
     def _run_together(
         self, prepared: Sequence[PreparedRequest], progress: Progress | None
@@ -276,8 +296,12 @@ class InnerLoop:
         for ready, new, first, last in zip(prepared, updated, before, after, strict=True):
             # A state can be finite and yet so large that the model's numbers no longer are.
             good = bool(last) and all(map(math.isfinite, _likelihoods(last)))
-            error = None if good else ready.error or DIVERGED
+            error = None if good or new.rolled_back else ready.error or DIVERGED
             last = last if good else first
+            history = ready.request.history
+            if good and self.stream.remembers:
+                assert ready.step is not None
+                history = (*history, ready.step.remembered())
             results.append(
                 EditResult(
                     before=first[0],
@@ -288,6 +312,8 @@ class InnerLoop:
                     truncated=ready.truncated,
                     error=error,
                     truncated_prompt=self.evaluator.tokenize(ready.request.problem).cut,
+                    history=history,
+                    rolled_back=new.rolled_back,
                 )
             )
         return self._probed(requests, results)
@@ -305,6 +331,12 @@ class InnerLoop:
             new = kind.apply_batch(list(batch.values()), self.context, progress)
             for index, result in zip(batch, new, strict=True):
                 results[index] = result
+        changed = {i: p.step for i, p in enumerate(prepared) if p.step and results[i].state}
+        new = self.stream.conclude(
+            list(changed.values()), [results[i] for i in changed], self.context
+        )
+        for index, result in zip(changed, new, strict=True):
+            results[index] = result
         return results
 
     def _after(

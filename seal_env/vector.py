@@ -87,7 +87,8 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         self.config = make_config(settings)
         self.num_envs = int(num_envs)
         self.episodes = Episodes(self.config, self.num_envs)
-        self.single_observation_space = observation_space(self.episodes.loop.learner.width)
+        width = self.episodes.loop.learner.width
+        self.single_observation_space = observation_space(width, self.config.horizon)
         self.single_action_space = self.episodes.language.action_space()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -224,9 +225,10 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
 
     def _batch(self) -> dict[str, Any]:
         observations = self._observe(range(self.num_envs))
+        arrays = [name for name in observations[0] if name != "context"]
         return {
             "context": tuple(o["context"] for o in observations),
-            "model_state": np.stack([o["model_state"] for o in observations]),
+            **{name: np.stack([o[name] for o in observations]) for name in arrays},
         }
 
 

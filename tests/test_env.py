@@ -163,7 +163,7 @@ def test_weights_are_the_bases_after_anything(make, monkeypatch):
     assert weights_hash(model) == before
     real = finetuning.finetune
 
-    def fails(learner, bank, datasets, progress=None, tokens_per_pass=None):
+    def fails(learner, bank, datasets, progress=None, tokens_per_pass=None, below=None):
         def stop(done, total):
             raise MemoryError
 

@@ -78,6 +78,13 @@ class Products(Protocol):
         """
 
 
+class FrozenProducts(Products, Protocol):
+    """Products through which gradients go, while their own weights have none."""
+
+    def input_grad(self, outer: Sequence[Tensor], run: Pass) -> list[Tensor]:
+        """Gradient of the module's input, shape (G, L, I) per group; arguments as in `backward`."""
+
+
 class Bank(ABC):
     """States of K learners on one frozen base."""
 
@@ -92,6 +99,15 @@ class Bank(ABC):
     @abstractmethod
     def adapter(self, name: str, run: Pass) -> Products | None:
         """Products added to the output of one module in a pass; None if there are none."""
+
+    def route(self, owner: int, ids: Sequence[int]) -> int:
+        """Index under which the bank reads a text of one learner.
+
+        Args:
+            owner: Index of the learner.
+            ids: Token ids of the text, or of the prompt of what is generated.
+        """
+        return owner
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:
@@ -125,8 +141,20 @@ class Bank(ABC):
         return forward
 
 
+def routed(bank: Bank | None, owners: Sequence[int], texts: Sequence[Sequence[int]]) -> list[int]:
+    """Indices under which a bank reads texts; see `Bank.route`."""
+    if bank is None:
+        return list(owners)
+    return [bank.route(owner, ids) for owner, ids in zip(owners, texts, strict=True)]
+
+
 class LearnerState(ABC):
     """What one learner has beyond the frozen base. Immutable."""
+
+    @property
+    def size(self) -> int:
+        """Float32 numbers in memory; 0 where they do not count beside an adapter in training."""
+        return 0
 
     @abstractmethod
     def norm(self) -> float:

@@ -35,6 +35,7 @@ from seal_env.engine.passes import Pass
 
 if TYPE_CHECKING:
     from seal_env.engine.learner import Learner
+    from seal_env.engine.lora import AdapterState
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ class Deltas(LearnerState):
             else:
                 raise ValueError(f"no operation {change.operation!r}")
         return Deltas(before | changed)
+
+    @staticmethod
+    @torch.no_grad()
+    def merged(state: AdapterState, below: Deltas | None) -> Deltas:
+        """Deltas with an adapter added, in float32: the size stays, however many are merged."""
+        addends = state.addends()
+        before = dict(below.matrices) if below is not None else {}
+        return Deltas(before | {n: before[n] + x if n in before else x for n, x in addends.items()})
+
+    @property
+    def size(self) -> int:
+        """See `LearnerState.size`."""
+        return sum(matrix.numel() for matrix in self.matrices.values())
 
     def norm(self) -> float:
         """See `LearnerState.norm`."""
@@ -153,36 +167,43 @@ class DenseAdapter(NamedTuple):
 
     def add(self, out: Tensor, blocks: list[Tensor], run: Pass) -> list[Tensor]:
         """See `Products.add`."""
-        parts, any_touching = [], False
+        if any(owner in self.index_of for owners in run.groups for owner in listed(owners)):
+            out.add_(run.join(self._products(blocks, self.deltas.transpose(1, 2), run)))
+        return []
+
+    def input_grad(self, outer: Sequence[Tensor], run: Pass) -> list[Tensor]:
+        """See `FrozenProducts.input_grad`."""
+        return self._products(outer, self.deltas, run)
+
+    def _products(self, blocks: Sequence[Tensor], matrices: Tensor, run: Pass) -> list[Tensor]:
+        """Each learner's rows times its matrix; zeros for a learner that touches nothing here."""
+        parts = []
         for owners, rows in zip(run.groups, blocks, strict=True):
             present = listed(owners)
             touching = [i for i, owner in enumerate(present) if owner in self.index_of]
-            any_touching |= bool(touching)
             places = [self.index_of[present[i]] for i in touching]
             if len(touching) == len(present):
-                parts.append(self._products(rows, places))
+                parts.append(_times(rows, matrices, places))
                 continue
-            part = rows.new_zeros(*rows.shape[:2], self.deltas.shape[1])
+            part = rows.new_zeros(*rows.shape[:2], matrices.shape[2])
             if touching:
                 chosen = torch.tensor(touching, device=rows.device)
-                part[chosen] = self._products(rows[chosen], places)
+                part[chosen] = _times(rows[chosen], matrices, places)
             parts.append(part)
-        if any_touching:
-            out.add_(run.join(parts))
-        return []
-
-    def _products(self, rows: Tensor, places: list[int]) -> Tensor:
-        """Blocks times deltas, without a copy: those that are no neighbors are taken one by one."""
-        turned = self.deltas.transpose(1, 2)
-        first, last = places[0], places[-1]
-        if last - first + 1 == len(places):
-            return product(rows, turned[first : last + 1])
-        pairs = ((rows[i : i + 1], turned[p : p + 1]) for i, p in enumerate(places))
-        return torch.cat([product(*pair) for pair in pairs])
+        return parts
 
     def backward(self, *_: object) -> None:
         """Deltas are not trained."""
         raise NotImplementedError("deltas have no gradients")
+
+
+def _times(rows: Tensor, matrices: Tensor, places: list[int]) -> Tensor:
+    """Blocks times matrices, without a copy: those that are no neighbors are taken one by one."""
+    first, last = places[0], places[-1]
+    if last - first + 1 == len(places):
+        return product(rows, matrices[first : last + 1])
+    pairs = ((rows[i : i + 1], matrices[p : p + 1]) for i, p in enumerate(places))
+    return torch.cat([product(*pair) for pair in pairs])
 
 
 def _stack(matrices: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seal_env.engine.banks import Bank
+from seal_env.engine.banks import Bank, routed
 from seal_env.engine.learner import Learner
 from seal_env.engine.packing import Layout, padded_rows
 from seal_env.engine.passes import FullPass
@@ -86,7 +86,8 @@ def _scored_rows(
 ) -> Tensor:
     """Last hidden states before each scored token, shape (learners, T, width)."""
     whole = [text for _ in owners for text in texts]
-    layout = Layout(whole, [owner for owner in owners for _ in texts], learner.device)
+    each = routed(bank, [owner for owner in owners for _ in texts], whole)
+    layout = Layout(whole, each, learner.device)
     hidden = learner.hidden(layout.row, FullPass(layout), bank)
     rows = [
         np.arange(start, start + len(text) - 1)

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seal_env.engine.banks import Bank
+from seal_env.engine.banks import Bank, routed
 from seal_env.engine.llama import Decoder, is_supported
 from seal_env.engine.logits import Logits
 from seal_env.engine.packing import ROW_MULTIPLE, Layout, Row, padded_rows
@@ -216,7 +216,7 @@ class Learner:
             Float32 array of shape (texts, D), and one loss per text in nats per token (0 for a text
             of one token).
         """
-        layout = Layout(texts, owners, self.device)
+        layout = Layout(texts, routed(bank, owners, texts), self.device)
         hidden = self.hidden(layout.row, FullPass(layout), bank)
         means = np.empty((len(texts), self.width), dtype=np.float32)
         states = hidden.float().cpu().numpy().astype(np.float64)

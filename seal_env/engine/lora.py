@@ -161,11 +161,8 @@ class AdapterBank(TrainableBank):
 
     def merge_into(self, model: nn.Module) -> None:
         """Adds the update of a bank of one to the model's own weights."""
-        scale = self.config.alpha / self.config.rank
-        for target in self.targets:
-            a, b = (matrix[0] for matrix in self.matrices[target.name])
-            module = model.get_submodule(target.name)
-            update = (b @ a) * scale
+        for name, update in self.state_of(0).addends().items():
+            module = model.get_submodule(name)
             weight: Tensor = module.weight.data  # type: ignore[assignment]
             weight += (update.t() if isinstance(module, Conv1D) else update).to(weight)
 
@@ -178,6 +175,15 @@ class AdapterState(TrainableState):
     """The adapted modules."""
     config: LoraConfig
     """Rank and scale."""
+
+    @torch.no_grad()
+    def addends(self) -> dict[str, Tensor]:
+        """Additions to the targets' matrices, float32, shape (O, I), by module name."""
+        bank = AdapterBank(self.targets, self.config, 1, self.weights.device)
+        bank.load([self])
+        scale = self.config.alpha / self.config.rank
+        views = bank.matrices.items()
+        return {name: (b[0] @ a[0]).mul_(scale) for name, (a, b) in views}
 
     @classmethod
     def bank(cls, states: Sequence[AdapterState | None], model: PreTrainedModel) -> AdapterBank:
@@ -237,3 +243,8 @@ class Adapter(NamedTuple):
                     inner.append(part)
                 else:
                     inner[index].add_(part)
+
+    def input_grad(self, outer: Sequence[Tensor], run: Pass) -> list[Tensor]:
+        """See `FrozenProducts.input_grad`."""
+        pairs = zip(self.matrices, outer, strict=True)
+        return [product(product(grad, b), a).mul_(self.scale) for (a, b), grad in pairs]

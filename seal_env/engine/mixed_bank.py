@@ -101,15 +101,19 @@ class PassPart(Pass):
         """See `Pass.join`; the rows of other learners are zeros."""
         width = parts[0].shape[-1]
         whole = [parts[0].new_zeros(*shape, width) for shape in self.run.owner_blocks.shapes]
-        for (group, index), part in zip(self._chosen, parts, strict=True):
-            whole[group][index] = part
+        self.add_to(whole, parts)
         return self.run.join(whole)
+
+    def add_to(self, whole: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
+        """Adds blocks of the bank's own learners to those of all, in place."""
+        for (group, index), part in zip(self._chosen, parts, strict=True):
+            whole[group].index_add_(0, index, part)
 
 
 class _MixedProducts(NamedTuple):
     """The products of several banks for one module."""
 
-    parts: Sequence[tuple[Products, PassPart]]
+    parts: Sequence[tuple[Any, PassPart]]
     """Those of each bank, and the pass as it sees it."""
     grads: None = None
 
@@ -123,6 +127,17 @@ class _MixedProducts(NamedTuple):
         for products, view in self.parts:
             products.add(out, view.select(blocks), view)
         return []
+
+    def input_grad(self, outer: Sequence[Tensor], run: Pass) -> list[Tensor]:
+        """See `FrozenProducts.input_grad`."""
+        found = [
+            (products.input_grad(view.select(outer), view), view) for products, view in self.parts
+        ]
+        width = found[0][0][0].shape[-1]
+        whole = [grad.new_zeros(*grad.shape[:-1], width) for grad in outer]
+        for grads, view in found:
+            view.add_to(whole, grads)
+        return whole
 
     def backward(self, *_: object) -> None:
         """A mixed bank is not trained."""

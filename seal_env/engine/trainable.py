@@ -40,6 +40,11 @@ class TrainableState(LearnerState):
     weights: Tensor
     """Weights as in a bank of one: float32, shape (P,), on the CPU."""
 
+    @property
+    def size(self) -> int:
+        """See `LearnerState.size`."""
+        return self.weights.numel()
+
     def norm(self) -> float:
         """See `LearnerState.norm`."""
         return float(self.weights.double().norm())

@@ -23,8 +23,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from seal_env.engine.banks import Bank, LearnerState
 from seal_env.engine.config import FinetuneConfig
+from seal_env.engine.layered_bank import LayeredBank
 from seal_env.engine.learner import Learner
+from seal_env.engine.mixed_bank import bank_of
 from seal_env.engine.packing import Layout, bucket
 from seal_env.engine.passes import FullPass
 from seal_env.engine.threads import run_parts
@@ -106,6 +109,7 @@ def finetune(
     datasets: Sequence[Dataset],
     progress: Callable[[int, int], None] | None = None,
     tokens_per_pass: int | None = None,
+    below: Sequence[LearnerState | None] | None = None,
 ) -> list[TrainStats]:
     """Trains every adapter of a bank on its own data, in place.
 
@@ -116,6 +120,8 @@ def finetune(
         progress: Callback with (steps done, steps in total) of the adapter with most steps.
         tokens_per_pass: Bound on the tokens of one pass; None for no bound. A longer sequence is a
             pass by itself.
+        below: What each adapter is trained on top of, frozen (`seal_env.engine.layered_bank`); None
+            for the base.
 
     Returns:
         Statistics of each adapter.
@@ -123,11 +129,15 @@ def finetune(
     # Sorted by steps: a thread takes as many steps as its longest adapter.
     order = np.argsort([-data.steps for data in datasets], kind="stable")
     ordered = [datasets[k] for k in order]
+    lower = None if below is None else bank_of([below[k] for k in order], learner.model)
+    attached = bank if lower is None else LayeredBank(bank, lower)
 
     def job(members: range) -> Callable[[Event], list[TrainStats]]:
         chosen = ordered[members.start : members.stop]
         tell = progress if members.start == 0 else None
-        return lambda stop: _train(learner, bank, members, chosen, tokens_per_pass, tell, stop)
+        return lambda stop: _train(
+            learner, bank, attached, members, chosen, tokens_per_pass, tell, stop
+        )
 
     parts = split(ordered, learner.workers(bank.count))
     bank.reorder(order)
@@ -177,13 +187,14 @@ def _runs(datasets: Sequence[Dataset], limit: float) -> list[range]:
 def _train(
     learner: Learner,
     bank: TrainableBank,
+    attached: Bank,
     members: range,
     datasets: Sequence[Dataset],
     tokens_per_pass: int | None,
     progress: Callable[[int, int], None] | None,
     stop: Event,
 ) -> list[TrainStats]:
-    """Trains neighboring adapters of a bank; see `finetune`."""
+    """Trains neighboring adapters of a bank, which is part of the attached one; see `finetune`."""
     orders = [data_order(data.seed, len(data.examples), data.config) for data in datasets]
     totals = np.array([len(order) for order in orders])
     tokens = np.zeros(len(members), dtype=np.int64)
@@ -196,7 +207,7 @@ def _train(
         active = np.flatnonzero(totals > step)
         batches = [[datasets[k].examples[int(i)] for i in orders[k][step]] for k in active.tolist()]
         owners = active + members.start
-        last[active] = _accumulate(learner, bank, owners, batches, tokens_per_pass)
+        last[active] = _accumulate(learner, attached, owners, batches, tokens_per_pass)
         optimizer.step(step)
         tokens[active] += [sum(len(e.ids) for e in batch) for batch in batches]
         if progress is not None:
@@ -214,7 +225,7 @@ def _train(
 
 def _accumulate(
     learner: Learner,
-    bank: TrainableBank,
+    bank: Bank,
     active: np.ndarray,
     batches: Sequence[Sequence[Example]],
     tokens_per_pass: int | None,
@@ -280,7 +291,7 @@ def _passes(pieces: Sequence[_Piece], limit: int | None) -> list[list[_Piece]]:
 
 
 def _one_pass(
-    learner: Learner, bank: TrainableBank, pieces: Sequence[_Piece], labels_of: np.ndarray
+    learner: Learner, bank: Bank, pieces: Sequence[_Piece], labels_of: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """One forward and backward pass; returns adapter and share of the loss per label, (M,)."""
     examples = [example for piece in pieces for example in piece.examples]

@@ -22,7 +22,9 @@ class RewardInputs:
     after: Score
     """Score of the learner after the update; `before` if there was none."""
     earlier: Sequence[tuple[Score, Score]] = ()
-    """Scores of each earlier problem of the episode, before and after this update."""
+    """Scores of earlier problems of the episode, before and after this update."""
+    earlier_problems: int | None = None
+    """Number of earlier problems that `earlier` is a random sample of; None if it has all."""
     questions: tuple[Question, ...] = ()
     """Questions of the problem, in the order of the scores' answers."""
     context: str = ""

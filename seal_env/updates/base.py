@@ -62,13 +62,15 @@ class PreparedUpdate(Generic[State]):
     seed: int
     """The only source of randomness."""
     start: State | None
-    """What the learner has by now (a stream); None for the untouched base."""
+    """What the learner has by now (a stream), which the update changes; None for the base."""
     data: Dataset | None = None
     """Training data in tokens; None if there is no training."""
     truncated: bool = False
     """Whether a cap cut something off."""
     error: str | None = None
     """Why it cannot be carried out, in one line; None if it can."""
+    below: LearnerState | None = None
+    """What the learner has beneath the result and the update leaves as it is; None for nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,12 @@ class UpdateResult:
     """What came of an update of one learner."""
 
     state: LearnerState | None
-    """What the learner has beyond the base now; None if the update failed (it diverged)."""
+    """What the learner has beyond the base now; None if the update failed (it diverged) or was
+    rolled back."""
     trained: TrainStats | None = None
     """What training took; None if there was none."""
+    rolled_back: str = ""
+    """Why the stream left the learner as it was before the update, in one line; empty if not."""
 
 
 class Update(ABC, Generic[State]):

@@ -142,7 +142,8 @@ class Finetuning(Update[TrainableState]):
                 progress("training", done, total)
 
         data = [prepared.data for prepared in batch if prepared.data is not None]
-        records = finetune(context.learner, bank, data, tell, context.tokens_per_pass)
+        below = [prepared.below for prepared in batch]
+        records = finetune(context.learner, bank, data, tell, context.tokens_per_pass, below)
         return [
             UpdateResult(None if record.failed else bank.state_of(index), record)
             for index, record in enumerate(records)

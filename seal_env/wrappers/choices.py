@@ -19,6 +19,8 @@ from seal_env.menus.base import Chosen, Menu, load_menu
 
 Numbers = dict[str, np.ndarray] | np.ndarray
 """Observation as numbers: arrays by name, or one array."""
+STATE_KEYS = ("model_state", "earlier")
+"""Numbers in an observation of `SelfEditEnv`; the second is there in streams."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,16 @@ class ChoiceView:
             return spaces.Discrete(math.prod(self.sizes))
         return spaces.MultiDiscrete(list(self.sizes))
 
-    def observation_space(self, width: int) -> spaces.Dict | spaces.Box:
-        """Space of the observations, for a learner whose hidden states have `width` entries."""
-        state = observation_space(width)["model_state"]
-        assert isinstance(state, spaces.Box)
-        low, high, count = state.low.min(), state.high.max(), len(self.menu.features)
+    def observation_space(self, episodes: Episodes) -> spaces.Dict | spaces.Box:
+        """Space of the observations of an environment's episodes."""
+        read = observation_space(episodes.loop.learner.width, episodes.config.horizon)
+        boxes = [read[key] for key in STATE_KEYS if key in read.spaces]
+        low, high = (float(getattr(boxes[0], end).flat[0]) for end in ("low", "high"))
+        count, size = len(self.menu.features), sum(math.prod(box.shape or ()) for box in boxes)
         if self.flat:
-            return spaces.Box(low, high, (count + state.shape[0],), np.float32)
+            return spaces.Box(low, high, (count + size,), np.float32)
         features = spaces.Box(low, high, (count,), np.float32)
+        state = spaces.Box(low, high, (size,), np.float32)
         return spaces.Dict({"features": features, "model_state": state})
 
     def observe(self, observation: Mapping[str, Any]) -> Numbers:
@@ -69,7 +73,8 @@ class ChoiceView:
                 f"menu {type(self.menu).__name__}: describe returned numbers of shape "
                 f"{described.shape} for its {len(self.menu.features)} features"
             )
-        features, state = np.nan_to_num(described), np.array(observation["model_state"])
+        features = np.nan_to_num(described)
+        state = np.concatenate([observation[key] for key in STATE_KEYS if key in observation])
         if self.flat:
             return np.concatenate([features, state])
         return {"features": features, "model_state": state}
@@ -91,6 +96,11 @@ class ChoiceView:
         return np.asarray(place, dtype=np.int64)
 
 
+def each_of(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Observations of a vector environment, one by one."""
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
 class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructorArgs):
     """Converts the `Text` action to choices from a menu, and the observation to numbers.
 
@@ -98,7 +108,8 @@ class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructo
     `discrete` their combination as one `Discrete` number.
 
     **Observation**: a `Dict` of ``features``, the menu's features of the context, and the unchanged
-    ``model_state``; or with `flat` both in one `Box`, the features first.
+    ``model_state``, in streams with ``earlier`` as its last entry; or with `flat` both in one
+    `Box`, the features first.
 
     **Info** of a step also has ``text``, the self-edit that was carried out, and ``choices``, the
     combination in words.
@@ -132,7 +143,7 @@ class ChoiceActions(gym.Wrapper[Any, Any, dict[str, Any], str], RecordConstructo
             raise UserError(f"ChoiceActions wraps SelfEdit-v0, not {type(base).__name__}")
         self.view = ChoiceView.of(base.episodes, menu, flat, discrete)
         self.action_space = self.view.action_space()
-        self.observation_space = self.view.observation_space(base.episodes.loop.learner.width)
+        self.observation_space = self.view.observation_space(base.episodes)
         self._context: str | None = None
 
     def reset(

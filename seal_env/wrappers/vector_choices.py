@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from seal_env.errors import UserError
 from seal_env.menus.base import Menu
 from seal_env.vector import SelfEditVectorEnv
-from seal_env.wrappers.choices import ChoiceView, Numbers
+from seal_env.wrappers.choices import ChoiceView, Numbers, each_of
 
 
 class VectorChoiceActions(VectorWrapper):
@@ -46,9 +46,8 @@ class VectorChoiceActions(VectorWrapper):
         self.autoreset_mode = base.autoreset_mode
         """See `SelfEditVectorEnv`."""
         self.view = ChoiceView.of(base.episodes, menu, flat, discrete)
-        width = base.episodes.loop.learner.width
         self.single_action_space = self.view.action_space()
-        self.single_observation_space = self.view.observation_space(width)
+        self.single_observation_space = self.view.observation_space(base.episodes)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._contexts: Sequence[str] = ()
@@ -84,8 +83,7 @@ class VectorChoiceActions(VectorWrapper):
 
     def _observe(self, observation: dict[str, Any]) -> Numbers:
         self._contexts = observation["context"]
-        pairs = zip(self._contexts, observation["model_state"], strict=True)
-        rows = [self.view.observe({"context": c, "model_state": s}) for c, s in pairs]
+        rows = [self.view.observe(one) for one in each_of(observation)]
         if self.view.flat:
             return np.stack(rows)  # type: ignore[arg-type]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

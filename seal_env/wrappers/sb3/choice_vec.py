@@ -9,7 +9,7 @@ from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
 from seal_env.menus.base import Menu
-from seal_env.wrappers.choices import ChoiceView
+from seal_env.wrappers.choices import ChoiceView, each_of
 from seal_env.wrappers.sb3.text_vec import TextVecEnv, inner_of, stacked
 
 
@@ -34,13 +34,12 @@ class ChoiceVecEnv(TextVecEnv):
     ) -> None:
         episodes = inner_of(envs).episodes
         self.view = ChoiceView.of(episodes, menu, flat, discrete)
-        space = self.view.observation_space(episodes.loop.learner.width)
+        space = self.view.observation_space(episodes)
         super().__init__(envs, space, self.view.action_space(), group)
 
     def read(self, observation: dict[str, Any]) -> VecEnvObs:
         """Observations as numbers."""
-        pairs = zip(observation["context"], observation["model_state"], strict=True)
-        return stacked([self.view.observe({"context": c, "model_state": s}) for c, s in pairs])
+        return stacked([self.view.observe(one) for one in each_of(observation)])
 
     def write(self, actions: np.ndarray, observation: dict[str, Any]) -> list[str]:
         """Self-edits of the chosen combinations."""

@@ -1,0 +1,364 @@
+"""Streams: what each way of going on starts from, trains on, and makes of it."""
+
+import copy
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from helpers import INNER, weights_hash
+
+from seal_env.config import EnvConfig
+from seal_env.edits import SelfEdit
+from seal_env.edits.training_data import TrainingData
+from seal_env.engine.config import FinetuneConfig
+from seal_env.engine.deltas import Deltas
+from seal_env.engine.divergence import divergences
+from seal_env.engine.learner import Learner
+from seal_env.engine.lora import AdapterBank
+from seal_env.engine.routed import Memory, Routed, TokenWeights
+from seal_env.engine.training import finetune
+from seal_env.env import SelfEditEnv
+from seal_env.errors import UserError
+from seal_env.inner_loop import DIVERGED, InnerLoop, Request
+from seal_env.rewards.base import RewardInputs
+from seal_env.rewards.retention import Retention
+from seal_env.score import Score
+from seal_env.streams import STREAMS, StreamStep, gate, parse_stream
+from seal_env.tasks.biographies.task import Biographies
+from seal_env.updates import Finetuning, PreparedUpdate, Training
+
+TASK = Biographies()
+WHOLE = [TASK.problem("train", i) for i in range(4)]
+PROBLEMS = [replace(p, questions=p.questions[:2]) for p in WHOLE]
+TEXTS = (
+    ["Ada Cho lives in Oslo.", "", "Bo Diaz has a dog.\nBo Diaz was born in Lima."],
+    ["", "no good", "Eve Ito likes soup."],
+    ["Eve Ito likes soup.", None, "Ada Cho lives in Rome.\nAda Cho has a cat."],
+)
+"""What three learners are told, step by step."""
+
+
+class Refusing(TrainingData):
+    """Cannot read "no good", and diverges at "explode"."""
+
+    def parse(self, action, problem):
+        if action == "no good":
+            return SelfEdit(error="no good")
+        if action == "explode":
+            return SelfEdit(Finetuning(("x",) * 4, training=Training(learning_rate=1e38)))
+        return super().parse(action, problem)
+
+
+def settings(models, **changes):
+    kwargs = {"task": "helpers:Parity", "edit": "test_stream_ways:Refusing", "inner": INNER}
+    return kwargs | {"model": models["llama"], "reward": "log_likelihood + retention"} | changes
+
+
+def played(models, texts, problems, seed=4, **changes):
+    """Steps of streams side by side, as (observation, reward, info) of each, by stream."""
+    horizon = len(texts[0])
+    envs = SelfEditEnvs(len(texts), **settings(models, horizon=horizon, **changes))
+    envs.reset(seed=seed, options={"problems": problems})
+    rows = [envs.step([own[t] for own in texts]) for t in range(horizon)]
+    return [
+        [
+            ({k: v[i] for k, v in observations.items()}, rewards[i], _entry(infos, i))
+            for observations, rewards, *_, infos in rows
+        ]
+        for i in range(len(texts))
+    ]
+
+
+def SelfEditEnvs(count, **kwargs):
+    return gym.make_vec("SelfEdit-v0", num_envs=count, autoreset_mode="DISABLED", **kwargs)
+
+
+def _entry(infos, i):
+    values = {k: v for k, v in infos.items() if not k.startswith("_")}
+    return {k: _entry(v, i) if isinstance(v, dict) else v[i] for k, v in values.items()}
+
+
+def same(one, other):
+    for (a, reward, info), (b, reward_b, info_b) in zip(one, other, strict=True):
+        assert reward == reward_b
+        assert all(np.array_equal(a[k], b[k]) for k in ("model_state", "earlier"))
+        assert info["answers"] == info_b["answers"] and info["stream"] == info_b["stream"]
+
+
+@pytest.mark.parametrize("stream", list(STREAMS))
+def test_each_way_is_alone_what_it_is_beside_others_to_the_bit(models, stream):
+    problems = [[PROBLEMS[(i + t) % 4] for t in range(3)] for i in range(3)]
+    together = played(models, TEXTS, problems, stream=stream)
+    for i, texts in enumerate(TEXTS):
+        (alone,) = played(models, [texts], [problems[i]], stream=stream)
+        same(alone, together[i])
+    assert together[1][1][2]["error"] == "no good" and not together[1][2][2]["error"]
+    assert len({steps[-1][1] for steps in together}) == 3
+
+
+@pytest.mark.parametrize("stream", list(STREAMS))
+def test_reset_restores_the_learner_to_the_bit(models, stream):
+    env = SelfEditEnv(**settings(models, horizon=2, stream=stream))
+    model = env.episodes.loop.learner.model
+    before = weights_hash(model)
+    rewards = []
+    for _ in range(2):
+        env.reset(seed=0, options={"problems": PROBLEMS[:2]})
+        rewards.append([env.step(text)[1] for text in ("Ada Cho lives in Oslo.", "Bo")])
+    assert rewards[0] == rewards[1] and rewards[0][0] != rewards[0][1]
+    assert weights_hash(model) == before
+
+
+def loop_of(models, stream, architecture="llama"):
+    env = SelfEditEnv(**settings(models | {"llama": models[architecture]}))
+    loop = env.episodes.loop
+    return InnerLoop(loop.learner, loop.task, INNER, stream=parse_stream(stream))
+
+
+def carry_out(loop, texts):
+    """Results of self-edits one after the other."""
+    results, state, history = [], None, ()
+    for i, text in enumerate(texts):
+        edit = TrainingData().parse(text, PROBLEMS[i])
+        (result,) = loop.run([Request(PROBLEMS[i], edit, i, state, history=history)])
+        assert result.error is None
+        state, history = result.state, result.history
+        results.append(result)
+    return results
+
+
+EDITS = ("Ada Cho lives in Oslo.\nAda Cho has a cat.", "Bo Diaz has a dog.", "Eve Ito likes soup.")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_merge_trains_on_weights_that_have_the_update_in_them(models, architecture):
+    """Against a copy of the model whose own weights are changed."""
+    loop = loop_of(models, "merge", architecture)
+    first, second = carry_out(loop, EDITS[:2])
+    assert isinstance(first.state, Deltas)
+    model = copy.deepcopy(loop.learner.model)
+    bank = AdapterBank(loop.context.targets, INNER.lora, 1, model.device)
+    learner = Learner(model, loop.learner.tokenizer, "merged")
+    for index, (text, problem) in enumerate(zip(EDITS[:2], PROBLEMS, strict=False)):
+        update = TrainingData().parse(text, problem).update
+        data = update.prepare(problem, index, None, loop.context).data
+        bank.initialize([index])
+        finetune(learner, bank, [data])
+        if index == 0:
+            bank.merge_into(model)
+            learner = Learner(model, loop.learner.tokenizer, "merged")
+    found = {n: second.state.matrices[n] - first.state.matrices[n] for n in first.state.matrices}
+    for name, addend in bank.state_of(0).addends().items():
+        assert addend.abs().max() > 1e-3
+        torch.testing.assert_close(found[name], addend, atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_stack_is_the_sum_that_merge_has(models, architecture):
+    merged = carry_out(loop_of(models, "merge", architecture), EDITS)
+    stacked = carry_out(loop_of(models, "stack", architecture), EDITS)
+    for one, other in zip(merged, stacked, strict=True):
+        assert one.after.log_likelihood == pytest.approx(other.after.log_likelihood, abs=1e-4)
+    assert len(stacked[-1].state.states) == 3
+    added = [state.addends() for state in stacked[-1].state.states]
+    for name, matrix in merged[-1].state.matrices.items():
+        torch.testing.assert_close(sum(a[name] for a in added), matrix, atol=1e-4, rtol=1e-2)
+
+
+def test_merge_goes_on_from_changes_of_single_weights_and_back(models):
+    env = SelfEditEnv(
+        **settings(models, horizon=3, stream="merge", task="helpers:OneQuestion")
+        | {"edit": "own_update:Mixed"}
+    )
+    env.reset(seed=0, options={"problems": PROBLEMS[:3]})
+    likelihoods = []
+    for action in ("learn Ada Cho plays.", "scale 1.5", "learn Bo Diaz plays."):
+        info = env.step(action)[4]
+        assert info["error"] == ""
+        likelihoods.append(info["log_likelihood"] - info["log_likelihood_before"])
+    assert all(likelihoods)
+
+
+def test_what_a_stream_cannot_take_is_an_error_and_goes_on(models):
+    for stream in ("merge", "stack", "joint"):
+        changed = settings(models, horizon=2, stream=stream) | {"edit": "own_update:Mixed"}
+        env = SelfEditEnv(**changed)
+        env.reset(seed=0, options={"problems": PROBLEMS[:2]})
+        info = env.step("rescale Ada Cho plays the flute.")[4]
+        assert f"stream {stream!r}: takes LoRA adapters" in info["error"]
+        assert env.step("learn Ada Cho plays the flute.")[4]["error"] == ""
+
+
+def test_joint_trains_one_adapter_on_all_self_edits(models):
+    loop = loop_of(models, "joint")
+    results = carry_out(loop, EDITS)
+    examples = []
+    for text, problem in zip(EDITS, PROBLEMS, strict=False):
+        update = TrainingData().parse(text, problem).update
+        data = update.prepare(problem, 2, None, loop.context).data
+        examples += data.examples
+    bank = loop.context.new_bank(1)
+    bank.initialize([2])
+    finetune(loop.learner, bank, [replace(data, examples=examples)])
+    assert torch.equal(results[-1].state.weights, bank.weights[0])
+
+
+def test_replay_mixes_as_many_earlier_sequences_as_it_is_told(models):
+    for ratio, replayed in ((1.0, (0, 2, 2)), (0.5, (0, 1, 1)), (9.0, (0, 3, 5))):
+        loop = loop_of(models, "replay")
+        loop.stream.ratio = ratio
+        results = carry_out(loop, EDITS)  # of 3, 2 and 2 sequences, the passages included
+        steps = [INNER.finetune.epochs * (n + r) for n, r in zip((3, 2, 2), replayed, strict=True)]
+        assert [result.trained.steps for result in results] == steps
+
+
+def test_continue_is_the_default_and_keeps_no_history(models):
+    assert EnvConfig().stream == "continue"
+    assert all(not r.history for r in carry_out(loop_of(models, "continue"), EDITS[:2]))
+    assert len(carry_out(loop_of(models, "replay"), EDITS[:2])[-1].history) == 2
+
+
+def test_a_step_that_diverges_is_an_outcome_and_touches_no_other_stream(models):
+    """At step 5 of one of 8 streams."""
+    quick = replace(INNER, finetune=FinetuneConfig(2e-2, epochs=1, batch_size=4))
+    problems = [[PROBLEMS[(i + t) % 4] for t in range(6)] for i in range(8)]
+    texts = [[f"{p.title} lives in Oslo." for p in own] for own in problems]
+    calm = played(models, texts, problems, stream="merge", probe=1, inner=quick)
+    texts[3][4] = "explode"
+    found = played(models, texts, problems, stream="merge", probe=1, inner=quick)
+    for i in set(range(8)) - {3}:
+        same(calm[i], found[i])
+    same(calm[3][:4], found[3][:4])
+    observation, _, info = found[3][4]
+    assert info["error"] == DIVERGED and info["accuracy"] == info["accuracy_before"]
+    assert observation["model_state"][-3] == found[3][3][0]["model_state"][-3] > 0
+    assert found[3][5][2]["error"] == ""
+
+
+def test_a_probe_asks_a_sample_and_at_the_end_all(models):
+    texts = [["Ada Cho lives in Oslo."] * 5] * 2
+    problems = [[PROBLEMS[t % 4] for t in range(5)]] * 2
+    one, other = played(models, texts, problems, probe=2)
+    asked = [info["stream"]["earlier"] for _, _, info in one]
+    assert [len(some) for some in asked] == [0, 1, 2, 2, 4] and asked[4] == [0, 1, 2, 3]
+    assert asked == [info["stream"]["earlier"] for _, _, info in other]  # common random numbers
+    whole = played(models, texts[:1], problems[:1])[0]
+    for (_, _, some), (_, _, every) in zip(one, whole, strict=True):
+        assert every["stream"]["earlier"] == list(range(len(every["stream"]["earlier"])))
+        seen = [every["stream"]["accuracy"][i] for i in some["stream"]["earlier"]]
+        assert some["stream"]["accuracy"] == seen
+    change = np.mean([a - i["accuracy"] for a, (_, _, i) in zip(
+        whole[-1][2]["stream"]["accuracy"], whole, strict=False)])  # fmt: skip
+    assert whole[-1][0]["earlier"] == pytest.approx([change])
+
+
+def test_retention_of_a_sample_stands_for_all():
+    def score(right):
+        return Score(("x",), (right,), (-1.0,))
+
+    pair = (score(True), score(False))
+    measured = RewardInputs(score(True), score(True), earlier=(pair, pair), earlier_problems=8)
+    assert Retention()(measured) == -8
+    assert Retention()(replace(measured, earlier_problems=None)) == -2
+    assert Retention()(replace(measured, earlier=())) == 0
+
+
+@pytest.mark.parametrize(
+    ("stream", "options", "said"),
+    [
+        ("merg", {}, "did you mean 'merge'"),
+        ("helpers:LORA", {}, "is no subclass of Stream"),
+        ("helpers:Parity", {}, "is no subclass of Stream"),
+        ("replay", {"replay": {"ratio": 0}}, "ratio"),
+        ("route", {"route": {"threshold": 2}}, "threshold"),
+        ("merge + gate", {"gate": {"epsilon": -1}}, "epsilon"),
+        ("merge + gate", {"gate": {"earlier": 0, "known": 0}}, "at least one problem"),
+        ("merge + merge", {}, "unknown addition to a stream 'merge'"),
+        ("gate", {}, "unknown stream 'gate'"),
+        ("replay", {"replay": {"rato": 1}}, "did you mean 'ratio'"),
+        ("merge", {"replay": {}}, "has no 'replay'"),
+    ],
+)
+def test_a_stream_that_there_is_not_is_one_line(stream, options, said):
+    with pytest.raises(UserError, match=said) as caught:
+        parse_stream(stream, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_negative_probe_is_one_line():
+    with pytest.raises(UserError, match="probe -1"):
+        EnvConfig(probe=-1)
+
+
+def test_route_leaves_each_problem_to_the_adapter_that_was_trained_on_it(models):
+    """Right after its own self-edit, and after all others, to the bit; strangers get the base."""
+    loop = loop_of(models, "route")
+    results = carry_out(loop, [f"{p.title} lives in Oslo." for p in PROBLEMS[:3]])
+    state, stranger = results[-1].state, PROBLEMS[3]
+    request = Request(stranger, SelfEdit(error="x"), 0, state, tuple(PROBLEMS[:3]))
+    (found,) = loop.no_op([request])
+    assert [after for _, after in found.earlier] == [result.after for result in results]
+    assert [found.after] == loop.baselines([stranger])
+    untouched = loop.baselines(PROBLEMS[:3])
+    assert all(a != result.after for a, result in zip(untouched, results, strict=True))
+
+
+def test_route_reads_texts_one_by_one(models):
+    """As an adapter by itself, and as the base, in one pass; also where it measures drift."""
+    loop = loop_of(models, "route")
+    first, second = carry_out(loop, [f"{p.title} lives in Oslo." for p in PROBLEMS[:2]])
+    texts = [loop.learner.renderer.reading(p.context) for p in PROBLEMS[:3]]
+    hidden, _ = loop.learner.describe(texts, [0] * 3, loop.bank_of([second.state]))
+    for i, memory in enumerate(second.state.memories):
+        own, _ = loop.learner.describe([texts[i]], [0], loop.bank_of([memory.state]))
+        assert np.array_equal(own[0], hidden[i])
+    assert np.array_equal(loop.learner.describe(texts[2:], [0], None)[0][0], hidden[2])
+    banks = [loop.bank_of([result.state]) for result in (second, first)]
+    moved = [divergences(loop.learner, [ids], 1, *banks, 512)[0].kl for ids in texts]
+    assert moved[0] == 0 and moved[1] > 0 and moved[2] == 0
+
+
+def test_the_similarity_of_a_text_is_the_share_of_its_rare_tokens():
+    weights = TokenWeights(7, {1: 7, 2: 3, 3: 1})
+    assert [weights(t) for t in (1, 2, 3, 4)] == [0, *np.log([2, 4, 8])]
+    memories = tuple(Memory(frozenset(tokens), None) for tokens in ({1, 2, 3}, {1, 4}, {2, 3}))
+    state = Routed(memories, weights, 0.6)
+    assert state.index_for([1, 2, 3]) == 2  # the newest of equals
+    assert state.index_for([4, 2]) == 1  # log 8 of log 16
+    assert state.index_for([3, 4]) == 1 and replace(state, threshold=0.7).index_for([3, 4]) is None
+    assert state.index_for([1]) is None
+
+
+GATED = [["Ada Cho lives in Oslo.", "Bo Diaz has a dog."]] * 3
+
+
+def test_the_gate_rolls_back_what_costs_more_than_epsilon(models, monkeypatch):
+    problems = [PROBLEMS[:2]] * 3
+    free = played(models, GATED, problems, stream="merge")
+    open_gate = {"gate": {"epsilon": 1.0}}
+    passed = played(models, GATED, problems, stream="merge + gate", stream_options=open_gate)
+    for one, other in zip(free, passed, strict=True):
+        same(one, other)
+    checks = iter([[0.5, 0.5, 0.5], [0.35, 0.45, 0.7]] * 2)
+    monkeypatch.setattr(gate, "_accuracies", lambda *_: next(checks))
+    shut, *rest = played(models, GATED, problems, stream="merge + gate")
+    same(free[1], rest[0])
+    for observation, reward, info in shut:
+        assert "from 0.500 to 0.350" in info["stream"]["rolled_back"] and info["error"] == ""
+        assert reward == info["reward_before"] and observation["model_state"][-3] == 0
+        assert info["accuracy"] == info["accuracy_before"] and info["steps"] > 0
+
+
+def test_the_gate_asks_questions_for_training_about_others(models):
+    loop = loop_of(models, "continue + gate")
+    step = StreamStep(PreparedUpdate(None, WHOLE[0], 1, None), ())
+    asked = loop.stream._check(step, loop.context)
+    assert len(asked) == 8 and all("training" in problem.id for problem in asked)
+    past = tuple(PreparedUpdate(None, p, 1, None) for p in WHOLE)
+    with_past = loop.stream._check(replace(step, history=past), loop.context)
+    new = [problem for problem in with_past if problem not in asked]
+    assert {p.context for p in new} == {p.context for p in WHOLE[1:]}
+    held_out = {q.text for p in WHOLE for q in p.questions}
+    assert not held_out & {q.text for p in with_past for q in p.questions}
