@@ -286,7 +286,7 @@ def test_what_is_learned_from_is_what_was_read(models, chat_model, monkeypatch):
         agent = make_agent(model, max_new_tokens=8)
         read, real = [], sample
         monkeypatch.setattr(
-            "seal_agents.policies.language_model.sample",
+            "seal_agents.policies.writing.sample",
             lambda model, given, *rest, read=read, real=real, **more: (
                 read.extend(given) or real(model, given, *rest, **more)
             ),

@@ -1,14 +1,20 @@
 """What is sampled: its tokens, their log-probabilities, and where it ended."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from helpers import random_ids
 from transformers import AutoModelForCausalLM
 
-from seal_env.engine.generation import generate, sample
+from benchmarks.small_models import small_model
+from seal_env.engine.generation import drawn, generate, sample
+from seal_env.engine.loading import prepare
 from seal_env.engine.sampling import Sampling
+from seal_env.pretraining.tokenizer import build_tokenizer
 
+TOKENIZER = build_tokenizer(512)
 LENGTHS = (5, 17, 40, 3)
 SEEDS = [11, 12, 13, 14]
 
@@ -85,3 +91,73 @@ def test_nothing_is_drawn_at_temperature_0(llama, prompts):
     assert [list(one.tokens) for one in found] == generate(llama, prompts, Sampling(6))
     assert {value for one in found for value in one.log_probs} == {0.0}
     assert sample(llama, [], Sampling(6), []) == []
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gpt_oss", "mistral"])
+def test_equal_prompts_share_a_cache_whatever_the_attention(kind):
+    """Capped scores, sinks and windows, of the prompt and of what follows it."""
+    reference = small_model(kind, len(TOKENIZER)).eval()
+    learner = prepare(copy.deepcopy(reference), TOKENIZER, kind)
+    given = [random_ids(n, n) for n in (40, 40, 7, 40, 20)]
+    found = sample(learner, given, Sampling(24, 1.0), range(5))
+    for prompt, one in zip(given, found, strict=True):
+        expected = by_transformers(reference, prompt, one.tokens, 1.0)
+        assert one.log_probs == pytest.approx(expected, abs=1e-3)
+
+
+def test_equal_prompts_are_read_once_and_change_no_text(llama, prompts, monkeypatch):
+    rows, hidden = [], llama.hidden
+    monkeypatch.setattr(
+        llama, "hidden", lambda row, *rest: (rows.append(len(row.ids)), hidden(row, *rest))[1]
+    )
+    given = [prompts[i] for i in (2, 0, 2, 1, 2, 2)]
+    found = sample(llama, given, Sampling(40, 1.0), range(6))
+    assert rows[0] == 64  # 40 + 5 + 17 tokens, and spare ones
+    for i, prompt in enumerate(given):
+        assert sample(llama, [prompt], Sampling(40, 1.0), [i]) == [found[i]]
+
+
+def test_a_draw_inverts_the_cumulative_distribution():
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand(64, 700, generator=generator, dtype=torch.float64)
+    shares[torch.rand(shares.shape, generator=generator) < 0.9] = 0
+    shares /= shares.sum(-1, keepdim=True)
+    noise = torch.rand(64, generator=generator, dtype=torch.float64)
+    noise[:4] = torch.tensor([0.0, 1 - 2**-53, 1 - 2**-53, 0.0])
+    sums = shares.cumsum(-1)
+    expected = torch.searchsorted(sums, noise[:, None] * sums[:, -1:], right=True)[:, 0]
+    tokens = drawn(shares, noise)
+    assert (tokens[4:] == expected[4:]).all()
+    assert (shares.gather(1, tokens[:, None]) > 0).all()
+
+
+class Then:
+    """Allows two tokens, then only an end."""
+
+    def __init__(self, stop, size):
+        self.stop, self.size, self.count = stop, size, 0
+
+    def start(self):
+        return Then(self.stop, self.size)
+
+    def allowed(self):
+        mask = np.zeros(self.size, dtype=bool)
+        mask[[7, 8] if self.count < 2 else [self.stop]] = True
+        return mask
+
+    def take(self, token):
+        self.count += 1
+
+
+@pytest.mark.parametrize("limit", [2, 3, 9])
+def test_a_text_that_can_only_end_is_not_computed_further(llama, prompts, limit, monkeypatch):
+    rows, hidden = [], llama.hidden
+    monkeypatch.setattr(llama, "hidden", lambda *given: (rows.append(1), hidden(*given))[1])
+    stop = int(llama.stop_ids[0])
+    constraint = Then(stop, llama.model.config.vocab_size)
+    for one in sample(llama, prompts, Sampling(limit, 1.0), SEEDS, constraint=constraint):
+        assert one.ended == (limit > 2) and len(one.tokens) == min(limit, 3)
+        assert len(one.log_probs) == len(one.tokens)
+        if one.ended:
+            assert one.tokens[-1] == stop and one.log_probs[-1] == 0
+    assert len(rows) == 2  # the prompts, and the first token

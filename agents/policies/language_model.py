@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Event
 from typing import NamedTuple
 
 from seal_agents.base import AgentContext, Experience, Observation
 from seal_agents.policies.options import ADAPTER, PolicyOptions
+from seal_agents.policies.writing import write_texts
 from seal_env.config import default_prompt, make_language, make_task, takes_text
 from seal_env.constrained import PatternConstraint
 from seal_env.engine.config import FinetuneConfig, LoraConfig
-from seal_env.engine.generation import sample
-from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner, merged_learner
 from seal_env.engine.lora import AdapterBank, find_targets
 from seal_env.engine.peft_io import load_peft, save_peft
 from seal_env.engine.sampling import Completion, Sampling
-from seal_env.engine.threads import run_parts, split_evenly
 from seal_env.engine.training import Dataset, Example, finetune
 from seal_env.errors import UserError
 from seal_env.wrappers.sb3.tokens import TextTokens
@@ -95,45 +92,16 @@ class Policy:
         prompts = [self.read(observation) for observation in observations]
         # One adapter for all texts is best made part of the weights: nothing is left to add.
         model = self.model if self.adapter is None else merged_learner(self.model, self.adapter)
-        done: list[int] = []
-
-        def tell(new: int) -> None:
-            done.append(new)
-            self.context.progress("writing", sum(done), len(prompts))
-
-        def job(part: range) -> Callable[[Event], list[Completion]]:
-            return lambda stop: self._write_some(model, prompts, seeds, part, tell, stop)
-
-        parts = split_evenly([len(prompt) for prompt in prompts], model.workers(len(prompts)))
-        return [one for some in run_parts([job(part) for part in parts]) for one in some]
-
-    def _write_some(
-        self,
-        model: Learner,
-        prompts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        part: range,
-        tell: Callable[[int], None],
-        stop: Event,
-    ) -> list[Completion]:
         options = self.options
-        sampling = Sampling(options.max_new_tokens, options.temperature)
-        written: list[Completion] = []
-        for start in range(part.start, part.stop, options.generation_batch_size):
-            if stop.is_set():
-                break
-            some = slice(start, min(start + options.generation_batch_size, part.stop))
-            written += sample(
-                model,
-                prompts[some],
-                sampling,
-                seeds[some],
-                constraint=self.constraint,
-                # The samples of a problem have the whole prompt in common.
-                shared=[len(prompt) for prompt in prompts[some]],
-            )
-            tell(some.stop - some.start)
-        return written
+        return write_texts(
+            model,
+            prompts,
+            Sampling(options.max_new_tokens, options.temperature),
+            seeds,
+            options.generation_batch_size,
+            constraint=self.constraint,
+            progress=lambda done: self.context.progress("writing", done, len(prompts)),
+        )
 
     def tokenize(self, experience: Experience) -> Tokenized:
         """An experience as token ids to learn from.

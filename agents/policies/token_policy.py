@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import skip_init
 
+from seal_agents.policies.writing import write_texts
 from seal_env.engine.config import LoraConfig
-from seal_env.engine.generation import sample
 from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
 from seal_env.engine.lora import AdapterBank, find_targets
@@ -209,11 +209,9 @@ class LanguageModelPolicy(ActorCriticPolicy):
         sampling = Sampling(self.length, 0.0 if deterministic else config.temperature)
         self._share()
         filler = next(iter(self.learner.stop_ids.tolist()), 0)
-        rows: list[np.ndarray] = []
-        for i in range(0, len(read), config.generation_batch_size):
-            part = slice(i, i + config.generation_batch_size)
-            some = sample(self.learner, read[part], sampling, seeds[part], self.bank)
-            rows += [action(one.tokens, self.length, filler) for one in some]
+        size = config.generation_batch_size
+        texts = write_texts(self.learner, read, sampling, seeds, size, self.bank)
+        rows = [action(text.tokens, self.length, filler) for text in texts]
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def evaluate_actions(

@@ -173,18 +173,30 @@ def _formula(
     length, width = q.shape[2:]
     k, v = _for_each_query_head(q, k, v)
     scores = q @ k.transpose(2, 3) * (width**-0.5 if scoring.scale is None else scoring.scale)
-    if scoring.softcap is not None:
-        scores = evenly(torch.tanh, scores / scoring.softcap) * scoring.softcap
     if causal:
         hidden = _is_hidden(length, k.shape[2], scoring.window, q.device)
-        scores = scores.masked_fill(hidden, -torch.inf)
-    elif mask is not None:
+        mask = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device)
+        mask.masked_fill_(hidden, -torch.inf)
+    return shares_of(scores, scoring, mask).to(v.dtype) @ v
+
+
+def shares_of(scores: Tensor, scoring: Scoring, mask: Tensor | None) -> Tensor:
+    """Weights of the values, from the scaled products of queries and keys.
+
+    Args:
+        scores: Shape (B, Hq, L, C).
+        scoring: The layer's way of scoring keys.
+        mask: Addend of the scores that hides keys; None for none.
+    """
+    context = scores.shape[-1]
+    if scoring.softcap is not None:
+        scores = evenly(torch.tanh, scores / scoring.softcap) * scoring.softcap
+    if mask is not None:
         scores = scores + mask
     if scoring.sinks is not None:
         sinks = scoring.sinks.to(scores)[None, :, None, None]
         scores = torch.cat([scores, sinks.expand(*scores.shape[:3], 1)], dim=-1)
-    shares = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
-    return shares[..., : k.shape[2]] @ v
+    return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)[..., :context]
 
 
 def _for_each_query_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,9 @@
 """Generation: continuations of many prompts, each under its adapter, with a key-value cache.
 
-Prompts of one bucket of lengths share a cache. A step is a pass over one row that holds the next
-token of every unfinished prompt (`seal_env.engine.packing`).
+A step is a pass over one row that holds the next token of every unfinished prompt
+(`seal_env.engine.packing`). Equal prompts are read once and share a cache
+(`seal_env.engine.shared_cache`). Where texts are scored as well, which follow the prompts, each
+prompt has a cache of its own; what is generated there does not depend on that.
 
 Dimensions:
     - N: prompts.
@@ -21,11 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seal_env.engine.banks import Bank
-from seal_env.engine.cache import CACHE_STEP, DecodePass, KeyValueCache, longer
+from seal_env.engine.cache import Cache, DecodePass, KeyValueCache
 from seal_env.engine.learner import Learner
-from seal_env.engine.packing import Layout, Row, padded_rows, whole_blocks
+from seal_env.engine.packing import Layout, Row, padded_rows, whole_blocks, whole_rows
 from seal_env.engine.passes import FullPass
 from seal_env.engine.sampling import Completion, Constraint, Guide, Sampling
+from seal_env.engine.shared_cache import SharedCache, shared_room
+
+BLOCK = 256
+"""Tokens of the vocabulary whose probabilities are summed together when one is drawn."""
 
 
 class _Texts(NamedTuple):
@@ -60,7 +66,8 @@ class BatchGenerator:
         bank: The adapters; None for the untouched model.
         sampling: Length, temperature and ends of the continuations.
         seeds: One seed per prompt, for temperatures above 0.
-        scored: Token ids to score after each prompt; None for none.
+        scored: Token ids to score after each prompt; None for none, and equal prompts are then
+            read once.
         shared: Number of leading tokens of each prompt that may be read once for several.
     """
 
@@ -91,18 +98,22 @@ class BatchGenerator:
         self.ends: list[tuple[int, ...]] = [() for _ in self.prompts]
         """Token that ended each text, if one did."""
         self.noise = _uniforms(seeds, self.order, sampling) if sampling.temperature > 0 else None
-        self.caches: list[KeyValueCache] = []
+        self.caches: list[Cache] = []
         self.guides: list[Guide] = []
+        self.allowed: dict[int, np.ndarray] = {}
+        """Whether each token may come next, by the index of its prompt."""
+        self.stop_ids = set(learner.stop_ids.tolist())
 
     def run(self, progress: Callable[[int], None] | None) -> tuple[list[float], list[list[int]]]:
         """Mean log-probabilities of the scored texts (nats per token), and the continuations."""
         hidden = self._prefill()
+        self.allowed = {i: guide.allowed() for i, guide in enumerate(self.guides)}
         for step in range(self.sampling.max_new_tokens):
             tokens = self._choose(hidden, step)
             going = self._append(tokens)
             if progress is not None:
                 progress(len(self.prompts) - int(going.sum()))
-            if not going.any() or step + 1 == self.sampling.max_new_tokens:
+            if not going.any():
                 break
             self._drop(going)
             hidden = self._step(tokens[going], step)
@@ -133,26 +144,12 @@ class BatchGenerator:
         """
         read = self._beginnings()
         layout = Layout(read.texts, read.owners, self.learner.device, np.array(read.before))
-        own = np.full(len(read.texts), -1)
-        own[read.places] = np.arange(len(read.places))
-        caches: list[KeyValueCache | None] = []
-        groups = zip(layout.blocks.members, layout.blocks.shapes, layout.before, strict=True)
-        for members, (_, room), earlier in groups:
-            chosen = own[members]
-            passed = read.cuts[chosen[0]] if earlier is not None else 0
-            is_prompt = bool((chosen >= 0).all())
-            cache = (
-                KeyValueCache(chosen, self.lengths[chosen], passed + room) if is_prompt else None
-            )
-            caches.append(cache)
-        self.caches = [cache for cache in caches if cache is not None]
+        caches = self._plan(read, layout)
+        self.caches = [cache for cache, _ in caches]
 
         def keep(keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-            for cache, k, v in zip(caches, keys, values, strict=True):
-                if cache is not None:
-                    # With room for the first tokens; a view would keep the queries in memory.
-                    cache.keys.append(longer(k))
-                    cache.values.append(longer(v))
+            for cache, groups in caches:
+                cache.store([keys[i] for i in groups], [values[i] for i in groups])
 
         continued = keep if self.sampling.max_new_tokens > 1 else None
         hidden = self.learner.hidden(layout.row, FullPass(layout, continued), self.bank)
@@ -162,47 +159,72 @@ class BatchGenerator:
             self.likelihoods = self.learner.mean_log_probs(hidden, starts, texts, left.tolist())
         return hidden[torch.from_numpy(starts + left - 1).to(self.learner.device)]
 
+    def _plan(self, read: _Texts, layout: Layout) -> list[tuple[Cache, list[int]]]:
+        """Caches, each with the groups of blocks that hold its prompts."""
+        places = np.array(read.places)
+        together: dict[int, list[int]] = {}
+        plan: list[tuple[Cache, list[int]]] = []
+        blocks = zip(layout.blocks.members, layout.blocks.shapes, layout.before, strict=True)
+        for group, (texts, (_, room), earlier) in enumerate(blocks):
+            if texts[0] not in places:  # a beginning that others continue
+                continue
+            if earlier is not None:
+                room += read.cuts[np.flatnonzero(places == texts[0])[0]]
+            if self.scored is None:
+                together.setdefault(shared_room(room), []).append(group)
+            else:
+                members = np.searchsorted(places, texts)
+                plan.append((KeyValueCache(members, self.lengths[members], room), [group]))
+        for room, groups in together.items():
+            texts = np.concatenate([layout.blocks.members[group] for group in groups])
+            members = np.flatnonzero(np.isin(places, texts))
+            order = np.argsort(texts)
+            prompts = order[np.searchsorted(texts, places[members], sorter=order)]
+            plan.append((SharedCache(members, self.lengths[members], prompts, room), groups))
+        return plan
+
     def _beginnings(self) -> _Texts:
         """Texts to read: each shared beginning once, and the rest of every prompt."""
-        scored = self.scored or [[] for _ in self.prompts]
         read = _Texts([], [], [], [], [])
-        known: dict[tuple[int, tuple[int, ...]], int] = {}
-        for prompt, behind, owner, shared in zip(
-            self.prompts, scored, self.owners.tolist(), self.shared, strict=True
+        known: dict[tuple[int, tuple[int, ...], int], int] = {}
+        for number, (prompt, owner, shared) in enumerate(
+            zip(self.prompts, self.owners.tolist(), self.shared, strict=True)
         ):
             cut = whole_blocks(min(shared, len(prompt) - 1))
-            key = owner, tuple(prompt[:cut])
-            if cut and key not in known:
-                known[key] = read.add(prompt[:cut], owner, -1)
-            place = read.add([*prompt[cut:], *behind], owner, known[key] if cut else -1)
-            read.places.append(place)
+            beginning, whole = (owner, tuple(prompt[:cut]), -1), (owner, tuple(prompt), cut)
+            if cut and beginning not in known:
+                known[beginning] = read.add(prompt[:cut], owner, -1)
+            if self.scored is not None or whole not in known:
+                behind = self.scored[number] if self.scored is not None else ()
+                text = [*prompt[cut:], *behind]
+                known[whole] = read.add(text, owner, known[beginning] if cut else -1)
+            read.places.append(known[whole])
             read.cuts.append(cut)
         return read
 
     def _step(self, tokens: np.ndarray, step: int) -> Tensor:
         device = self.learner.device
-        run = DecodePass(self.owners[self.active], self.caches, device)
-        row = Row.build(tokens, self.lengths[self.active] + step, device)
+        # Adapters need a spare row.
+        rows = whole_rows(len(tokens)) if self.bank is None else padded_rows(len(tokens))
+        run = DecodePass(self.owners[self.active], rows, self.caches, device)
+        row = Row.build(tokens, self.lengths[self.active] + step, device, rows)
         for cache in self.caches:
-            capacity = cache.room + -(-(step + 1) // CACHE_STEP) * CACHE_STEP
-            cache.prepare(self.active, step, capacity)
+            cache.prepare(self.active, step)
         return self.learner.hidden(row, run, self.bank)[: len(tokens)]
 
     def _choose(self, hidden: Tensor, step: int) -> np.ndarray:
-        rows = padded_rows(len(hidden))
+        rows = whole_rows(len(hidden))
         logits = self.learner.head(F.pad(hidden, (0, 0, 0, rows - len(hidden))))[: len(hidden)]
         if self.guides:
-            allowed = np.stack([self.guides[i].allowed() for i in self.active])
+            allowed = np.stack([self.allowed[i] for i in self.active])
             forbidden = torch.from_numpy(~allowed).to(logits.device)
-            logits = logits.masked_fill(forbidden, -math.inf)
+            logits.masked_fill_(forbidden, -math.inf)
         shares: Tensor | None = None
         if self.noise is None:
             tokens = logits.argmax(-1)
         else:
             shares = (logits.double() / self.sampling.temperature).softmax(-1)
-            sums = shares.cumsum(-1)
-            drawn = self.noise[self.active, step].to(sums)[:, None] * sums[:, -1:]
-            tokens = torch.searchsorted(sums, drawn, right=True)[:, 0]
+            tokens = drawn(shares, self.noise[self.active, step].to(shares))
         if self.log_probs is not None:
             values = [0.0] * len(tokens)
             if shares is not None:
@@ -227,7 +249,25 @@ class BatchGenerator:
                 self.ends[i] = (int(token),)
         written = np.array([len(self.texts[i]) for i in self.active])
         going &= self.lengths[self.active] + written <= self.learner.max_length
+        going &= written < self.sampling.max_new_tokens
+        if self.guides:
+            going[going] = [self._allow(i) for i in self.active[going]]
         return going
+
+    def _allow(self, number: int) -> bool:
+        """Finds the tokens that may come next; whether there is more than one way to go on.
+
+        A text after which one token alone is allowed, an end, ends at once: nothing is left to
+        compute.
+        """
+        self.allowed[number] = allowed = self.guides[number].allowed()
+        choices = np.flatnonzero(allowed)
+        if len(choices) > 1 or int(choices[0]) not in self.stop_ids:
+            return True
+        self.ends[number] = (int(choices[0]),)
+        if self.log_probs is not None:
+            self.log_probs[number].append(0.0)
+        return False
 
     def _drop(self, going: np.ndarray) -> None:
         if going.all():
@@ -349,6 +389,32 @@ def score_and_generate(
         return [], []
     decoder = BatchGenerator(learner, prompts, owners, bank, sampling, None, completions, shared)
     return decoder.run(None)
+
+
+def drawn(shares: Tensor, noise: Tensor) -> Tensor:
+    """Tokens drawn by inverting the cumulative distribution, shape (A,).
+
+    The sum runs over blocks of tokens first and then within one block, which is faster than over
+    all tokens. A token without a share is never drawn.
+
+    Args:
+        shares: Probabilities in float64, shape (A, V).
+        noise: Uniform numbers in [0, 1), float64, shape (A,).
+    """
+    blocks = F.pad(shares, (0, -shares.shape[1] % BLOCK)).view(len(shares), -1, BLOCK)
+    sums = blocks.sum(-1).cumsum(-1)
+    wanted = torch.minimum(noise[:, None] * sums[:, -1:], _below(sums[:, -1:]))
+    block = torch.searchsorted(sums, wanted, right=True)
+    before = F.pad(sums, (1, 0)).gather(1, block)
+    inner = blocks[torch.arange(len(blocks), device=blocks.device), block[:, 0]].cumsum(-1)
+    # Summed in another order, the block may hold less than the rest.
+    rest = torch.minimum(wanted - before, _below(inner[:, -1:]))
+    return block[:, 0] * BLOCK + torch.searchsorted(inner, rest, right=True)[:, 0]
+
+
+def _below(x: Tensor) -> Tensor:
+    """The next smaller floating-point numbers: a product may round up to a sum."""
+    return x.nextafter(torch.zeros_like(x))
 
 
 def _uniforms(seeds: Sequence[int] | None, order: np.ndarray, sampling: Sampling) -> Tensor:

@@ -134,12 +134,15 @@ class Row(NamedTuple):
     """Position of each token in its own sequence, shape (T,)."""
 
     @staticmethod
-    def build(ids: np.ndarray, positions: np.ndarray, device: torch.device) -> Row:
+    def build(
+        ids: np.ndarray, positions: np.ndarray, device: torch.device, rows: int | None = None
+    ) -> Row:
         """A row of the given tokens, filled up with spare ones: its first token at position 0.
 
-        A real token is taken, since a model's output for a padding token need not be finite.
+        A real token is taken, since a model's output for a padding token need not be finite. `rows`
+        is T, `padded_rows` if left out.
         """
-        both = np.zeros((2, padded_rows(len(ids))), dtype=np.int64)
+        both = np.zeros((2, rows or padded_rows(len(ids))), dtype=np.int64)
         both[0], both[0, : len(ids)], both[1, : len(ids)] = ids[0], ids, positions
         moved = torch.from_numpy(both).to(device)
         return Row(moved[0], moved[1])
@@ -197,9 +200,14 @@ class Layout:
         return group, torch.from_numpy(np.searchsorted(members, wanted)).to(device)
 
 
+def whole_rows(real: int) -> int:
+    """Multiple of `ROW_MULTIPLE` that holds a number of rows."""
+    return -(-real // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
 def padded_rows(real: int) -> int:
     """T for a number of real tokens: a multiple of `ROW_MULTIPLE`, with at least one spare row."""
-    return -(-(real + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
+    return whole_rows(real + 1)
 
 
 def owner_segments(owners: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -87,7 +87,6 @@ class Votes(Probe[tuple[Vote, ...]]):
             prompts,
             Sampling(longest, self.temperature, stop_at_newline=True),
             seeds=[seed for _, seed in drawn],
-            shared=[len(prompt) for prompt in prompts],
         )
         for (number, _), ids in zip(drawn, written, strict=True):
             text = context.learner.decode(ids[: asked[number].longest])
