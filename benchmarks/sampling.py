@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import PreTrainedModel
 
+from benchmarks.by_transformers import generate_with_transformers
 from benchmarks.command import command
 from benchmarks.workload import model_name, timed
 from seal_agents.policies.writing import write_texts
@@ -81,44 +81,16 @@ def ours(learner: Learner, prompts: Sequence[Sequence[int]], args: Args) -> int:
     return sum(len(text.tokens) for text in texts)
 
 
-def theirs(
-    network: PreTrainedModel, stops: list[int], prompts: Sequence[Sequence[int]], args: Args
-) -> int:
-    """Samples the texts with transformers; returns the number of tokens up to the ends."""
-    width, device = max(map(len, prompts)), network.device
-    ids = torch.zeros(len(prompts), width, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        out: Any = network.generate(  # type: ignore[operator]
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=args.max_new_tokens,
-            eos_token_id=stops or None,
-            pad_token_id=0,
-        )
-    ends = torch.isin(out[:, width:].cpu(), torch.tensor(stops))
-    going = ends.cumsum(1) - ends.long() == 0
-    return int(going.sum())
-
-
 def measure(args: Args, console: Console) -> dict[str, Any]:
     """Times both; returns the figures."""
     learner = load_learner(args.model, args.dtype, args.device)
     prompts = make_prompts(args, learner)
     network = learner.copy_model()
     network.set_attn_implementation("sdpa")
-    stops = learner.stop_ids.tolist()
+    stops, longest = learner.stop_ids.tolist(), args.max_new_tokens
     ways: dict[str, Callable[[], int]] = {
         "ours": lambda: ours(learner, prompts, args),
-        "transformers": lambda: theirs(network, stops, prompts, args),
+        "transformers": lambda: generate_with_transformers(network, stops, prompts, longest),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     with console.status("sampling") as status:
