@@ -258,7 +258,7 @@ def test_report_prints_what_an_adaptation_wrote(adapted, capsys):
 
 
 def test_an_adapted_folder_is_no_policy(adapted, notes, tmp_path):
-    with pytest.raises(UserError, match="seal-env adapt, which trained no policy"):
+    with pytest.raises(UserError, match="a run of seal-env adapt trained nothing"):
         run(settings(notes, tmp_path / "out", policy=(str(adapted[0]),)))
 
 

@@ -99,7 +99,7 @@ def _trained(folder: Path, env: EnvConfig, seed: int, progress: Progress) -> Bui
     config = run.read_json("config.json")
     if config["command"] != "train":
         raise UserError(
-            f"policy {str(folder)!r}: is a run of seal-env {config['command']}, which trained no policy"
+            f"policy {str(folder)!r}: a run of seal-env {config['command']} trained nothing"
         )
     if not run.rounds_done():
         raise UserError(f"policy {str(folder)!r}: the run has no checkpoint yet")
