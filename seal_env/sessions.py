@@ -82,6 +82,17 @@ class Sessions:
         session.reset(seed, problem)
         return (await session.step_async(action))[1]
 
+    def steps(self, problems: Sequence[Any], actions: Sequence[Any], seed: int = 0) -> list[Step]:
+        """`one_step` of many problems at once, in as few passes as `max_batch` allows."""
+        sessions = [self.open() for _ in actions]
+        for session, problem in zip(sessions, problems, strict=True):
+            session.reset(seed, problem)
+        futures = [
+            self.batcher.submit(session.request(action))
+            for session, action in zip(sessions, actions, strict=True)
+        ]
+        return [future.result(self.batcher.config.timeout)[1] for future in futures]
+
     def close(self) -> None:
         """Ends the worker; steps that wait are cancelled."""
         self.batcher.close()
@@ -148,12 +159,12 @@ class Session:
             NoEpisodeError: There is no episode, or it is over.
             TimeoutError: The batcher's timeout has passed.
         """
-        self.episode, step = self._sessions.batcher.call(self._request(action))
+        self.episode, step = self._sessions.batcher.call(self.request(action))
         return self.context, step
 
     async def step_async(self, action: Any) -> tuple[str, Step]:
         """`step`, for coroutines."""
-        self.episode, step = await self._sessions.batcher.ask(self._request(action))
+        self.episode, step = await self._sessions.batcher.ask(self.request(action))
         return self.context, step
 
     @property
@@ -164,7 +175,12 @@ class Session:
         with self._sessions.lock:
             return self._sessions.episodes.task.reads(problem)
 
-    def _request(self, action: Any) -> _Request:
+    def request(self, action: Any) -> _Request:
+        """What the batcher is asked for a step; changes nothing.
+
+        Raises:
+            NoEpisodeError: There is no episode, or it is over.
+        """
         episode = self._running()
         if episode.step == len(episode.problems):
             raise NoEpisodeError("the episode is over: reset before the next step")
