@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ def plot(found: Mapping[str, Any], published: Mapping[str, Any]) -> bytes:
     rows += [
         (f"{r}: {name}", one) for name, o in published.items() for r, one in o["rewards"].items()
     ]
+    rows = [(name, one) for name, one in rows if math.isfinite(one["icc_over_seeds"])]
     rows.sort(key=lambda row: row[1]["icc_over_seeds"])
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.45 * len(rows)), layout="constrained")
     for runs, color, shift in ((1, "#3b6fb6", -0.16), (2, "#d9822b", 0.16)):
@@ -40,11 +42,11 @@ def plot(found: Mapping[str, Any], published: Mapping[str, Any]) -> bytes:
     axes.axvline(0.5, color="#8a8a8a", ls=":")
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set(
-        xlabel="share of the variance that is the self-edit's (ICC, 95% interval)", xlim=(0, 1)
+        xlabel="share of the variance that is the self-edit's (ICC, 95% interval)", xlim=(None, 1)
     )
     axes.set_title(f"Reliability over adapter seeds, {found['problems']} problems")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130)
     plt.close(figure)

@@ -60,7 +60,8 @@ def icc_interval(groups: Groups, common_seeds: bool = False) -> Interval:
     random = np.random.default_rng(0)
     drawn = random.integers(len(groups), size=(RESAMPLES, len(groups)))
     values = [_icc(squares[one].sum(axis=0), groups) for one in drawn]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    known = [value for value in values if math.isfinite(value)] or [math.nan]
+    low, high = np.percentile(known, [2.5, 97.5])
     return Interval(icc(groups, common_seeds), float(low), float(high))
 
 
