@@ -127,6 +127,8 @@ VARIANTS: dict[str, tuple[Callable[[Arm], Arm], ...]] = {
     "noise": (_settings(common_random_numbers=False), _reward("accuracy")),
     "random-seeds": (_settings(common_random_numbers=False),),
     "sparse": (_reward("accuracy"),),
+    "cloze": (_reward("cloze"),),
+    "self-questions": (_reward("self_questions"),),
     "reset": (_settings(reset_to_best=2),),
     "curriculum": (_settings(curriculum=True),),
     "follow": (_settings(learner="follow"),),

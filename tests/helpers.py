@@ -150,6 +150,15 @@ class OneQuestion(Biographies):
         return replace(problem, questions=problem.questions[:1])
 
 
+class NoQuestions(Biographies):
+    """The same people, and nothing is asked about them."""
+
+    has_questions = False
+
+    def problem(self, split, index):
+        return replace(super().problem(split, index), questions=())
+
+
 class Failing:
     """Raises KeyboardInterrupt in the middle of a pass, while adapters are attached."""
 

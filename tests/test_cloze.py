@@ -129,16 +129,7 @@ def test_a_setting_out_of_bounds_is_one_line():
 # ---- problems without questions --------------------------------------------------------------
 
 
-class Documents(Biographies):
-    """People of whom nothing is asked."""
-
-    has_questions = False
-
-    def problem(self, split, index):
-        return replace(super().problem(split, index), questions=())
-
-
-DOCUMENTS = f"{__name__}:Documents"
+DOCUMENTS = "helpers:NoQuestions"
 
 
 def test_without_questions_there_is_no_accuracy():
@@ -152,7 +143,7 @@ def test_without_questions_there_is_no_accuracy():
 
 @pytest.mark.parametrize("name", ["accuracy", "f1", "log_likelihood", "retention", "vote"])
 def test_a_term_that_needs_questions_is_refused_in_one_line(name):
-    said = f"Documents' has no questions, which the reward's {name} needs"
+    said = f"NoQuestions' has no questions, which the reward's {name} needs"
     with pytest.raises(seal_env.UserError, match=said):
         gym.make("SelfEdit-v0", task=DOCUMENTS, reward=f"cloze + {name}")
     env = gym.make("SelfEdit-v0", reward=f"cloze + {name}")

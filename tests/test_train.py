@@ -404,3 +404,15 @@ def test_a_trained_run_is_evaluated_on_both_learners(trained, models, tmp_path):
 def test_new_settings_are_checked(settings, message):
     with pytest.raises(UserError, match=message):
         TrainConfig(**settings)
+
+
+def test_a_task_without_questions_is_trained_on_and_has_no_accuracy(models, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = [*TRAIN, "--task", "helpers:NoQuestions", "--reward", "cloze"]
+    main(["train", *settings, "--model", models["llama"], "--out", str(out)])
+    rows = summary(out)["rows"]
+    assert all(row["accuracy"] != row["accuracy"] for row in rows.values())
+    assert len({row["reward"] for row in rows.values()}) == len(ROWS)
+    shown = capsys.readouterr().out
+    assert "reward" in shown and "nan" in shown
+    assert (out / "learning_curve.png").is_file()

@@ -183,7 +183,8 @@ def _print_terms(rows: Mapping[str, Mapping[str, Any]], console: Console) -> Non
 
 def _differs(row: Mapping[str, Any]) -> bool:
     """Whether the reward is not the accuracy alone; rows of older runs have no reward."""
-    return abs(row.get("reward", row["accuracy"]) - row["accuracy"]) > SAME
+    # Negated, so that it holds where there is no accuracy (NaN).
+    return not abs(row.get("reward", row["accuracy"]) - row["accuracy"]) <= SAME
 
 
 def _problems(count: int, split: str) -> str:

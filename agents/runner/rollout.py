@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -291,7 +292,13 @@ class _Batch:
         }
         # Of what a user's wrapper adds, nothing stands in for the run's own fields.
         told = {key: _plain(value) for key, value in info.items() if key != "sequences"}
+        # Where nothing is asked there is no accuracy; as NaN it goes through all means and tables.
+        told |= {key: math.nan for key in _MEASURES if told.get(key, math.nan) is None}
         return record | {key: value for key, value in told.items() if key not in record}
+
+
+_MEASURES = ("accuracy", "accuracy_before", "log_likelihood", "log_likelihood_before")
+"""Fields of a record that an info has as None for a problem without questions."""
 
 
 def _plain(value: Any) -> Any:
