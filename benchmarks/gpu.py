@@ -78,7 +78,7 @@ LORA = LoraConfig(rank=32, alpha=64, targets=TARGETS)
 
 def random_model(small: bool, vocabulary: int, dtype: torch.dtype) -> PreTrainedModel:
     """Model of the size of Qwen2.5-0.5B with random weights; a tiny one if `small`."""
-    shape: dict[str, int] = (
+    shape: dict[str, Any] = (
         {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
         | {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": vocabulary}
         if small
@@ -88,7 +88,8 @@ def random_model(small: bool, vocabulary: int, dtype: torch.dtype) -> PreTrained
     config = Qwen2Config(**shape, tie_word_embeddings=True, max_position_embeddings=4096)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Qwen2ForCausalLM(config).to(dtype)
+        network: Any = Qwen2ForCausalLM(config)
+        return network.to(dtype)
 
 
 def make_datasets(size: Size, vocabulary: int) -> list[Dataset]:

@@ -251,7 +251,7 @@ class BatchGenerator:
         going &= self.lengths[self.active] + written <= self.learner.max_length
         going &= written < self.sampling.max_new_tokens
         if self.guides:
-            going[going] = [self._allow(i) for i in self.active[going]]
+            going[going] = [self._allow(i) for i in self.active[going].tolist()]
         return going
 
     def _allow(self, number: int) -> bool:

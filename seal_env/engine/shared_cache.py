@@ -44,7 +44,7 @@ def shared_room(length: int) -> int:
 class _Slots(NamedTuple):
     """Places of the sequences among the slots of their prompts."""
 
-    count: int
+    size: int
     """S, slots per prompt."""
     taken: Tensor
     """Slot of each sequence, shape (B,)."""
@@ -139,12 +139,12 @@ class SharedCache(Cache):
 
         def apart(x: Tensor) -> Tensor:
             """Sequences (B, Hq, .) as rows of their prompts' products, (N * Hk, S * Q, .)."""
-            parts = x[slots.filled].view(-1, slots.count, shared, groups, x.shape[-1])
-            return parts.transpose(1, 2).reshape(len(keys), slots.count * groups, x.shape[-1])
+            parts = x[slots.filled].view(-1, slots.size, shared, groups, x.shape[-1])
+            return parts.transpose(1, 2).reshape(len(keys), slots.size * groups, x.shape[-1])
 
         def together(x: Tensor) -> Tensor:
             """The inverse of `apart`."""
-            parts = x.view(-1, shared, slots.count, groups, x.shape[-1]).transpose(1, 2)
+            parts = x.view(-1, shared, slots.size, groups, x.shape[-1]).transpose(1, 2)
             return parts.reshape(-1, heads, x.shape[-1])[slots.taken]
 
         own = torch.bmm(q.view(count * shared, groups, width), own_keys.transpose(1, 2))
