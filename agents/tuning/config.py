@@ -14,7 +14,7 @@ from seal_agents.tuning.space import SearchSpace
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 
-REWARD = "accuracy + 0.3 * log_likelihood"
+REWARD = "accuracy + log_likelihood"
 """Default reward of a search: dense, since a few passages have few questions."""
 
 
