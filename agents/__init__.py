@@ -15,6 +15,7 @@ AGENTS = Registry(
         "rest-em": "seal_agents.algorithms.rest_em:RestEM",
         "grpo": "seal_agents.algorithms.grpo:GRPO",
         "rloo": "seal_agents.algorithms.grpo:RLOO",
+        "pooled": "seal_agents.algorithms.pooled:Pooled",
         "best-of-n": "seal_agents.algorithms.best_of_n:BestOfN",
         "self-rewarding": "seal_agents.algorithms.self_rewarding:SelfRewarding",
         "ppo": "seal_agents.algorithms.ppo:ProximalPolicy",

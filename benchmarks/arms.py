@@ -80,6 +80,7 @@ AGENTS = {
     "none": Arm("none", learns=False),
     "passage": Arm("passage", learns=False),
     BASE: Arm("base", learns=False),
+    "pooled": Arm("pooled", learns=False),
     "best-of-n": Arm("best-of-n", learns=False),
     REFERENCE: Arm("rest-em"),
     "self-rewarding": Arm("self-rewarding"),

@@ -197,3 +197,17 @@ def test_the_example_comes_to_prefer_what_pays(models, tmp_path, monkeypatch):
     texts = again.act(seen, range(100, 160))
     assert texts.count(KINDS["sentence by sentence"](passage)) > 40
     assert isinstance(agent, Agent)
+
+
+def test_pooled_self_edits_have_the_tokens_asked_for(models):
+    first = make("base", models).act(SEEN, [1, 2])
+    agent = make("pooled", models, "30")
+    model = agent.policy.model
+    for one, text in zip(first, agent.act(SEEN, [1, 2]), strict=True):
+        assert text.startswith(one.text) and text.count("\n") > 1
+        # Tokens that were cut from a text may be spelled in fewer.
+        assert 25 <= len(model.encode(text)) <= 30
+    with pytest.raises(UserError, match="pooled:400"):
+        make("pooled", models, "many")
+    with pytest.raises(UserError, match="at least 1"):
+        make("pooled", models, "0")
