@@ -22,6 +22,10 @@ from seal_agents.tuning.trials import Trials
 COLUMNS = ("settings", "problems", "accuracy", "log-likelihood", "reward", "tokens")
 
 
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+"""Marked learning rates of the plot."""
+
+
 def rows(trials: Sequence[Trial], known: Trials) -> list[tuple[str, ...]]:
     """Cells of the table: the best trial first, and the untouched learner last.
 
@@ -89,6 +93,8 @@ def plot(trials: Sequence[Trial], run: RunFolder) -> None:
             label=targets,
         )
     right.set(xlabel="learning rate", ylabel="mean reward", xscale="log")
+    right.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    right.minorticks_off()
     right.set_title(f"the first {levels[0]} problems, by targets")
     right.legend(frameon=False)
     for axes in (left, right):
