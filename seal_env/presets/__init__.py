@@ -1,8 +1,8 @@
 """Settings of the environment per model, where SEAL's do not fit.
 
 A model is recognized by its architecture and size, whatever its file is called. The presets of real
-models are files in this folder, which ``seal-env tune`` wrote; ``--preset`` takes another file, or
-one of them by name. Any module may add presets by name or path:
+models are files in this folder, of the kind that ``seal-env tune`` writes; ``--preset`` takes
+another file, or one of them by name. Any module may add presets by name or path:
 ``MODEL_PRESETS["my-org/*"] = ModelPreset(InnerLoopConfig(...))``. Settings of runs and agents per
 model are in `seal_agents.presets`.
 """
