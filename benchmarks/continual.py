@@ -46,6 +46,7 @@ from seal_agents.runner.environment import base_of, make_environment
 from seal_env.config import EnvConfig, make_language
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.memory import proc_field
+from seal_env.engine.sampling import Completion
 from seal_env.episodes import NO_OP, Episodes
 from seal_env.errors import UserError
 from seal_env.inner_loop import Request
@@ -204,7 +205,7 @@ def _writer(args: Args, env: EnvConfig, episodes: Episodes) -> Any:
         def by_policy(observations: Mapping[str, Any], step: int) -> list[str | None]:
             one_by_one = [{"context": context} for context in observations["context"]]
             written = named.act(one_by_one, [step] * len(one_by_one))
-            return [getattr(text, "text", text) for text in written]
+            return [text.text if isinstance(text, Completion) else text for text in written]
 
         return by_policy
     menu = load_menu(None, episodes.task, make_language(env), (env.edit, env.task))

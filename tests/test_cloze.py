@@ -110,6 +110,7 @@ def test_a_passage_without_words_is_worth_0_and_an_empty_one_is_an_error():
     assert "the passage is empty" in info["error"][1] and not info["error"][0]
 
 
+@pytest.mark.slow
 def test_a_sentence_longer_than_the_model_reads_is_cut():
     endless = Problem("1", "Ada Cho", "Ada Cho and " * 2000 + "was born in Oslo", ())
     rewards, info = measured([endless], ["Ada Cho"])

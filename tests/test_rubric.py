@@ -117,6 +117,7 @@ def test_an_endpoints_grades_are_the_reward_and_their_cost_is_told(server, model
     assert set(json.loads(user["content"])) == {"passage", "notes"}
 
 
+@pytest.mark.slow
 def test_nothing_in_a_self_edit_gets_out_of_its_string(server, models, tmp_path):
     info = graded(HOSTILE, models["llama"], tmp_path / "c", base_url=server.url, model="m")
     assert info["parts"]["rubric"]["grade"].tolist() == [2.0] * len(HOSTILE)
@@ -135,6 +136,7 @@ def test_a_self_edit_that_confuses_the_judge_gets_nothing_and_stops_nothing(
     assert info["parts"]["rubric"]["calls"].tolist() == [3, 1]
 
 
+@pytest.mark.slow
 def test_verdicts_are_cached_on_disk_and_those_of_a_batch_that_fails_are_kept(
     server, models, tmp_path
 ):

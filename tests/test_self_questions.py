@@ -50,6 +50,7 @@ def test_pairs_are_read_however_they_are_written(text, pairs):
     assert question_pairs(text) == [Pair(*pair) for pair in pairs]
 
 
+@pytest.mark.slow
 def test_the_base_writes_questions_that_the_passage_answers():
     rewards, parts = measured([PROBLEM, PROBLEM], [TOLD, ""])
     assert rewards[1] < rewards[0] < 0 and parts["usable"].tolist() == [16, 16]
@@ -70,6 +71,7 @@ def test_the_same_bits_alone_and_beside_others_and_again():
     assert alone == together[1:2] and own["questions"][0] == parts["questions"][1]
 
 
+@pytest.mark.slow
 def test_questions_are_written_once_per_passage(monkeypatch):
     measured([PROBLEM], [""])
 
@@ -83,6 +85,7 @@ def test_questions_are_written_once_per_passage(monkeypatch):
         measured([PROBLEM], [""], {"samples": 1})
 
 
+@pytest.mark.slow
 def test_few_are_the_first_and_known_ones_are_skipped():
     known = replace(Biographies().problem("known", 0), questions=())
     steady = {"temperature": 0.0}

@@ -295,6 +295,7 @@ def test_other_addresses_need_a_token(capsys, monkeypatch, settings):
     assert "max_body" in refused(capsys, "--limits.max-body", "0")
 
 
+@pytest.mark.slow
 def test_the_layout_passes_openenvs_validation(tmp_path, capsys, settings):
     from openenv.cli.__main__ import app as openenv
 

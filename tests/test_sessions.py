@@ -66,6 +66,7 @@ def test_500_requests_of_32_threads_get_the_bits_of_the_vector_environment(model
         assert got == [rewards[case] for case in share]
 
 
+@pytest.mark.slow
 def test_a_session_is_an_environment_without_numbers(settings):
     env = SelfEditEnv(horizon=2, **settings)
     with Sessions(EnvConfig(horizon=2, **settings)) as sessions:
@@ -96,6 +97,7 @@ def test_coroutines_of_any_event_loop_share_passes(settings):
         assert sessions.batcher.metrics().batch_sizes == {3: 2}
 
 
+@pytest.mark.slow
 def test_a_failed_step_touches_no_other_session_and_leaves_its_own_episode(settings):
     config = EnvConfig(**settings | {"reward": "test_sessions:Moody", "horizon": 2})
     with Sessions(config, BatcherConfig(max_batch=3, max_wait=0.2)) as sessions:

@@ -216,7 +216,7 @@ class BatchGenerator:
         rows = whole_rows(len(hidden))
         logits = self.learner.head(F.pad(hidden, (0, 0, 0, rows - len(hidden))))[: len(hidden)]
         if self.guides:
-            allowed = np.stack([self.allowed[i] for i in self.active])
+            allowed = np.stack([self.allowed[i] for i in self.active.tolist()])
             forbidden = torch.from_numpy(~allowed).to(logits.device)
             logits.masked_fill_(forbidden, -math.inf)
         shares: Tensor | None = None
