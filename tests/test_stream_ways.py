@@ -87,7 +87,8 @@ def same(one, other):
         assert info["answers"] == info_b["answers"] and info["stream"] == info_b["stream"]
 
 
-@pytest.mark.parametrize("stream", list(STREAMS))
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [*STREAMS, "stack + orthogonal"])
 def test_each_way_is_alone_what_it_is_beside_others_to_the_bit(models, stream):
     problems = [[PROBLEMS[(i + t) % 4] for t in range(3)] for i in range(3)]
     together = played(models, TEXTS, problems, stream=stream)
@@ -98,6 +99,7 @@ def test_each_way_is_alone_what_it_is_beside_others_to_the_bit(models, stream):
     assert len({steps[-1][1] for steps in together}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", list(STREAMS))
 def test_reset_restores_the_learner_to_the_bit(models, stream):
     env = SelfEditEnv(**settings(models, horizon=2, stream=stream))
@@ -132,6 +134,7 @@ def carry_out(loop, texts):
 EDITS = ("Ada Cho lives in Oslo.\nAda Cho has a cat.", "Bo Diaz has a dog.", "Eve Ito likes soup.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_merge_trains_on_weights_that_have_the_update_in_them(models, architecture):
     """Against a copy of the model whose own weights are changed."""
@@ -155,6 +158,7 @@ def test_merge_trains_on_weights_that_have_the_update_in_them(models, architectu
         torch.testing.assert_close(found[name], addend, atol=2e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_stack_is_the_sum_that_merge_has(models, architecture):
     merged = carry_out(loop_of(models, "merge", architecture), EDITS)
@@ -191,6 +195,7 @@ def test_what_a_stream_cannot_take_is_an_error_and_goes_on(models):
         assert env.step("learn Ada Cho plays the flute.")[4]["error"] == ""
 
 
+@pytest.mark.slow
 def test_joint_trains_one_adapter_on_all_self_edits(models):
     loop = loop_of(models, "joint")
     results = carry_out(loop, EDITS)
@@ -205,6 +210,7 @@ def test_joint_trains_one_adapter_on_all_self_edits(models):
     assert torch.equal(results[-1].state.weights, bank.weights[0])
 
 
+@pytest.mark.slow
 def test_replay_mixes_as_many_earlier_sequences_as_it_is_told(models):
     for ratio, replayed in ((1.0, (0, 2, 2)), (0.5, (0, 1, 1)), (9.0, (0, 3, 5))):
         loop = loop_of(models, "replay")
@@ -214,12 +220,14 @@ def test_replay_mixes_as_many_earlier_sequences_as_it_is_told(models):
         assert [result.trained.steps for result in results] == steps
 
 
+@pytest.mark.slow
 def test_continue_is_the_default_and_keeps_no_history(models):
     assert EnvConfig().stream == "continue"
     assert all(not r.history for r in carry_out(loop_of(models, "continue"), EDITS[:2]))
     assert len(carry_out(loop_of(models, "replay"), EDITS[:2])[-1].history) == 2
 
 
+@pytest.mark.slow
 def test_a_step_that_diverges_is_an_outcome_and_touches_no_other_stream(models):
     """At step 5 of one of 8 streams."""
     quick = replace(INNER, finetune=FinetuneConfig(2e-2, epochs=1, batch_size=4))
@@ -237,6 +245,7 @@ def test_a_step_that_diverges_is_an_outcome_and_touches_no_other_stream(models):
     assert found[3][5][2]["error"] == ""
 
 
+@pytest.mark.slow
 def test_a_probe_asks_a_sample_and_at_the_end_all(models):
     texts = [["Ada Cho lives in Oslo."] * 5] * 2
     problems = [[PROBLEMS[t % 4] for t in range(5)]] * 2
@@ -277,6 +286,8 @@ def test_retention_of_a_sample_stands_for_all():
         ("merge + gate", {"gate": {"earlier": 0, "known": 0}}, "at least one problem"),
         ("merge + merge", {}, "unknown addition to a stream 'merge'"),
         ("gate", {}, "unknown stream 'gate'"),
+        ("merge + orthogonal", {}, "use 'stack . orthogonal'"),
+        ("route + gate + orthogonal", {}, "use 'stack . orthogonal'"),
         ("replay", {"replay": {"rato": 1}}, "did you mean 'ratio'"),
         ("merge", {"replay": {}}, "has no 'replay'"),
     ],
@@ -331,9 +342,58 @@ def test_the_similarity_of_a_text_is_the_share_of_its_rare_tokens():
     assert state.index_for([1]) is None
 
 
+def matrices_of(state):
+    """A and B of an adapter by module, shapes (R, I) and (O, R)."""
+    bank = AdapterBank(state.targets, state.config, 1, state.weights.device)
+    bank.load([state])
+    return {name: (a[0].double(), b[0]) for name, (a, b) in bank.matrices.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_orthogonal_adapters_read_nothing_that_earlier_ones_read(models, architecture):
+    free = carry_out(loop_of(models, "stack", architecture), EDITS)
+    found = carry_out(loop_of(models, "stack + orthogonal", architecture), EDITS)
+    assert torch.equal(found[0].state.states[0].weights, free[0].state.states[0].weights)
+    for name in matrices_of(found[0].state.states[0]):
+        first, second, third = (matrices_of(s)[name] for s in found[-1].state.states)
+        for (one, _), (other, _) in ((first, second), (first, third), (second, third)):
+            assert (one @ other.t()).abs().max() < 1e-6
+        assert all(a.norm() > 0.1 and b.norm() > 1e-3 for a, b in (first, second, third))
+        apart = [matrices_of(s)[name][0] for s in free[-1].state.states[:2]]
+        assert (apart[0] @ apart[1].t()).abs().max() > 1e-3
+    assert found[1].after != found[1].before
+
+
+def test_orthogonal_adapters_are_trained_as_they_are_used(models):
+    """What training moves into the span of earlier adapters is all that the projection removes."""
+    loop = loop_of(models, "stack + orthogonal")
+    (first,) = carry_out(loop, EDITS[:1])
+    own = TrainingData().parse(EDITS[1], PROBLEMS[1]).update
+    own = own.prepare(PROBLEMS[1], 1, first.state, loop.context)
+    start = loop.stream.prepare(StreamStep(own), loop.context).start
+    below = matrices_of(first.state.states[0])
+    for name, (a, b) in matrices_of(start).items():
+        assert (a @ below[name][0].t()).abs().max() < 1e-6 and not b.any() and a.norm() > 0.1
+
+
+def test_orthogonal_adapters_leave_out_what_was_not_trained(models):
+    """The A of a layer that no update trains, whose B is zero, takes no room from later ones."""
+    loop = loop_of(models, "stack + orthogonal")
+    update = Finetuning((EDITS[0],), training=Training(layers=(0,)))
+    (first,) = loop.run([Request(PROBLEMS[0], SelfEdit(update), 0)])
+    (second,) = loop.run([Request(PROBLEMS[1], SelfEdit(update), 1, first.state)])
+    bank = loop.context.new_bank(1)
+    bank.initialize([1])
+    plain, found = matrices_of(bank.state_of(0)), matrices_of(second.state.states[1])
+    same = {name for name in plain if torch.equal(plain[name][0], found[name][0])}
+    assert same == {name for name in plain if ".layers.0." not in name} and same != set(plain)
+
+
 GATED = [["Ada Cho lives in Oslo.", "Bo Diaz has a dog."]] * 3
 
 
+@pytest.mark.slow
 def test_the_gate_rolls_back_what_costs_more_than_epsilon(models, monkeypatch):
     problems = [PROBLEMS[:2]] * 3
     free = played(models, GATED, problems, stream="merge")

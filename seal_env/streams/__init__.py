@@ -27,7 +27,13 @@ STREAMS = Registry(
 )
 
 
-ADDITIONS = Registry("addition to a stream", {"gate": "seal_env.streams.gate:Gate"})
+ADDITIONS = Registry(
+    "addition to a stream",
+    {
+        "gate": "seal_env.streams.gate:Gate",
+        "orthogonal": "seal_env.streams.orthogonal:Orthogonal",
+    },
+)
 
 
 def parse_stream(text: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Stream:
