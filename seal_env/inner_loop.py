@@ -249,6 +249,8 @@ class InnerLoop:
         check_fits(self.learner, context.targets, context.lora, context.tokens_per_pass, longest)
         numbers = [p.update.numbers(p.start, context) for p in updates]
         numbers += [HELD * p.below.size for p in updates if p.below is not None]
+        anchored = [data.anchor.state for data in datasets if data.anchor is not None]
+        numbers += [HELD * state.size for state in anchored if state is not None]
         numbers.append(STATES * context.new_bank(0).size)
         return max_adapters_per_batch(self.learner.device, max(numbers))
 

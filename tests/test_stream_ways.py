@@ -12,11 +12,14 @@ from helpers import INNER, weights_hash
 from seal_env.config import EnvConfig
 from seal_env.edits import SelfEdit
 from seal_env.edits.training_data import TrainingData
+from seal_env.engine.anchors import Anchor, Anchors
 from seal_env.engine.config import FinetuneConfig
 from seal_env.engine.deltas import Deltas
 from seal_env.engine.divergence import divergences
 from seal_env.engine.learner import Learner
 from seal_env.engine.lora import AdapterBank
+from seal_env.engine.packing import Layout
+from seal_env.engine.passes import FullPass
 from seal_env.engine.routed import Memory, Routed, TokenWeights
 from seal_env.engine.training import finetune
 from seal_env.env import SelfEditEnv
@@ -88,7 +91,7 @@ def same(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", [*STREAMS, "stack + orthogonal"])
+@pytest.mark.parametrize("stream", [*STREAMS, "stack + orthogonal", "route + kl"])
 def test_each_way_is_alone_what_it_is_beside_others_to_the_bit(models, stream):
     problems = [[PROBLEMS[(i + t) % 4] for t in range(3)] for i in range(3)]
     together = played(models, TEXTS, problems, stream=stream)
@@ -286,6 +289,7 @@ def test_retention_of_a_sample_stands_for_all():
         ("merge + gate", {"gate": {"earlier": 0, "known": 0}}, "at least one problem"),
         ("merge + merge", {}, "unknown addition to a stream 'merge'"),
         ("gate", {}, "unknown stream 'gate'"),
+        ("merge + kl", {"kl": {"weight": 0}}, "weight 0.0: must be positive"),
         ("merge + orthogonal", {}, "use 'stack . orthogonal'"),
         ("route + gate + orthogonal", {}, "use 'stack . orthogonal'"),
         ("replay", {"replay": {"rato": 1}}, "did you mean 'ratio'"),
@@ -388,6 +392,97 @@ def test_orthogonal_adapters_leave_out_what_was_not_trained(models):
     plain, found = matrices_of(bank.state_of(0)), matrices_of(second.state.states[1])
     same = {name for name in plain if torch.equal(plain[name][0], found[name][0])}
     assert same == {name for name in plain if ".layers.0." not in name} and same != set(plain)
+
+
+def anchored_losses(learner, anchors, bank, texts):
+    """Hidden states of two learners' texts, and their losses, of all tokens but the first."""
+    layout = Layout([t[:-1] for t in texts], [0, 1], learner.device)
+    offsets = [np.arange(len(t) - 1) for t in texts]
+    rows = np.concatenate([s + o for s, o in zip(layout.starts, offsets, strict=True)])
+    hidden = learner.hidden(layout.row, FullPass(layout), bank).detach().requires_grad_()
+    before = anchors.hidden([t[:-1] for t in texts], [0, 1], offsets)
+    labels = [i for t in texts for i in t[1:]]
+    owners = np.repeat([0, 1], [len(t) - 1 for t in texts])
+    return hidden, rows, labels, before, anchors.losses(hidden, rows, labels, before, owners)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_the_loss_of_kl_is_cross_entropy_and_the_divergence_from_before(models, architecture):
+    """Values and gradients against the written-out formula, with a weight for each learner."""
+    loop = loop_of(models, "continue", architecture)
+    learner, states = loop.learner, [r.state for r in carry_out(loop, EDITS[:2])]
+    texts = [learner.renderer.document(text) for text in EDITS[:2]]
+    anchors = Anchors(learner, [Anchor(states[0], 0.5), Anchor(None, 3.0)])
+    bank = loop.bank_of([states[1], states[0]])
+    hidden, rows, labels, before, losses = anchored_losses(learner, anchors, bank, texts)
+    (grad,) = torch.autograd.grad(losses.sum(), hidden)
+    logs = learner.head(hidden[torch.from_numpy(rows)]).double().log_softmax(-1)
+    old = learner.head(before).double().log_softmax(-1)
+    kl = (old.exp() * (old - logs)).sum(-1)
+    weights = torch.tensor([0.5, 3.0]).repeat_interleave(torch.tensor([len(t) - 1 for t in texts]))
+    wanted = weights * kl - logs.gather(-1, torch.tensor(labels)[:, None])[:, 0]
+    torch.testing.assert_close(losses.double(), wanted, atol=1e-4, rtol=1e-4)
+    (wanted_grad,) = torch.autograd.grad(wanted.sum(), hidden)
+    torch.testing.assert_close(grad, wanted_grad, atol=1e-4, rtol=1e-3)
+    means = [part.mean().item() for part in kl.split([len(text) - 1 for text in texts])]
+    pairs = [(states[0], states[1]), (None, states[0])]  # each learner's own anchor, and itself
+    for text, pair, mean in zip(texts, pairs, means, strict=True):
+        banks = [loop.bank_of([state]) for state in pair]
+        found = divergences(learner, [text], 1, *banks, 512)[0].kl
+        assert mean == pytest.approx(found, rel=1e-3) and found > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["continue", "merge"])
+def test_kl_keeps_training_close_to_the_learner_before_the_step(models, stream):
+    moved = []
+    for weight in (None, 1e-6, 100.0):
+        loop = loop_of(models, stream if weight is None else f"{stream} + kl")
+        if weight is not None:
+            loop.stream.weight = weight
+        first, second = carry_out(loop, EDITS[:2])
+        text = loop.learner.renderer.document(EDITS[1])
+        banks = [loop.bank_of([r.state]) for r in (first, second)]
+        moved.append(divergences(loop.learner, [text], 1, *banks, 512)[0].kl)
+    assert moved[1] == pytest.approx(moved[0], rel=1e-2) and moved[2] < 0.5 * moved[0]
+
+
+def test_kl_is_of_no_account_beside_a_learner_without_it(models):
+    """In the same pass: a data set without an anchor has the loss that it has alone."""
+    loop = loop_of(models, "continue")
+    update = TrainingData().parse(EDITS[0], PROBLEMS[0]).update
+    data = update.prepare(PROBLEMS[0], 0, None, loop.context).data
+    (state,) = (r.state for r in carry_out(loop, EDITS[1:2]))
+    pair = [data, replace(data, anchor=Anchor(state, 2.0))]
+    bank, alone = loop.context.new_bank(2), loop.context.new_bank(1)
+    bank.initialize([0, 0])
+    alone.initialize([0])
+    records = finetune(loop.learner, bank, pair)
+    assert records[0] == finetune(loop.learner, alone, pair[:1])[0]
+    assert torch.equal(bank.weights[0], alone.weights[0])
+    assert records[1].loss != records[0].loss and not torch.equal(bank.weights[1], bank.weights[0])
+
+
+def test_kl_anchors_a_step_to_the_learner_before_it(models):
+    for stream in ("merge", "route"):
+        loop = loop_of(models, f"{stream} + kl")
+        (first,) = carry_out(loop, EDITS[:1])
+        update = TrainingData().parse(EDITS[1], PROBLEMS[1]).update
+        own = update.prepare(PROBLEMS[1], 1, first.state, loop.context)
+        assert loop.stream.prepare(StreamStep(own), loop.context).data.anchor.state is first.state
+
+
+def test_the_anchor_of_a_routed_learner_reads_each_text_with_its_own_adapter(models):
+    loop = loop_of(models, "route")
+    results = carry_out(loop, [f"{p.title} lives in Oslo." for p in PROBLEMS[:2]])
+    texts = [loop.learner.renderer.reading(p.context) for p in PROBLEMS[:3]]
+    offsets = [np.arange(len(text)) for text in texts]
+    state = results[-1].state
+    found = Anchors(loop.learner, [Anchor(state, 1.0)]).hidden(texts, [0] * 3, offsets)
+    alone = [*(memory.state for memory in state.memories), None]
+    wanted = Anchors(loop.learner, [Anchor(one, 1.0) for one in alone])
+    assert torch.equal(found, wanted.hidden(texts, [0, 1, 2], offsets))
+    assert not torch.equal(found, wanted.hidden(texts, [1, 0, 2], offsets))
 
 
 GATED = [["Ada Cho lives in Oslo.", "Bo Diaz has a dog."]] * 3

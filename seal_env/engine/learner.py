@@ -198,13 +198,42 @@ class Learner:
         Returns:
             Nats, shape (M,).
         """
+
+        def loss(some: Tensor, targets: Tensor) -> Tensor:
+            return F.cross_entropy(self.head(some), targets, reduction="none")
+
+        return self.losses_at(hidden, rows, labels, loss)
+
+    def losses_at(
+        self,
+        hidden: Tensor,
+        rows: np.ndarray,
+        labels: Sequence[int],
+        loss: Callable[..., Tensor],
+        *beside: Tensor,
+    ) -> Tensor:
+        """Loss of a kind of its own at some rows, with a bounded number of logits in memory.
+
+        Args:
+            hidden: Last hidden states of a row, shape (T, D).
+            rows: Indices of rows, shape (M,).
+            labels: Token ids that follow them, M of them.
+            loss: Loss of each row, from some rows of hidden states, their labels and `beside`.
+            beside: Further data of each row without a gradient, shape (M, ...).
+
+        Returns:
+            Nats, shape (M,).
+        """
         count = len(rows)
         padded = np.resize(rows, padded_rows(count))
         targets = torch.tensor(
             np.resize(np.asarray(labels, dtype=np.int64), len(padded)), device=self.device
         )
         chosen = hidden.index_select(0, torch.from_numpy(padded).to(self.device))
-        return _Losses.apply(chosen, targets, self.head, self.head_rows)[:count]
+        if beside:
+            index = torch.from_numpy(np.resize(np.arange(count), len(padded))).to(self.device)
+            beside = tuple(data.index_select(0, index) for data in beside)
+        return _Losses.apply(chosen, self.head_rows, loss, targets, *beside)[:count]
 
     @torch.no_grad()
     def describe(
@@ -238,32 +267,35 @@ class Learner:
 
 
 class _Losses(torch.autograd.Function):
-    """Cross-entropy of each row, with the gradient computed in the same loop over chunks of rows.
+    """Loss of each row, with the gradient computed in the same loop over chunks of rows.
 
     Only one chunk's logits are in memory at a time, and they are computed once.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor], size: int
+        ctx: Any, hidden: Tensor, size: int, loss: Callable[..., Tensor], *beside: Tensor
     ) -> Tensor:
         parts, grads, wanted = [], [], ctx.needs_input_grad[0]
-        for some, targets in zip(hidden.split(size), labels.split(size), strict=True):
+        chunks = (data.split(size) for data in beside)
+        for some, *others in zip(hidden.split(size), *chunks, strict=True):
             with torch.set_grad_enabled(wanted):
                 x = some.detach().requires_grad_(wanted)
-                losses = F.cross_entropy(head(x), targets, reduction="none")
+                losses = loss(x, *others)
                 if wanted:
                     grads += torch.autograd.grad(losses.sum(), x)
             parts.append(losses.detach())
         if wanted:
             ctx.save_for_backward(torch.cat(grads))
+        ctx.beside = len(beside)
         return torch.cat(parts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
-        return grad * outer[0].to(grad.dtype)[:, None], None, None, None
+        inner = grad * outer[0].to(grad.dtype)[:, None]
+        return inner, None, None, *(None,) * ctx.beside
 
 
 def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from seal_env.engine.anchors import Anchor, Anchors
 from seal_env.engine.banks import Bank, LearnerState
 from seal_env.engine.config import FinetuneConfig
 from seal_env.engine.layered_bank import LayeredBank
@@ -67,6 +68,8 @@ class Dataset:
     """Seed of the order of the sequences."""
     layers: tuple[int, ...] | None = None
     """Indices of the layers whose matrices are trained, from 0; None for all."""
+    anchor: Anchor | None = None
+    """What the learner is kept close to; None for the cross-entropy alone."""
 
     @property
     def tokens(self) -> int:
@@ -88,7 +91,8 @@ class TrainStats:
     tokens: int
     """Training tokens over all epochs."""
     loss: float
-    """Mean loss of the last step, in nats per token (NaN without steps)."""
+    """Mean loss of the last step in nats per token, an anchor's penalty included (NaN without
+    steps)."""
     failed: bool
     """Whether the loss or the weights stopped being finite."""
 
@@ -131,12 +135,14 @@ def finetune(
     ordered = [datasets[k] for k in order]
     lower = None if below is None else bank_of([below[k] for k in order], learner.model)
     attached = bank if lower is None else LayeredBank(bank, lower)
+    anchored = [data.anchor for data in ordered]
+    anchors = Anchors(learner, anchored) if any(anchored) else None
 
     def job(members: range) -> Callable[[Event], list[TrainStats]]:
         chosen = ordered[members.start : members.stop]
         tell = progress if members.start == 0 else None
         return lambda stop: _train(
-            learner, bank, attached, members, chosen, tokens_per_pass, tell, stop
+            learner, bank, attached, anchors, members, chosen, tokens_per_pass, tell, stop
         )
 
     parts = split(ordered, learner.workers(bank.count))
@@ -188,6 +194,7 @@ def _train(
     learner: Learner,
     bank: TrainableBank,
     attached: Bank,
+    anchors: Anchors | None,
     members: range,
     datasets: Sequence[Dataset],
     tokens_per_pass: int | None,
@@ -207,7 +214,7 @@ def _train(
         active = np.flatnonzero(totals > step)
         batches = [[datasets[k].examples[int(i)] for i in orders[k][step]] for k in active.tolist()]
         owners = active + members.start
-        last[active] = _accumulate(learner, attached, owners, batches, tokens_per_pass)
+        last[active] = _accumulate(learner, attached, anchors, owners, batches, tokens_per_pass)
         optimizer.step(step)
         tokens[active] += [sum(len(e.ids) for e in batch) for batch in batches]
         if progress is not None:
@@ -226,6 +233,7 @@ def _train(
 def _accumulate(
     learner: Learner,
     bank: Bank,
+    anchors: Anchors | None,
     active: np.ndarray,
     batches: Sequence[Sequence[Example]],
     tokens_per_pass: int | None,
@@ -240,7 +248,7 @@ def _accumulate(
     np.add.at(labels, [p.owner for p in pieces], [p.labels for p in pieces])
     sums = np.zeros(bank.count)
     for part in _passes(pieces, tokens_per_pass):
-        owners, losses = _one_pass(learner, bank, part, labels)
+        owners, losses = _one_pass(learner, bank, anchors, part, labels)
         np.add.at(sums, owners, losses)
     return sums[active]
 
@@ -291,13 +299,18 @@ def _passes(pieces: Sequence[_Piece], limit: int | None) -> list[list[_Piece]]:
 
 
 def _one_pass(
-    learner: Learner, bank: Bank, pieces: Sequence[_Piece], labels_of: np.ndarray
+    learner: Learner,
+    bank: Bank,
+    anchors: Anchors | None,
+    pieces: Sequence[_Piece],
+    labels_of: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One forward and backward pass; returns adapter and share of the loss per label, (M,)."""
     examples = [example for piece in pieces for example in piece.examples]
     owners = np.repeat([p.owner for p in pieces], [len(p.examples) for p in pieces])
     # The last token is a label only: nothing follows it.
-    layout = Layout([e.ids[:-1] for e in examples], owners.tolist(), learner.device)
+    texts = [e.ids[:-1] for e in examples]
+    layout = Layout(texts, owners.tolist(), learner.device)
     rows: list[np.ndarray] = []
     labels: list[int] = []
     counts: list[int] = []
@@ -306,10 +319,15 @@ def _one_pass(
         rows.append(start + positions - 1)
         labels += [example.ids[position] for position in positions]
         counts.append(len(positions))
-    owner_of_label = np.repeat(owners, counts)
+    owner_of_label, chosen = np.repeat(owners, counts), np.concatenate(rows)
+    if anchors is not None:
+        before = anchors.hidden(texts, owners.tolist(), [e.labels - 1 for e in examples])
     with torch.enable_grad():
         hidden = learner.hidden(layout.row, FullPass(layout), bank)
-        losses = learner.losses(hidden, np.concatenate(rows), labels)
+        if anchors is None:
+            losses = learner.losses(hidden, chosen, labels)
+        else:
+            losses = anchors.losses(hidden, chosen, labels, before, owner_of_label)
         weights = torch.from_numpy(1.0 / labels_of[owner_of_label]).to(losses)
         (losses * weights).sum().backward()
     return owner_of_label, (losses.detach() * weights).cpu().numpy()

@@ -31,6 +31,7 @@ ADDITIONS = Registry(
     "addition to a stream",
     {
         "gate": "seal_env.streams.gate:Gate",
+        "kl": "seal_env.streams.kl:KL",
         "orthogonal": "seal_env.streams.orthogonal:Orthogonal",
     },
 )
