@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 
 EXTRA = {
+    "jinja2": "jinja2",
     "matplotlib": "matplotlib",
     "rich": "rich",
     "stable_baselines3": "stable-baselines3",

@@ -189,6 +189,9 @@ class ReportCommand:
     """Run folders."""
     samples: int = 3
     """Self-edits shown per round."""
+    html: bool = False
+    """Write a page instead, to the first run's folder: the plots, and all self-edits with their
+    answers; several runs are side by side."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -350,6 +353,11 @@ def _report(argv: list[str]) -> None:
     chosen = parse("report", ReportCommand, argv)
     if not chosen.runs:
         raise UserError("report: name the folder of at least one run")
+    if chosen.html:
+        from seal_agents.runner.html import write_page
+
+        write_page(chosen.runs, Console())
+        return
     from seal_agents.reporting.report import report
 
     for path in chosen.runs:

@@ -12,6 +12,7 @@ Layout::
     samples.md        some self-edits per round
     summary.json      the table
     *.png             the plots
+    *.html            the pages of `seal-env report --html`
 
 Files are written under a temporary name and then renamed, so a run that is killed at any moment
 leaves no partial file but perhaps a partial last line of the append-only file, which is cut off on
@@ -333,6 +334,8 @@ _WRITTEN = (
     "after.json",
     "training.json",
     "report.md",
+    "report.html",
+    "side-by-side.html",
     "preset.json",
     "table.md",
     "trials.png",

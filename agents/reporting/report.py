@@ -47,7 +47,7 @@ def summarize(records: Mapping[str, Sequence[Record]], seed: int, seconds: float
         seconds: How long it took.
     """
     rows, differences = {}, {}
-    accuracies = {name: _by_problem(some, "accuracy") for name, some in records.items()}
+    accuracies = {name: by_problem(some, "accuracy") for name, some in records.items()}
     for name, some in records.items():
         accuracy = bootstrap_mean(accuracies[name])
         rows[name] = {
@@ -109,13 +109,13 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
     references = [n for n in ("none", "passage", "base") if n in rows] or list(rows)[:1]
     most = max(row["problems"] for row in rows.values())
     table = Table(
-        title=f"{_problems(most, split)}; 95% intervals, differences paired by problem",
+        title=f"{problems_of_split(most, split)}; 95% intervals, differences paired by problem",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=0,
     )
     table.add_column("policy")
-    rewards = ["reward"] if any(_differs(row) for row in rows.values()) else []
+    rewards = ["reward"] if any(differs(row) for row in rows.values()) else []
     minus = "−" if console.encoding.lower().startswith("utf") else "-"
     gaps = [f"{minus} {other}" for other in references]
     for name in ("accuracy", *rewards, "log-lik.", "invalid", *gaps):
@@ -181,13 +181,13 @@ def _print_terms(rows: Mapping[str, Mapping[str, Any]], console: Console) -> Non
     console.print(table)
 
 
-def _differs(row: Mapping[str, Any]) -> bool:
+def differs(row: Mapping[str, Any]) -> bool:
     """Whether the reward is not the accuracy alone; rows of older runs have no reward."""
     # Negated, so that it holds where there is no accuracy (NaN).
     return not abs(row.get("reward", row["accuracy"]) - row["accuracy"]) <= SAME
 
 
-def _problems(count: int, split: str) -> str:
+def problems_of_split(count: int, split: str) -> str:
     """Number of problems and where they are from, for a title."""
     noun = "problem" if count == 1 else "problems"
     return f"{count} held-out {noun}" if split == "test" else f"{count} {noun} of split {split}"
@@ -206,7 +206,7 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
             rounds.setdefault(record["round"], []).append(record)
     if not rounds:
         return None
-    rewarded = any(_differs(record) for some in rounds.values() for record in some)
+    rewarded = any(differs(record) for some in rounds.values() for record in some)
     count = 2 if rewarded else 1
     figure, panels = plt.subplots(
         count, sharex=True, squeeze=False, figsize=(7, 1.2 + 3.4 * count), layout="constrained"
@@ -249,7 +249,7 @@ def plot_learning(run: RunFolder, summary: Mapping[str, Any] | None) -> Path | N
 def _plot_rounds(axes: Axes, rounds: Mapping[int, Sequence[Record]], name: str) -> None:
     """Plots a number's mean by round, with intervals."""
     numbers = sorted(rounds)
-    means = [bootstrap_mean(_by_problem(rounds[n], name)) for n in numbers]
+    means = [bootstrap_mean(by_problem(rounds[n], name)) for n in numbers]
     low, high = [m.low for m in means], [m.high for m in means]
     axes.plot(numbers, [m.mean for m in means], "o-", color=BLUE, label="a sampled self-edit")
     axes.fill_between(numbers, low, high, color=BLUE, alpha=0.2, lw=0, label="its 95% interval")
@@ -290,7 +290,7 @@ def plot_comparison(run: RunFolder, summary: Mapping[str, Any]) -> Path:
     axes.set_xlim(0, max(1.0, max(row["ci"][1] for row in rows) * 1.15))
     count, samples = rows[0]["problems"], rows[0].get("samples", rows[0]["problems"])
     each = "one self-edit" if samples == count else f"{samples / count:g} self-edits"
-    axes.set_title(f"{_problems(count, split_of(run))}, {each} each")
+    axes.set_title(f"{problems_of_split(count, split_of(run))}, {each} each")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     return _save(run, figure, "comparison.png")
@@ -322,7 +322,7 @@ def report(path: Path, console: Console, samples: int) -> None:
         console.print("The run is not finished: no summary yet.")
 
 
-def _by_problem(records: Sequence[Record], name: str) -> list[float]:
+def by_problem(records: Sequence[Record], name: str) -> list[float]:
     """One number a problem, in the order in which the problems came: its samples' mean."""
     groups: dict[str, list[float]] = {}
     for record in records:

@@ -162,10 +162,7 @@ def plot_styles(run: RunFolder) -> Path | None:
     Returns:
         Path of the plot; None if the task has no styles, or there are no rounds.
     """
-    rounds: dict[int, Counter[str]] = {}
-    for record in run.every_record():
-        if record["phase"] == "train" and record.get("style"):
-            rounds.setdefault(record["round"], Counter())[record["style"]] += 1
+    rounds = styles_by_round(run.every_record())
     if not rounds:
         return None
     numbers = sorted(rounds)
@@ -188,6 +185,15 @@ def plot_styles(run: RunFolder) -> Path | None:
     plt.close(figure)
     run.write_bytes("styles.png", content.getvalue())
     return run.path / "styles.png"
+
+
+def styles_by_round(records: Iterable[Record]) -> dict[int, Counter[str]]:
+    """Number of self-edits of each style per round of training; empty without styles."""
+    rounds: dict[int, Counter[str]] = {}
+    for record in records:
+        if record["phase"] == "train" and record.get("style"):
+            rounds.setdefault(record["round"], Counter())[record["style"]] += 1
+    return rounds
 
 
 def _kinds(rounds: Iterable[Counter[str]]) -> list[tuple[str, str, list[str]]]:
