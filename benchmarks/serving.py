@@ -83,6 +83,7 @@ async def load(url: str, count: int, steps: int) -> tuple[list[float], float]:
 async def attack(url: str, count: int, pid: int) -> tuple[Counter[int], list[int]]:
     """Statuses of hostile bodies, and the server's resident memory (MiB) over time."""
     rng = random.Random(0)
+    headers = {"content-type": "application/json"}  # else no body would reach the environment
     bodies = (
         b"{", b"[" * 50_000, b"\xff\xfe", b'{"seed": NaN}', b'{"seed": -1}', b'{"problem": "x"}',
         b'{"action": 3}', b'{"action": {"text": "\\ud800"}}', b'{"action": {"text": "x"}}',
@@ -97,7 +98,7 @@ async def attack(url: str, count: int, pid: int) -> tuple[Counter[int], list[int
                 body = rng.choice(bodies)
                 body = bytes(rng.randrange(256) for _ in range(60)) if rng.random() < 0.3 else body
                 path = rng.choice(("/reset", "/step", "/mcp", "/seal-env/task", "/seal-env/tasks"))
-                sent.append(client.post(path, content=body))
+                sent.append(client.post(path, content=body, headers=headers))
             statuses.update(reply.status_code for reply in await asyncio.gather(*sent))
             if start % (count // 5) < 20:
                 memory.append(resident(pid))

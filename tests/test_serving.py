@@ -256,6 +256,32 @@ def test_a_slow_body_is_given_up():
     assert sent[0]["status"] == 408
 
 
+@pytest.mark.parametrize("frame", ['{"type": "reset", "data": {}}', "{", '{"type": "close"}'])
+def test_an_answer_to_a_client_that_has_left_is_dropped(browse, frame):
+    """Servers raise what `send` raises here, and print what the application then raises."""
+    client = browse()
+    frames, sent = [], []
+
+    async def receive():
+        return frames.pop(0) if frames else {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(message):
+        sent.append(message["type"])
+        if len(sent) > 1:
+            raise OSError("the client has left")
+
+    scope = {
+        "type": "websocket", "raw_path": b"/", "query_string": b"", "scheme": "ws",
+        "headers": [(b"host", HOST.encode())], "subprotocols": [], "client": None, "server": None,
+        "root_path": "", "asgi": {"version": "3.0"}, "extensions": {},
+    }  # fmt: skip
+    for path in ("/ws", "/mcp"):
+        frames[:] = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": frame}]
+        sent.clear()
+        asyncio.run(client.app(scope | {"path": path}, receive, send))
+        assert sent[0] == "websocket.accept" and len(sent) == 2
+
+
 def test_a_step_that_is_too_slow_leaves_the_episode(browse):
     client = browse(batching=BatcherConfig(max_wait=30, max_batch=2, timeout=0.05))
     with connect(client) as one, connect(client) as two:

@@ -11,22 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
-
-from seal_env.checks import build
-from seal_env.config import EnvConfig
 from seal_env.integrations.prompts import prompt_of
-from seal_env.sessions import Sessions
+from seal_env.integrations.shared import needs, shared_sessions
 
-_SESSIONS: dict[str, Sessions] = {}
-"""Environments by their settings; all trajectories of the same settings share one."""
-
-
-def _sessions(settings: Mapping[str, Any]) -> Sessions:
-    key = repr(sorted(settings.items()))
-    if key not in _SESSIONS:
-        _SESSIONS[key] = Sessions(build(EnvConfig, settings, "env_config"))
-    return _SESSIONS[key]
+with needs("skyrl-gym", "pip install 'seal-env[skyrl]'"):
+    from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
 
 class SelfEditTextEnv(BaseTextEnv):
@@ -44,7 +33,7 @@ class SelfEditTextEnv(BaseTextEnv):
         self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self._sessions = _sessions(env_config or {})
+        self._sessions = shared_sessions(env_config or {})
         self._extras = dict(extras or {})
         self._session = self._sessions.open()
         self.max_turns = self._sessions.config.horizon

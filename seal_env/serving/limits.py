@@ -71,6 +71,7 @@ class Guard:
             if scope["type"] == "http":
                 receive = await self._whole(receive)
             else:
+                send = _sent_while_open(send)
                 receive = self._frames(receive, send)
         except RefusedError as refused:
             await _refuse(scope, receive, send, refused)
@@ -163,6 +164,28 @@ def _after(receive: Receive, first: Message) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return replayed
+
+
+def _sent_while_open(send: Send) -> Send:
+    """What sends on a connection until either side closes it; what comes later is dropped.
+
+    A client may leave in the middle of a step, whose answer then has no reader. A server raises
+    OSError (ASGI specification, "Send Event Exceptions"), which OpenEnv would answer with one more
+    message, and that with a traceback; the next `receive` tells it that the client has left.
+    """
+    is_open = True
+
+    async def checked(message: Message) -> None:
+        nonlocal is_open
+        if not is_open:
+            return
+        is_open = message["type"] != "websocket.close"
+        try:
+            await send(message)
+        except OSError:
+            is_open = False
+
+    return checked
 
 
 def _netloc(origin: str) -> str | None:
