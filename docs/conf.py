@@ -94,3 +94,7 @@ def _link_to_reference(app: Any, tree: nodes.document, page: str) -> None:
             link = nodes.reference("", "", internal=True, refuri=address)
             node.replace_self(link)
             link += node
+
+
+# Packages of adapters that cannot all be installed beside the others.
+autodoc_mock_imports = ["nemo_gym", "nemo_rl", "ray", "tinker", "tinker_cookbook", "verifiers"]
