@@ -12,16 +12,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import AgentContext, Experience, Observation
 from seal_agents.policies.options import ADAPTER, PolicyOptions
 from seal_env.config import make_task
-from seal_env.critics import load_critic
-from seal_env.critics.hidden_states import without_adapter
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.tasks.base import Problem
+
+if TYPE_CHECKING:
+    from seal_env.critics import Critic
 
 NUM_ENVS = 64
 """Candidates evaluated per pass of the inner loop."""
@@ -77,11 +79,13 @@ class BestOfN(Prompted[BestOfNOptions]):
             )
         self.quota = max(1, math.floor(self.options.screen * self.candidates + 0.5))
         """Candidates that are evaluated per problem."""
-        self.critic = (
-            None
-            if self.options.critic is None
-            else load_critic(self.options.critic, without_adapter(self.policy.model))
-        )
+        self.critic: Critic | None = None
+        if self.options.critic is not None:
+            # Here, since critics load torch, which the options do without.
+            from seal_env.critics import load_critic
+            from seal_env.critics.hidden_states import without_adapter
+
+            self.critic = load_critic(self.options.critic, without_adapter(self.policy.model))
         self.worth: dict[tuple[str, str], tuple[float, float]] = {}
         """Evaluated candidates: (context, self-edit) to reward and mean log-likelihood of the gold
         answers (nats per token), both on training questions."""

@@ -20,6 +20,8 @@ class BalancedAccuracy:
     `answers`, the number of different right answers.
     """
 
+    needs_questions = True
+
     def __call__(self, measured: RewardInputs) -> TermValue:
         """See the class."""
         groups: dict[str, list[bool]] = {}
