@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ def make(name, models, argument=""):
     options = kind.Options()
     if isinstance(options, PolicyOptions):
         options = kind.Options(max_new_tokens=8)
+    if hasattr(options, "tokens"):
+        options = replace(options, tokens=16)
     return kind(AgentContext(env(models["llama"]), 0, argument, options))
 
 

@@ -62,7 +62,7 @@ def test_hidden_states_and_gradients_are_pefts(learner):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert (logits - plain).abs().max() > 0.1
     bank.require_grads()
-    _accumulate(learner, bank, np.array([1]), [[Example(tuple(ids))]], None)
+    _accumulate(learner, bank, None, np.array([1]), [[Example(tuple(ids))]], None)
     row = torch.tensor([ids])
     model(input_ids=row, labels=row).loss.backward()
     for name, (grads,) in bank.grad_views.items():

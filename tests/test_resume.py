@@ -204,6 +204,8 @@ def identity_run(name, out):
     options = kind.Options()
     if hasattr(options, "max_new_tokens"):
         options = replace(options, max_new_tokens=8)
+    if hasattr(options, "tokens"):
+        options = replace(options, tokens=16)
     if name in CHOOSING:
         options = replace(options, candidates=2)
     few = 2 if name in CHOOSING else 4
