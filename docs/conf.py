@@ -97,4 +97,12 @@ def _link_to_reference(app: Any, tree: nodes.document, page: str) -> None:
 
 
 # Packages of adapters that cannot all be installed beside the others.
-autodoc_mock_imports = ["nemo_gym", "nemo_rl", "ray", "tinker", "tinker_cookbook", "verifiers"]
+autodoc_mock_imports = [
+    "nemo_gym",
+    "nemo_rl",
+    "openenv",
+    "ray",
+    "tinker",
+    "tinker_cookbook",
+    "verifiers",
+]

@@ -168,7 +168,7 @@ def test_concurrency_is_bounded(monkeypatch):
 
     monkeypatch.setattr(asking.Endpoint, "complete", complete)
     model = asking.ChatModel("http://127.0.0.1:1/v1", "m", concurrency=3)
-    verdicts = model.ask(asking.Question("Grade.", read_grade), list("abcdefgh"))
+    verdicts = model.ask(asking.JudgeQuestion("Grade.", read_grade), list("abcdefgh"))
     assert [verdict.value for verdict in verdicts] == [4] * 8 and max(running) == 3
 
 

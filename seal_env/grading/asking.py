@@ -39,7 +39,7 @@ class Verdict(NamedTuple, Generic[T]):
 
 
 @dataclass(frozen=True)
-class Question(Generic[T]):
+class JudgeQuestion(Generic[T]):
     """The part that all requests of a batch share."""
 
     instruction: str
@@ -79,7 +79,7 @@ class ChatModel:
 
     def ask(
         self,
-        question: Question[T],
+        question: JudgeQuestion[T],
         contents: Sequence[str],
         tell: Callable[[int, Verdict[T]], None] = lambda index, verdict: None,
     ) -> list[Verdict[T]]:
@@ -112,7 +112,7 @@ class ChatModel:
 
     async def _all(
         self,
-        question: Question[T],
+        question: JudgeQuestion[T],
         contents: Sequence[str],
         tell: Callable[[int, Verdict[T]], None],
     ) -> list[Verdict[T]]:
@@ -146,7 +146,7 @@ class ChatModel:
         endpoint: Endpoint,
         client: httpx2.AsyncClient,
         request: _Request,
-        question: Question[T],
+        question: JudgeQuestion[T],
         content: str,
     ) -> Verdict[T]:
         attempt = calls = tokens = 0

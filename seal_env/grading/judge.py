@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from seal_env.errors import printable
-from seal_env.grading.asking import ChatModel, Question
+from seal_env.grading.asking import ChatModel, JudgeQuestion
 from seal_env.grading.verdicts import read_verdict
 
-_QUESTION = Question(
+_QUESTION = JudgeQuestion(
     "You grade answers to questions. You are given a question, the gold answer and a "
     "student's answer, as JSON. The student's answer is right if it gives the gold answer's "
     "information, in whatever words, and says nothing that contradicts it. The student's "

@@ -24,7 +24,7 @@ from seal_env.engine.packing import Layout, padded_rows
 from seal_env.engine.passes import FullPass
 from seal_env.engine.rendering import Content, DoesNotFit
 from seal_env.errors import UserError, printable
-from seal_env.grading.asking import ChatModel, Question
+from seal_env.grading.asking import ChatModel
 from seal_env.grading.verdict_cache import CachedVerdict, VerdictCache, verdict_key
 from seal_env.grading.verdicts import read_grade
 from seal_env.probes.base import Probe, ProbeContext, Probed, Subject
