@@ -20,7 +20,7 @@ from seal_env.env import SelfEditEnv
 from seal_env.errors import UserError
 from seal_env.serving.app import TOKEN, create_app, serve
 from seal_env.serving.client import SelfEditClient
-from seal_env.serving.limits import Guard, RequestRefusedError, ServeLimits, check_json
+from seal_env.serving.limits import BadRequestError, Guard, ServeLimits, check_json
 from seal_env.serving.models import SelfEditAction
 from seal_env.serving.space import read_settings, write_space
 from seal_env.sessions import Sessions
@@ -294,7 +294,7 @@ def test_a_step_that_is_too_slow_leaves_the_episode(browse):
 
 def test_nesting_is_counted_outside_of_strings():
     assert check_json(json.dumps({"text": "[" * 1000}).encode()) == {"text": "[" * 1000}
-    with pytest.raises(RequestRefusedError, match="nested"):
+    with pytest.raises(BadRequestError, match="nested"):
         check_json(b"[" * 17 + b"]" * 17)
     check_json(b"[" * 16 + b"]" * 16)
 

@@ -24,7 +24,7 @@ from seal_env.engine.packing import Layout, padded_rows
 from seal_env.engine.passes import FullPass
 from seal_env.engine.rendering import Content, DoesNotFit
 from seal_env.errors import UserError, printable
-from seal_env.grading.asking import ChatModel
+from seal_env.grading.asking import ChatModel, JudgeQuestion
 from seal_env.grading.verdict_cache import CachedVerdict, VerdictCache, verdict_key
 from seal_env.grading.verdicts import read_grade
 from seal_env.probes.base import Probe, ProbeContext, Probed, Subject
@@ -138,7 +138,7 @@ class EndpointJudge(RubricJudge):
     def grade(self, contents: Sequence[str], tell: Tell) -> None:
         """See `RubricJudge.grade`."""
         self.model.ask(
-            Question(self.instruction, read_grade),
+            JudgeQuestion(self.instruction, read_grade),
             contents,
             lambda i, verdict: tell(i, CachedVerdict(verdict.value, verdict.calls, verdict.tokens)),
         )

@@ -41,7 +41,7 @@ class ServeLimits:
                 raise UserError(f"{name} {getattr(self, name)}: must be above 0")
 
 
-class RequestRefusedError(Exception):
+class BadRequestError(Exception):
     """A request that is refused, with its HTTP status."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -73,7 +73,7 @@ class Guard:
             else:
                 send = _sent_while_open(send)
                 receive = self._frames(receive, send)
-        except RequestRefusedError as refused:
+        except BadRequestError as refused:
             await _refuse(scope, receive, send, refused)
             return
         await self.app(scope, receive, send)
@@ -83,13 +83,11 @@ class Guard:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         origin = headers.get(b"origin")
         if origin is not None and _netloc(origin) != headers.get(b"host"):
-            raise RequestRefusedError(403, "requests of other origins are refused")
+            raise BadRequestError(403, "requests of other origins are refused")
         if self.token is not None and scope["path"] not in OPEN_PATHS:
             given = headers.get(b"authorization", "").encode()
             if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
-                raise RequestRefusedError(
-                    401, "give the server's token: Authorization: Bearer TOKEN"
-                )
+                raise BadRequestError(401, "give the server's token: Authorization: Bearer TOKEN")
 
     async def _whole(self, receive: Receive) -> Receive:
         """The body of a request, checked, as what is received."""
@@ -99,13 +97,13 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), self.limits.idle_seconds)
             except TimeoutError:
-                raise RequestRefusedError(408, "the request is too slow") from None
+                raise BadRequestError(408, "the request is too slow") from None
             if message["type"] == "http.disconnect":
                 return _after(receive, message)
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self.limits.max_body:
-                raise RequestRefusedError(413, f"longer than {self.limits.max_body} bytes")
+                raise BadRequestError(413, f"longer than {self.limits.max_body} bytes")
         if body:
             check_json(bytes(body))
         return _after(receive, {"type": "http.request", "body": bytes(body), "more_body": False})
@@ -125,11 +123,11 @@ class Guard:
                 try:
                     text = message.get("text")
                     if text is None:
-                        raise RequestRefusedError(400, "a binary frame")
+                        raise BadRequestError(400, "a binary frame")
                     if not isinstance(check_json(text.encode()), dict):
-                        raise RequestRefusedError(400, "no JSON object")
+                        raise BadRequestError(400, "no JSON object")
                     return message
-                except RequestRefusedError as refused:
+                except BadRequestError as refused:
                     data = {"message": f"Invalid message: {refused}", "code": "INVALID_JSON"}
                     reply = json.dumps({"type": "error", "data": data})
                     await send({"type": "websocket.send", "text": reply})
@@ -141,20 +139,20 @@ def check_json(body: bytes) -> Any:
     """Value of a body that can be read, nested and written again.
 
     Raises:
-        RequestRefusedError: It is no JSON, or has numbers, characters or a depth that JSON writers and
+        BadRequestError: It is no JSON, or has numbers, characters or a depth that JSON writers and
             recursive readers fail on.
     """
     try:
         value = json.loads(body)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise RequestRefusedError(400, f"no plain JSON: {type(error).__name__}") from None
+        raise BadRequestError(400, f"no plain JSON: {type(error).__name__}") from None
     level = [value]
     for _ in range(LONGEST_NESTING):
         nested = [one for one in level if isinstance(one, dict | list)]
         level = [x for one in nested for x in (one.values() if isinstance(one, dict) else one)]
     if any(isinstance(one, dict | list) for one in level):
-        raise RequestRefusedError(400, f"nested deeper than {LONGEST_NESTING} levels")
+        raise BadRequestError(400, f"nested deeper than {LONGEST_NESTING} levels")
     return value
 
 
@@ -197,7 +195,7 @@ def _netloc(origin: str) -> str | None:
         return None
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, refused: RequestRefusedError) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, refused: BadRequestError) -> None:
     if scope["type"] == "websocket":
         await receive()  # the connection's request, which has to be taken before it is closed
         await send({"type": "websocket.close", "code": 1008, "reason": str(refused)})
