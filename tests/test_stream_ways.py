@@ -23,12 +23,14 @@ from seal_env.engine.passes import FullPass
 from seal_env.engine.routed import Memory, Routed, TokenWeights
 from seal_env.engine.training import finetune
 from seal_env.env import SelfEditEnv
+from seal_env.episodes import NO_OP
 from seal_env.errors import UserError
 from seal_env.inner_loop import DIVERGED, InnerLoop, Request
 from seal_env.rewards.base import RewardInputs
 from seal_env.rewards.retention import Retention
 from seal_env.score import Score
 from seal_env.streams import STREAMS, StreamStep, gate, parse_stream
+from seal_env.streams.route import token_weights
 from seal_env.tasks.biographies.task import Biographies
 from seal_env.updates import Finetuning, PreparedUpdate, Training
 
@@ -333,6 +335,42 @@ def test_route_reads_texts_one_by_one(models):
     banks = [loop.bank_of([result.state]) for result in (second, first)]
     moved = [divergences(loop.learner, [ids], 1, *banks, 512)[0].kl for ids in texts]
     assert moved[0] == 0 and moved[1] > 0 and moved[2] == 0
+
+
+def test_a_routed_learner_is_alone_what_it_is_beside_other_kinds(models):
+    results = carry_out(loop_of(models, "route"), [f"{p.title} has a cat." for p in PROBLEMS[:2]])
+    routed = results[-1].state
+    dense = Deltas.merged(routed.memories[1].state, None)
+    loop = loop_of(models, "continue")
+    states = [None, routed, dense, routed.memories[0].state, routed]
+    requests = [Request(PROBLEMS[0], NO_OP, 0, s, (PROBLEMS[1], PROBLEMS[3])) for s in states]
+    alone = [loop.no_op([request])[0] for request in requests]
+    assert loop.no_op(requests) == alone
+    texts = [loop.learner.renderer.reading(p.context) for p in PROBLEMS[:2] for _ in states]
+    owners = [*range(len(states))] * 2
+    hidden, _ = loop.learner.describe(texts, owners, loop.bank_of(states))
+    for row, text, owner in zip(hidden, texts, owners, strict=True):
+        wanted, _ = loop.learner.describe([text], [0], loop.bank_of([states[owner]]))
+        assert np.array_equal(row, wanted[0])
+
+
+def test_the_weights_of_tokens_are_those_of_the_questions_as_they_are_put(models):
+    """Whatever another task with the same contexts asked before."""
+    contexts = []
+    for task in ("helpers:Parity", "helpers:OneQuestion"):
+        loop = SelfEditEnv(**settings(models, task=task)).episodes.loop
+        contexts.append(replace(loop.context, learner=loop.learner))
+    many, one = (token_weights(context).counts for context in contexts)
+    assert many.total() > one.total()
+
+
+def test_a_stream_goes_on_from_its_own_states_alone(models):
+    (adapted,) = carry_out(loop_of(models, "continue"), EDITS[:1])
+    edit = TrainingData().parse(EDITS[1], PROBLEMS[1])
+    for stream in ("merge", "stack", "route"):
+        request = Request(PROBLEMS[1], edit, 1, adapted.state)
+        (found,) = loop_of(models, stream).run([request])
+        assert "and the learner is AdapterState" in found.error and found.state is adapted.state
 
 
 def test_the_similarity_of_a_text_is_the_share_of_its_rare_tokens():

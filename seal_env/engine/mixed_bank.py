@@ -43,19 +43,33 @@ def bank_of(states: Sequence[LearnerState | None], model: PreTrainedModel) -> Ba
 class MixedBank(Bank):
     """Banks of several kinds, each for some of K learners. It answers and is not trained.
 
+    What a bank has beside its learners, and routes texts to, is numbered after the K.
+
     Args:
         parts: Banks, and the numbers of their learners among the K, ascending.
         count: K.
     """
 
     def __init__(self, parts: Sequence[tuple[Bank, Sequence[int]]], count: int) -> None:
-        self.parts, self.count = parts, count
+        self.parts: list[tuple[Bank, list[int]]] = []
+        for bank, members in parts:
+            further = bank.count - len(members)
+            self.parts.append((bank, [*members, *range(count, count + further)]))
+            count += further
+        self.count = count
         self._modules = list(dict.fromkeys(name for bank, _ in parts for name in bank.modules))
 
     @property
     def modules(self) -> Sequence[str]:
         """See `Bank.modules`."""
         return self._modules
+
+    def route(self, owner: int, ids: Sequence[int]) -> int:
+        """See `Bank.route`."""
+        for bank, numbers in self.parts:
+            if owner in numbers:
+                owner = numbers[bank.route(numbers.index(owner), ids)]
+        return owner
 
     def adapter(self, name: str, run: Pass) -> Products | None:
         """See `Bank.adapter`."""

@@ -9,7 +9,7 @@ from seal_env.engine.banks import LearnerState
 from seal_env.engine.mixed_bank import bank_of
 from seal_env.probes.base import Probe, ProbeContext, Probed, Subject
 from seal_env.score import Score
-from seal_env.tasks.base import Problem, problem_at
+from seal_env.tasks.base import Problem, first_problems
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ class KnownQuestions(Probe[tuple[bool, ...]]):
 
     def _known(self, context: ProbeContext) -> list[Problem]:
         """Problems with the questions alone that the untouched learner answers right."""
-        task = context.task
-        size = task.size(task.known_split)
-        count = self.problems if size is None else min(size, self.problems)
-        problems = [problem_at(task, task.known_split, i) for i in range(count)]
+        problems = first_problems(context.task, context.task.known_split, self.problems)
         scores = context.baselines(problems)
         known = (_right(p, s) for p, s in zip(problems, scores, strict=True))
         return [problem for problem in known if problem.questions]

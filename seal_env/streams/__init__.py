@@ -48,7 +48,7 @@ def parse_stream(text: str, options: Mapping[str, Mapping[str, Any]] | None = No
         UserError: A name is unknown, or one does not take its options.
     """
     options = options or {}
-    names = re.split(r"\s*\+\s*", text.strip())
+    names = stream_names(text)
     for name in options:
         if name not in names:
             raise UserError(
@@ -61,6 +61,11 @@ def parse_stream(text: str, options: Mapping[str, Mapping[str, Any]] | None = No
     return stream
 
 
+def stream_names(text: str) -> list[str]:
+    """Names that a stream's text has, the way first."""
+    return re.split(r"\s*\+\s*", text.strip())
+
+
 def _constructed(
     registry: Registry, base: type[Any], name: str, options: Mapping[str, Mapping[str, Any]]
 ) -> Any:
@@ -71,4 +76,13 @@ def _constructed(
     return construct(kind, options.get(name, {}), f"stream {name!r}")
 
 
-__all__ = ["ADDITIONS", "STREAMS", "Addition", "History", "Stream", "StreamStep", "parse_stream"]
+__all__ = [
+    "ADDITIONS",
+    "STREAMS",
+    "Addition",
+    "History",
+    "Stream",
+    "StreamStep",
+    "parse_stream",
+    "stream_names",
+]

@@ -92,12 +92,19 @@ class AdapterStream(Stream):
 
     name = ""
     """Name in messages."""
+    leaves: type[LearnerState] = AdapterState
+    """Kind of state that it leaves and goes on from."""
 
     def refusal(self, update: Update[Any], start: LearnerState | None) -> str | None:
         """See `Stream.refusal`: any adapter can follow, and nothing else."""
-        if issubclass(update.state, AdapterState):
-            return None
-        return (
-            f"stream {self.name!r}: takes LoRA adapters, and {type(update).__name__} makes "
-            f"{update.state.__name__}; use the stream 'continue'"
-        )
+        if not issubclass(update.state, AdapterState):
+            return (
+                f"stream {self.name!r}: takes LoRA adapters, and {type(update).__name__} makes "
+                f"{update.state.__name__}; use the stream 'continue'"
+            )
+        if start is not None and not isinstance(start, self.leaves):
+            return (
+                f"stream {self.name!r}: goes on from {self.leaves.__name__} alone, and the learner "
+                f"is {type(start).__name__}; use the stream that left it"
+            )
+        return None

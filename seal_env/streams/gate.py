@@ -14,7 +14,7 @@ from seal_env.engine.mixed_bank import bank_of
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.streams.base import Addition, StreamStep
-from seal_env.tasks.base import Problem, problem_at
+from seal_env.tasks.base import Problem, first_problems
 from seal_env.updates.base import UpdateContext, UpdateResult
 
 
@@ -71,9 +71,7 @@ class Gate(Addition):
             UserError: The task makes no questions.
         """
         task = context.task
-        size = task.size(task.known_split)
-        count = self.known if size is None else min(size, self.known)
-        known = [problem_at(task, task.known_split, i) for i in range(count)]
+        known = first_problems(task, task.known_split, self.known)
         random = np.random.default_rng(stable_hash("gate", step.own.seed))
         past = [update.problem for update in step.history]
         chosen = random.choice(len(past), min(self.earlier, len(past)), replace=False)

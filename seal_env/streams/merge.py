@@ -24,10 +24,13 @@ class Merge(AdapterStream):
     """
 
     name = "merge"
+    leaves = Deltas
 
     def refusal(self, update: Update[Any], start: LearnerState | None) -> str | None:
         """See `Stream.refusal`: adapters and changes of single weights may follow one another."""
-        return None if issubclass(update.state, Deltas) else super().refusal(update, start)
+        if issubclass(update.state, Deltas):
+            return update.refusal(start)
+        return super().refusal(update, start)
 
     def prepare(self, step: StreamStep, context: UpdateContext) -> PreparedUpdate[Any]:
         """See `Stream.prepare`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 from seal_env.checks import check_fields
@@ -12,7 +13,7 @@ from seal_env.engine.lora import AdapterState
 from seal_env.engine.routed import Memory, Routed, TokenWeights
 from seal_env.errors import UserError
 from seal_env.streams.base import AdapterStream, StreamStep
-from seal_env.tasks.base import Problem, problem_at
+from seal_env.tasks.base import Problem, first_problems
 from seal_env.updates.base import PreparedUpdate, UpdateContext, UpdateResult
 
 DOCUMENTS = 64
@@ -37,6 +38,7 @@ class Route(AdapterStream):
     """Smallest share of a question's tokens, by weight, that an adapter must know, 0 to 1."""
 
     name = "route"
+    leaves = Routed
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -51,6 +53,7 @@ class Route(AdapterStream):
         self, steps: Sequence[StreamStep], results: Sequence[UpdateResult], context: UpdateContext
     ) -> list[UpdateResult]:
         """See `Stream.conclude`: files each adapter under what it was trained on."""
+        weights = cache(partial(token_weights, context))  # the first step of a stream asks for them
         concluded = []
         for step, result in zip(steps, results, strict=True):
             assert isinstance(result.state, AdapterState)
@@ -60,24 +63,16 @@ class Route(AdapterStream):
             if isinstance(start, Routed):
                 state = replace(start, memories=(*start.memories, memory))
             else:
-                state = Routed((memory,), token_weights(context), self.threshold)
+                state = Routed((memory,), weights(), self.threshold)
             concluded.append(replace(result, state=state))
         return concluded
 
 
 def token_weights(context: UpdateContext) -> TokenWeights:
-    """Weights of tokens by the task's own texts, computed once per learner and task."""
-    task = context.task
-    cache = context.learner.cache.setdefault("token weights", {})
-    size = task.size(task.known_split)
-    count = DOCUMENTS if size is None else min(size, DOCUMENTS)
-    problems = [problem_at(task, task.known_split, i) for i in range(count)]
-    key = tuple(problem.context for problem in problems)
-    if key not in cache:
-        found = Counter(token for problem in problems for token in _tokens(problem, context))
-        cache[key] = TokenWeights(count, found)
-    weights: TokenWeights = cache[key]
-    return weights
+    """Weights of tokens by the task's own texts, as the learner reads them."""
+    problems = first_problems(context.task, context.task.known_split, DOCUMENTS)
+    counts = Counter(token for problem in problems for token in _tokens(problem, context))
+    return TokenWeights(len(problems), counts)
 
 
 def _tokens(problem: Problem, context: UpdateContext) -> set[int]:

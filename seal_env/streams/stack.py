@@ -22,6 +22,7 @@ class Stack(AdapterStream):
     """
 
     name = "stack"
+    leaves = Stacked
 
     def prepare(self, step: StreamStep, context: UpdateContext) -> PreparedUpdate[Any]:
         """See `Stream.prepare`."""

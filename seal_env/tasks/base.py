@@ -264,3 +264,14 @@ def problem_at(task: Task, split: str, index: int) -> Problem:
             f"or set has_questions = False in the task"
         )
     return problem
+
+
+def first_problems(task: Task, split: str, count: int) -> list[Problem]:
+    """The first problems of a split, all of them if it has no more.
+
+    Raises:
+        UserError: See `problem_at`.
+    """
+    size = task.size(split)
+    number = count if size is None else min(size, count)
+    return [problem_at(task, split, i) for i in range(number)]
