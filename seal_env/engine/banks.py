@@ -197,6 +197,15 @@ def add_at(total: Tensor, owners: slice | Tensor, products: Tensor, scale: float
         total.index_add_(0, owners, products, alpha=scale)
 
 
+def add_blocks(total: list[Tensor], parts: Sequence[Tensor]) -> None:
+    """Adds blocks, one tensor per group, to those of a list in place; fills it if it is empty."""
+    if not total:
+        total += parts
+        return
+    for whole, part in zip(total, parts, strict=True):
+        whole.add_(part)
+
+
 def listed(owners: slice | Tensor) -> list[int]:
     """Learners that an index of `Pass.groups` selects."""
     return list(range(owners.start, owners.stop)) if isinstance(owners, slice) else owners.tolist()

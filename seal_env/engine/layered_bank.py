@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from seal_env.engine.banks import Bank, FrozenProducts, Products
+from seal_env.engine.banks import Bank, FrozenProducts, Products, add_blocks
 from seal_env.engine.passes import Pass
 from seal_env.engine.trainable import TrainableBank
 
@@ -73,11 +73,5 @@ class _LayeredProducts(NamedTuple):
         """See `Products.backward`."""
         if self.upper is not None:
             self.upper.backward(outer, blocks, hidden, run, inner)
-        if inner is None:
-            return
-        parts = self.lower.input_grad(outer, run)
-        if inner:
-            for total, part in zip(inner, parts, strict=True):
-                total.add_(part)
-        else:
-            inner += parts
+        if inner is not None:
+            add_blocks(inner, self.lower.input_grad(outer, run))

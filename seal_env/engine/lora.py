@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from seal_env.engine.banks import add_at, product
+from seal_env.engine.banks import add_at, add_blocks, product
 from seal_env.engine.config import LoraConfig
 from seal_env.engine.passes import Pass
 from seal_env.engine.trainable import TrainableBank, TrainableState
@@ -231,18 +231,16 @@ class Adapter(NamedTuple):
         """See `Products.backward`."""
         assert self.grads is not None
         grad_a, grad_b = self.grads
-        fresh = inner is not None and not inner
+        parts = []
         pieces = zip(run.groups, self.matrices, blocks, hidden, outer, strict=True)
-        for index, (owners, (a, b), rows, low, grad) in enumerate(pieces):
+        for owners, (a, b), rows, low, grad in pieces:
             grad_low = product(grad, b)
             add_at(grad_a, owners, product(grad_low.transpose(1, 2), rows), self.scale)
             add_at(grad_b, owners, product(grad.transpose(1, 2), low), self.scale)
             if inner is not None:
-                part = product(grad_low, a).mul_(self.scale)
-                if fresh:
-                    inner.append(part)
-                else:
-                    inner[index].add_(part)
+                parts.append(product(grad_low, a).mul_(self.scale))
+        if inner is not None:
+            add_blocks(inner, parts)
 
     def input_grad(self, outer: Sequence[Tensor], run: Pass) -> list[Tensor]:
         """See `FrozenProducts.input_grad`."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from seal_env.engine.banks import add_at
+from seal_env.engine.banks import add_at, add_blocks
 from seal_env.engine.config import LoraConfig
 from seal_env.engine.lora import ALL_LINEAR, Target, find_targets
 from seal_env.engine.passes import Pass
@@ -136,11 +136,7 @@ class Rescaling(NamedTuple):
         parts = [grad * d for grad, d in zip(outer, self.offsets, strict=True)]
         if not self.of_input:
             parts = run.split(run.join(parts).to(self.weight.dtype) @ self.weight)
-        if inner:
-            for total, part in zip(inner, parts, strict=True):
-                total.add_(part)
-        else:
-            inner += parts
+        add_blocks(inner, parts)
 
 
 class IA3Finetuning(Finetuning):
