@@ -41,6 +41,7 @@ from benchmarks.continual_plot import plot
 from benchmarks.continual_records import Records, slug
 from seal_agents.base import AgentOptions
 from seal_agents.reporting.stats import bootstrap_mean
+from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import build
 from seal_agents.runner.environment import base_of, make_environment
 from seal_env.config import EnvConfig, make_language
@@ -52,7 +53,7 @@ from seal_env.errors import UserError
 from seal_env.inner_loop import Request
 from seal_env.menus.base import load_menu
 from seal_env.menus.biographies import BiographyMenu
-from seal_env.streams import parse_stream
+from seal_env.streams import parse_stream, stream_names
 from seal_env.tasks.base import Problem, problem_at
 
 RULE = (3, 2, 1)
@@ -94,8 +95,15 @@ class Args:
         if min((*self.steps, self.seeds, self.known), default=0) < 1:
             raise UserError("--steps, --seeds and --known start at 1")
         for way in self.ways:
-            own = {k: v for k, v in self.env.stream_options.items() if k in way}
-            parse_stream(way, own)  # an unknown one is told before anything is done
+            parse_stream(way, self.options(way))  # an unknown one is told before anything is done
+        unused = set(self.env.stream_options).difference(*map(stream_names, self.ways))
+        if unused:
+            raise UserError(f"--stream-options: no way of --ways has {', '.join(sorted(unused))}")
+
+    def options(self, way: str) -> dict[str, Mapping[str, Any]]:
+        """Those of the stream options that one way takes."""
+        names = stream_names(way)
+        return {name: v for name, v in self.env.stream_options.items() if name in names}
 
 
 def orders(problems: Sequence[Problem], seeds: int) -> list[list[Problem]]:
@@ -109,6 +117,7 @@ def run(args: Args, console: Console) -> dict[str, Any]:
     """Plays all streams, writes what came of it, and returns the figures."""
     args.check()
     found: dict[str, Any] = {}
+    into = RunFolder(args.out)
     for count in args.steps:
         rows: dict[str, Any] = {}
         matrices: dict[str, np.ndarray] = {}
@@ -117,12 +126,11 @@ def run(args: Args, console: Console) -> dict[str, Any]:
             play(args, count, way, records, console)
             rows[way], matrices[way] = figures(records, count)
         found[str(count)] = rows
-        _write(args.out / f"matrix-{count}.png", plot(matrices, count))
-    text = json.dumps(found, indent=1) + "\n"
-    _write(args.out / "table.json", text.encode())
-    _write(args.out / "table.md", markdown(found).encode())
+        into.write_bytes(f"matrix-{count}.png", plot(matrices, count))
+    into.write_json("table.json", found)
+    into.write_bytes("table.md", markdown(found).encode())
     if args.json is not None:
-        _write(args.json, text.encode())
+        RunFolder(args.json.parent).write_json(args.json.name, found)
     return found
 
 
@@ -137,9 +145,8 @@ def play(args: Args, count: int, way: str, records: Records, console: Console) -
     """Plays one way's streams, all orders side by side, and writes down every step."""
     if records.complete:
         return
-    names = [name.strip() for name in way.split("+")]
-    own = {k: v for k, v in args.env.stream_options.items() if k in names}
-    env = replace(args.env, horizon=count, stream=way, stream_options=own)
+    options = args.options(way)
+    env = replace(args.env, horizon=count, stream=way, stream_options=options)
     envs = make_environment(env, args.seeds)
     episodes = base_of(envs).episodes
     streams = orders(_problems(episodes, env.split, count), args.seeds)
@@ -307,14 +314,6 @@ def markdown(found: Mapping[str, Any]) -> str:
         table.insert(1, "|" + "---|" * len(HEADINGS))
         parts.append("\n".join([f"T = {count}", "", *table]))
     return "\n\n".join(parts) + "\n"
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _tell(args: Args, console: Console) -> int:

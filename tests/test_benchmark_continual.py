@@ -32,6 +32,22 @@ def test_figures_are_those_of_gem(tmp_path):
     assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": (0,)}, "--steps, --seeds and --known start at 1"),
+        ({"ways": ("merge", "mege")}, "did you mean 'merge'"),
+        ({"ways": ("merge + gate",), "options": {"gate": {"epsilon": 2}}}, "epsilon 2.0"),
+        ({"ways": ("merge",), "options": {"erg": {}}}, "no way of --ways has erg"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line_before_anything_is_done(changes, said, tmp_path):
+    env = EnvConfig(stream_options=changes.pop("options", {}))
+    with pytest.raises(UserError, match=said):
+        continual.run(Args(env=env, out=tmp_path / "out", **changes), quiet())
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_stream_that_was_killed_goes_on_to_the_bit(models, tmp_path):
     env = EnvConfig(task="helpers:Parity", model=models["llama"], inner=INNER, probe=1)
