@@ -22,6 +22,7 @@ from seal_env.config import EnvConfig, InnerLoopConfig
 from seal_env.engine.config import FinetuneConfig
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
+from seal_env.streams import STREAMS
 
 TASK = make_task("helpers:Parity")
 PROBLEMS = tuple(TASK.problem("train", i) for i in range(5))
@@ -46,9 +47,9 @@ def open_run(path):
     return RunFolder.open(path, {"command": "train"}, resume=resume, overwrite=False)
 
 
-def play(path, model, problems=PROBLEMS, num_envs=3, horizon=HORIZON):
+def play(path, model, problems=PROBLEMS, num_envs=3, horizon=HORIZON, stream="continue"):
     agent = Echo(context(model))
-    envs = make_environment(env(model, horizon=horizon), num_envs)
+    envs = make_environment(env(model, horizon=horizon, stream=stream), num_envs)
     stage = Stage("train", "echo", 1, problems, SAMPLES)
     return agent, rollout(open_run(path), agent, stage, envs, 3, lambda *_: None)
 
@@ -91,13 +92,13 @@ def test_episodes_are_those_of_the_single_environment(models, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("known", range(1, 8))
-def test_a_batch_that_was_stopped_goes_on_to_the_bit(models, tmp_path, known):
-    agent, whole = play(tmp_path / "whole", models["llama"])
+@pytest.mark.parametrize(("known", "stream"), enumerate(["continue", *STREAMS], 1))
+def test_a_batch_that_was_stopped_goes_on_to_the_bit(models, tmp_path, known, stream):
+    agent, whole = play(tmp_path / "whole", models["llama"], stream=stream)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     place = tmp_path / "cut" / "episodes.jsonl"
     place.write_text("".join(place.read_text().splitlines(keepends=True)[:known]))
-    again, found = play(tmp_path / "cut", models["llama"])
+    again, found = play(tmp_path / "cut", models["llama"], stream=stream)
     assert list(again.asked) == list(agent.asked)[known:]
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
     for one, other in zip(whole, found, strict=True):
@@ -128,20 +129,22 @@ def test_a_summary_tells_accuracy_by_step_and_retention(models, tmp_path):
 QUICK = InnerLoopConfig(finetune=FinetuneConfig(2e-3, epochs=1, batch_size=8))
 
 
-def run(agent, out):
+def run(agent, out, stream):
     kind = agent_class(agent).Options()
     options = replace(kind, max_new_tokens=24) if hasattr(kind, "max_new_tokens") else kind
     config = TrainConfig(
-        env=EnvConfig(horizon=3, inner=QUICK), agent=agent, options=options, rounds=2, problems=6,
-        samples=2, test_problems=4, references=("none",), num_envs=3, out=out,
+        env=EnvConfig(horizon=3, inner=QUICK, stream=stream), agent=agent, options=options,
+        rounds=2, problems=6, samples=2, test_problems=4, references=("none",), num_envs=3, out=out,
     )  # fmt: skip
     return train.train(config, True, False, quiet())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agent", ["rest-em", "ppo-choices", "grpo"])
-def test_agents_train_on_streams_and_resume_to_the_bit(tmp_path, monkeypatch, agent):
-    whole = run(agent, tmp_path / "whole")
+@pytest.mark.parametrize(
+    ("agent", "stream"), [("rest-em", "merge"), ("ppo-choices", "route"), ("grpo", "replay")]
+)
+def test_agents_train_on_streams_and_resume_to_the_bit(tmp_path, monkeypatch, agent, stream):
+    whole = run(agent, tmp_path / "whole", stream)
     assert [len(row["accuracy_by_step"]) for row in whole["rows"].values()] == [3, 3]
     assert whole["rows"]["trained"]["problems"] == 3 and whole["evaluations"] == 24
     append, done = RunFolder.append, []
@@ -155,8 +158,8 @@ def test_agents_train_on_streams_and_resume_to_the_bit(tmp_path, monkeypatch, ag
     monkeypatch.setattr(RunFolder, "append", stops)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(agent, tmp_path / "cut")
-    found = run(agent, tmp_path / "cut")
+            run(agent, tmp_path / "cut", stream)
+    found = run(agent, tmp_path / "cut", stream)
     assert found["rows"] == whole["rows"] and found["checks"] == whole["checks"]
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
     for place in (tmp_path / "whole" / "checkpoints").rglob("*.safetensors"):
