@@ -182,3 +182,21 @@ class Failing:
         """Nothing is attached any more, where something had been."""
         assert self.attached is (self.learner.decoder is None)  # else its layers are not called
         assert not self._changed()
+
+
+def quick_grpo(folder: Path, **settings):
+    """Settings of TRL's GRPO for groups of two texts of four tokens, logged at each step."""
+    from trl import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(folder),
+        num_generations=2,
+        max_completion_length=4,
+        use_cpu=True,
+        bf16=False,
+        save_strategy="no",
+        report_to="none",
+        logging_steps=1,
+        disable_tqdm=True,
+        **settings,
+    )

@@ -5,8 +5,9 @@ import threading
 import pytest
 import skyrl_gym
 import uvicorn
+from helpers import quick_grpo
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from seal_env.config import EnvConfig
 from seal_env.env import SelfEditEnv
@@ -69,19 +70,7 @@ def test_rewards_here_and_through_a_server_are_the_environments(settings, server
 def test_trls_own_loop_trains_on_it(place, settings, server, models, tmp_path):
     local = SelfEditReward(EnvConfig(**settings))
     reward = local if place == "here" else ServerReward(server[0])
-    config = GRPOConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=4,
-        num_generations=2,
-        max_completion_length=4,
-        max_steps=2,
-        use_cpu=True,
-        bf16=False,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=1,
-        disable_tqdm=True,
-    )
+    config = quick_grpo(tmp_path, per_device_train_batch_size=4, max_steps=2)
     policy = AutoModelForCausalLM.from_pretrained(models["llama"])
     tokenizer = AutoTokenizer.from_pretrained(models["llama"], padding_side="left")
     data = local.dataset(range(4))

@@ -3,8 +3,9 @@
 from functools import partial
 
 import pytest
+from helpers import quick_grpo
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 from trl.chat_template_utils import qwen3_chat_template
 
 from seal_env.config import EnvConfig
@@ -39,19 +40,7 @@ def test_what_is_handed_in_first_is_rewarded_in_shared_passes(sessions, models):
 def test_trls_own_loop_drives_it(sessions, models, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(models["llama"], padding_side="left")
     tokenizer.chat_template = qwen3_chat_template
-    config = GRPOConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=2,
-        num_generations=2,
-        max_completion_length=4,
-        max_steps=1,
-        use_cpu=True,
-        bf16=False,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=1,
-        disable_tqdm=True,
-    )
+    config = quick_grpo(tmp_path, per_device_train_batch_size=2, max_steps=1)
     policy = AutoModelForCausalLM.from_pretrained(models["llama"])
     with pytest.warns(UserWarning, match="experimental"):
         trainer = GRPOTrainer(
