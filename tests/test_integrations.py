@@ -18,16 +18,20 @@ from seal_env.serving.limits import ServeLimits
 from seal_env.sessions import Sessions
 from seal_env.testing import identity
 
+SEED = 3
+"""Seed that is nobody's default."""
+
 
 @pytest.fixture
 def settings(models):
-    return identity(1, 2, model=models["llama"])
+    """An environment whose rewards depend on problem, text and seed."""
+    return identity(1, 2, model=models["llama"], reward="log_likelihood")
 
 
-def rewards_of(settings, problems, texts):
+def rewards_of(settings, problems, texts, seed=SEED):
     env, rewards = SelfEditEnv(**settings), []
     for problem, text in zip(problems, texts, strict=True):
-        env.reset(seed=0, options={"problems": problem})
+        env.reset(seed=seed, options={"problems": problem})
         rewards.append(env.step(text)[1])
     return rewards
 
@@ -58,9 +62,10 @@ def test_rewards_here_and_through_a_server_are_the_environments(settings, server
     problems = [0, 1, 2, 2]
     texts = [*contexts(settings, problems[:3]), "Nothing."]
     wanted = rewards_of(settings, problems, texts)
-    assert wanted == [1.0, 1.0, 1.0, 0.0]
+    assert len(set(wanted)) == 4 and wanted[:3] != rewards_of(settings, problems, texts, 0)[:3]
     messages = [[{"role": "assistant", "content": text}] for text in texts]
-    for reward in (SelfEditReward(EnvConfig(**settings)), ServerReward(server[0])):
+    here = SelfEditReward(EnvConfig(**settings), seed=SEED)
+    for reward in (here, ServerReward(server[0], seed=SEED)):
         assert reward(completions=texts, problem=problems, prompts=None) == wanted
         assert reward(completions=messages, problem=problems) == wanted
 
@@ -85,13 +90,14 @@ def test_trls_own_loop_trains_on_it(place, settings, server, models, tmp_path):
 
 def test_skyrls_registry_makes_it(settings):
     skyrl_gym.register(id="self-edit", entry_point="seal_env.integrations.skyrl:SelfEditTextEnv")
-    for text, reward in (("said", 1.0), ("Nothing.", 0.0)):
-        extras = {"problem": 3, "seed": 0}
+    (said,) = contexts(settings, [3])
+    texts = [said, "Nothing."]
+    for text, reward in zip(texts, rewards_of(settings, [3, 3], texts), strict=True):
+        extras = {"problem": 3, "seed": SEED}
         env = skyrl_gym.make("self-edit", env_config=settings, extras=extras)
         prompt, info = env.init([])
-        assert "problem" in info and prompt[0]["role"] == "user"
-        answer = prompt[0]["content"] if text == "said" else text
-        output = env.step(answer)
+        assert "problem" in info and prompt[0]["role"] == "user" and said in prompt[0]["content"]
+        output = env.step(text)
         assert (output["reward"], output["done"], output["observations"]) == (reward, True, [])
 
 

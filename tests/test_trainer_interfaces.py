@@ -24,6 +24,8 @@ from seal_env.errors import UserError
 from seal_env.integrations import shared
 from seal_env.testing import identity
 
+SEED = 3
+"""Seed that is nobody's default."""
 T = TypeVar("T")
 U = TypeVar("U")
 V = TypeVar("V")
@@ -31,7 +33,8 @@ V = TypeVar("V")
 
 @pytest.fixture
 def settings(models):
-    return identity(1, 2, model=models["llama"])
+    """An environment whose rewards depend on problem, text and seed."""
+    return identity(1, 2, model=models["llama"], reward="log_likelihood")
 
 
 @pytest.fixture
@@ -64,8 +67,9 @@ def wanted(settings, problem, *texts):
     context = env.reset(options={"problems": problem})[0]["context"]
     rewards = []
     for text in (context, *texts):
-        env.reset(seed=0, options={"problems": problem})
+        env.reset(seed=SEED, options={"problems": problem})
         rewards.append(env.step(text)[1])
+    assert len(set(rewards)) == len(rewards)
     return (context, *texts), rewards
 
 
@@ -119,20 +123,21 @@ def test_nemo_rl_steps_a_batch(adapter, settings):
             "EnvironmentReturn": EnvironmentReturn,
         },
     )
-    env = module.SelfEditActor.remote({"env_config": settings})
+    env = module.SelfEditActor.remote({"env_config": settings, "seed": SEED})
     texts, rewards = wanted(settings, 3, "Nothing.")
     ask = {"role": "user", "content": "Write.", "token_ids": torch.tensor([1])}
     logs = [
         [ask, {"role": "assistant", "content": t, "token_ids": ask["token_ids"]}] for t in texts
     ]
     result = env.step(logs, [{"problem": 3}] * 2)
-    assert result.rewards.tolist() == rewards == [1.0, 0.0]
-    assert result.rewards.dtype == torch.float32 and result.terminateds.tolist() == [True, True]
+    assert torch.equal(result.rewards, torch.tensor(rewards, dtype=torch.float32))
+    assert result.terminateds.tolist() == [True, True]
     assert {o["role"] for o in result.observations} == {"environment"}
     assert "does not say" in result.observations[1]["content"]
     assert len(result.metadata) == len(result.next_stop_strings) == 2
     batch = {"total_reward": result.rewards}
-    assert env.global_post_process_and_metrics(batch) == (batch, {"self_edit_reward": 0.5})
+    mean = float(result.rewards.mean())
+    assert env.global_post_process_and_metrics(batch) == (batch, {"self_edit_reward": mean})
     assert env.sessions.batcher.metrics().batch_sizes == {2: 1}
 
 
@@ -174,7 +179,7 @@ def test_nemo_gym_verifies_responses(adapter, settings):
             "SimpleResourcesServer": SimpleResourcesServer,
         },
     )
-    server = module.SelfEditResourcesServer(config={"env_config": settings})
+    server = module.SelfEditResourcesServer(config={"env_config": settings, "seed": SEED})
     texts, rewards = wanted(settings, 3, "Nothing.")
     rows = [
         {"responses_create_params": {"input": "Write."}, "response": responded(t), "problem": 3}
@@ -248,7 +253,7 @@ def test_tinker_rewards_a_group(adapter, settings):
         },
     )
     texts, rewards = wanted(settings, 3, "Nothing.")
-    builder = module.SelfEditGroupBuilder(settings, 3, Renderer(), 2)
+    builder = module.SelfEditGroupBuilder(settings, 3, Renderer(), 2, SEED)
     builder = pickle.loads(pickle.dumps(builder))
 
     async def rollout():  # tinker_cookbook.rl.rollouts.do_group_rollout
@@ -319,7 +324,7 @@ def test_verifiers_loads_tasks_and_scores_replies(adapter, settings):
             "load_environment": lambda config: config.taskset,
         },
     )
-    config = module.SelfEditTasksetConfig(env_config=settings, problems=4)
+    config = module.SelfEditTasksetConfig(env_config=settings, problems=4, seed=SEED)
     tasks = list(module.SelfEditTaskset(config).load())
     texts, rewards = wanted(settings, 3, "Nothing.")
     assert [task.data.problem for task in tasks] == [0, 1, 2, 3]
