@@ -71,14 +71,18 @@ def data_of(page):
 
 def test_the_page_has_every_self_edit_and_its_problem(tmp_path):
     run = a_run(tmp_path)
-    asked = Problem("p1", "Ada", "Ada has a cat.", (Question("Whose?", "Ada"),))
+    questions = (Question("Whose?", "Ada"), Question("Ada has a cat.\nWho?", "Ada"))
+    asked = Problem("p1", "Ada", "Ada has a cat.", questions)
     page = render([Reported("mine", run, {"p1": asked, "unused": asked})])
     (shown,) = data_of(page)
     assert [e["reward"] for e in shown["episodes"]] == [0.25, 0.75, 0.25, 0.75]
     assert shown["untouched"] == [{"answers": ["b"], "verdicts": [False]}]
     assert {e["before"] for e in shown["episodes"]} == {0}
     assert shown["problems"] == {
-        "p1": {"context": "Ada has a cat.", "questions": [{"text": "Whose?", "answer": "Ada"}]}
+        "p1": {
+            "context": "Ada has a cat.",
+            "questions": [{"text": text, "answer": "Ada"} for text in ("Whose?", "Who?")],
+        }
     }
     text = Reader(page).text
     for title in ("Comparison", "Learning curve", "Terms of the reward", "Kinds of self-edits"):

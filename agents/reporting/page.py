@@ -308,13 +308,21 @@ def _data(one: Reported) -> dict[str, Any]:
     problems = {
         name: {
             "context": problem.context,
-            "questions": [{"text": q.text, "answer": q.answer} for q in problem.questions],
+            "questions": [
+                {"text": _beyond(problem.context, q.text), "answer": q.answer}
+                for q in problem.questions
+            ],
         }
         for name, problem in one.problems.items()
         if name in wanted
     }
     known = [_plain(json.loads(both)) for both in untouched]
     return {"name": one.name, "episodes": episodes, "untouched": known, "problems": problems}
+
+
+def _beyond(context: str, question: str) -> str:
+    """A question without the context that it repeats, as the grids of few-shot do."""
+    return question.removeprefix(context).strip() or question
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 420, 260
 """Size of a chart, in the units of its ``viewBox``."""
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 36
 """Margins around the plotted area."""
+NUMBERED = 20
+"""Most rows of a heat map that have their numbers beside them."""
 Range = tuple[float, float]
 
 
@@ -142,11 +144,13 @@ def heat_map(matrix: Sequence[Sequence[float | None]], x: str, y: str) -> Markup
     """A square matrix of accuracies; None where nothing was asked."""
     size = len(matrix)
     side = min(44.0, (WIDTH - LEFT - RIGHT) / size)
+    between = math.ceil(size / NUMBERED)
     height = TOP + side * size + BOTTOM
     parts = []
     for i, row in enumerate(matrix):
-        parts.append(_label(str(i + 1), LEFT - 12, TOP + side * (i + 0.5) + 4))
-        parts.append(_label(str(i + 1), LEFT + side * (i + 0.5), height - BOTTOM + 13))
+        if i % between == 0:
+            parts.append(_label(str(i + 1), LEFT - 12, TOP + side * (i + 0.5) + 4))
+            parts.append(_label(str(i + 1), LEFT + side * (i + 0.5), height - BOTTOM + 13))
         for j, value in enumerate(row):
             if value is None or not math.isfinite(value):
                 continue
@@ -156,7 +160,7 @@ def heat_map(matrix: Sequence[Sequence[float | None]], x: str, y: str) -> Markup
                 Markup(
                     '<rect class="c0" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" '
                     'fill-opacity="{:.2f}"><title>{}</title></rect>'
-                ).format(a, b, side - 1, side - 1, 0.08 + 0.72 * min(max(value, 0), 1), said)
+                ).format(a, b, 0.95 * side, 0.95 * side, 0.08 + 0.72 * min(max(value, 0), 1), said)
             )
             if side >= 26:
                 parts.append(_label(said, a + side / 2, b + side / 2 + 4))

@@ -17,8 +17,8 @@ const roundOf = (edit) => (edit.phase === "train" ? `round ${edit.round}` : "com
 const problems = new Map();
 runs.forEach((run, side) =>
   run.episodes.forEach((edit) => {
-    if (!problems.has(edit.problem))
-      problems.set(edit.problem, { id: edit.problem, order: problems.size, title: edit.title, edits: [] });
+    const [id, title] = [edit.problem, edit.title || edit.problem]; // few-shot's have no titles
+    if (!problems.has(id)) problems.set(id, { id, order: problems.size, title, edits: [] });
     edit.side = side;
     problems.get(edit.problem).edits.push(edit);
   }),
@@ -108,7 +108,7 @@ function row(one) {
 function problem(one) {
   const made = el("div");
   const told = known(one.id);
-  made.append(el("p", "", one.id));
+  if (one.title !== one.id) made.append(el("p", "", one.id));
   if (told) made.append(el("pre", "context", told.context));
   const sides = el("div", "sides");
   runs.forEach((run, side) => {
