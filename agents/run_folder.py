@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import time
@@ -44,6 +45,8 @@ except ImportError:  # not a POSIX system: nothing keeps two processes from writ
 
 Record = dict[str, Any]
 """One line of ``episodes.jsonl``."""
+MEASURES = ("accuracy", "accuracy_before", "log_likelihood", "log_likelihood_before")
+"""Fields of a record that are NaN in memory, and null in the file, where nothing was asked."""
 COMMANDS = ("train", "evaluate", "adapt", "tune")
 """Commands that write run folders."""
 
@@ -140,9 +143,13 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise UserError(f"{place}: cannot be read ({error})") from error
 
+    def read_results(self, name: str) -> Any:
+        """Content of a JSON file of numbers, NaN where it has null; see `read_json`."""
+        return _with_nan(self.read_json(name))
+
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file atomically."""
-        text = json.dumps(value, indent=2, default=str) + "\n"
+        """Writes a JSON file atomically; NaN is null in it."""
+        text = json.dumps(without_nan(value), indent=2, default=str) + "\n"
         self.write_bytes(name, text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
@@ -183,7 +190,7 @@ class RunFolder:
         Raises:
             UserError: They cannot be written, for example because the disk is full.
         """
-        text = "".join(json.dumps(record) + "\n" for record in records)
+        text = "".join(json.dumps(without_nan(record)) + "\n" for record in records)
         place = self.path / "episodes.jsonl"
         with _writing(place), place.open("a", encoding="utf-8") as file:
             file.write(text)
@@ -311,7 +318,8 @@ class RunFolder:
             os.truncate(place, whole)
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
-                self._keep(json.loads(line))
+                record = json.loads(line)
+                self._keep(record | {k: math.nan for k in MEASURES if record.get(k, 0) is None})
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{place}, line {number}: is damaged ({error})") from error
 
@@ -364,6 +372,24 @@ _MAY_CHANGE = {"out", "num_envs", "merge", "run_time.threads"}
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """System errors of a full disk."""
+
+
+def without_nan(value: Any) -> Any:
+    """Plain data with None in place of NaN, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _with_nan(value: Any) -> Any:
+    """The other way round."""
+    if isinstance(value, Mapping):
+        return {key: _with_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(inner) for inner in value]
+    return math.nan if value is None else value
 
 
 @contextmanager

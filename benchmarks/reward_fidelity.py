@@ -34,6 +34,7 @@ from benchmarks import fidelity_stats as stats
 from benchmarks.command import command
 from benchmarks.fidelity_plot import plot
 from benchmarks.fidelity_records import AGAIN, MAIN, Job, Records, measure, self_edits
+from seal_agents.run_folder import without_nan
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.presets import model_preset
@@ -166,16 +167,16 @@ def complete(
     return Measured(problems)
 
 
-def figures(measured: Measured, reward: str) -> dict[str, Any]:
-    """Figures of one reward."""
-    numbers = range(len(measured.problems))
-    groups = [measured.values(reward, i, None) for i in numbers]
-    right = [measured.questions("accuracy", i) for i in numbers]
-    accuracies = [x for x in right if x is not None]
-    halves = stats.seed_halves(groups)
+def reliability(groups: Sequence[np.ndarray]) -> dict[str, Any]:
+    """How far a reward is the self-edit's and not the seed's, and its ties.
+
+    Args:
+        groups: Values per problem, shape (E, S) each.
+    """
     one = stats.icc_interval(groups)
     common = stats.icc_interval(groups, common_seeds=True)
-    found: dict[str, Any] = {
+    halves = stats.seed_halves(groups)
+    return {
         "icc_over_seeds": one.value,
         "icc_interval": [one.low, one.high],
         "icc_common_seeds": common.value,
@@ -184,8 +185,16 @@ def figures(measured: Measured, reward: str) -> dict[str, Any]:
         "halves_correlation": halves[0],
         "halves_predicted": halves[1],
         "ties": stats.ties(groups),
-        "runs": {},
     }
+
+
+def figures(measured: Measured, reward: str) -> dict[str, Any]:
+    """Figures of one reward."""
+    numbers = range(len(measured.problems))
+    groups = [measured.values(reward, i, None) for i in numbers]
+    right = [measured.questions("accuracy", i) for i in numbers]
+    accuracies = [x for x in right if x is not None]
+    found: dict[str, Any] = {**reliability(groups), "runs": {}}
     for runs in RUNS:
         gains = stats.best_of(lambda i, q: measured.values(reward, i, q), accuracies, runs)
         agree = stats.agreement(groups, [x.mean(axis=2) for x in accuracies], runs)
@@ -231,19 +240,10 @@ def published(path: str) -> dict[str, Any] | None:
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    one = stats.icc_interval(groups)
-    common = stats.icc_interval(groups, common_seeds=True)
-    halves = stats.seed_halves(groups)
+    means = [x.mean(axis=1, keepdims=True) for x in groups]
     found: dict[str, Any] = {
-        "icc_over_seeds": one.value,
-        "icc_interval": [one.low, one.high],
-        "icc_common_seeds": common.value,
-        "icc_common_seeds_interval": [common.low, common.high],
-        "icc_of_mean": {str(m): stats.spearman_brown(one.value, m) for m in (2, 3)},
-        "halves_correlation": halves[0],
-        "halves_predicted": halves[1],
-        "ties": stats.ties(groups),
-        "ties_of_mean": stats.ties([x.mean(axis=1, keepdims=True) for x in groups]),
+        **reliability(groups),
+        "ties_of_mean": stats.ties(means),
         "runs": {},
     }
     for runs in RUNS:
@@ -317,16 +317,7 @@ def _write(args: Args, found: dict[str, Any], known: Mapping[str, Any]) -> None:
     else:
         own = {Path(args.model).name: found, **{k: v for k, v in known.items() if v}}
         whole.setdefault("squad", {}).update(own)
-    args.json.write_text(json.dumps(_without_nan(whole), indent=1), "utf-8")
-
-
-def _without_nan(value: Any) -> Any:
-    """Plain data with None for NaN, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    args.json.write_text(json.dumps(without_nan(whole), indent=1), "utf-8")
 
 
 def _teller(console: Console) -> Any:

@@ -89,7 +89,7 @@ def render(reported: Sequence[Reported]) -> str:
 def _shown(one: Reported) -> dict[str, Any]:
     """What the template has of a run."""
     records = one.run.every_record()
-    summary = one.run.read_json("summary.json") or {}
+    summary = one.run.read_results("summary.json") or {}
     config = one.run.read_json("config.json")
     rows = summary.get("rows") or {}
     notes = [*one.notes, *filter(None, (note(name, row) for name, row in rows.items()))]

@@ -305,7 +305,7 @@ def report(path: Path, console: Console, samples: int) -> None:
     if samples < 0:
         raise UserError(f"--samples {samples}: must be 0 or more")
     run = RunFolder.existing(path)
-    summary = run.read_json("summary.json")
+    summary = run.read_results("summary.json")
     if not run.every_record():
         raise UserError(f"{path}: holds no self-edits yet; let the run go on with --resume")
     drawn = [plot_learning(run, summary), plot_styles(run), write_samples(run)]

@@ -62,7 +62,7 @@ def distill(
     used = contents(env, test) | {"the self-edits of --run": of_records(e.info for e in kept)}
     run = RunFolder.open(out, _described(config, taught) | {CONTENTS: used}, resume, overwrite)
     if run.read_json("summary.json") is not None:
-        summary: dict[str, Any] = run.read_json("summary.json")
+        summary: dict[str, Any] = run.read_results("summary.json")
     else:
         for note in run.notes:
             console.print(f"note: {note}", markup=False, highlight=False)

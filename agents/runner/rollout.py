@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from seal_agents.base import Action, Agent, Experience, Observation, Progress
-from seal_agents.run_folder import Record, RunFolder
+from seal_agents.run_folder import MEASURES, Record, RunFolder
 from seal_agents.runner.environment import base_of
 from seal_agents.runner.experience import actions as act
 from seal_agents.runner.experience import experience, text_of, tokens_of
@@ -293,12 +293,8 @@ class _Batch:
         # Of what a user's wrapper adds, nothing stands in for the run's own fields.
         told = {key: _plain(value) for key, value in info.items() if key != "sequences"}
         # Where nothing is asked there is no accuracy; as NaN it goes through all means and tables.
-        told |= {key: math.nan for key in _MEASURES if told.get(key, math.nan) is None}
+        told |= {key: math.nan for key in MEASURES if told.get(key, math.nan) is None}
         return record | {key: value for key, value in told.items() if key not in record}
-
-
-_MEASURES = ("accuracy", "accuracy_before", "log_likelihood", "log_likelihood_before")
-"""Fields of a record that an info has as None for a problem without questions."""
 
 
 def _plain(value: Any) -> Any:

@@ -361,7 +361,7 @@ def _conclude(run: RunFolder, summary: dict[str, Any], console: Console) -> dict
 
 
 def _finished(run: RunFolder, console: Console) -> dict[str, Any]:
-    summary: dict[str, Any] = run.read_json("summary.json")
+    summary: dict[str, Any] = run.read_results("summary.json")
     console.print(f"the run in {run.path} is finished already", markup=False)
     print_summary(summary, console, split_of(run))
     return _pointed(run, console, summary)
