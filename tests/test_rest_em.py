@@ -10,13 +10,21 @@ from seal_env.errors import UserError
 
 
 def experience(
-    problem, text, reward, likelihood=-1.0, nothing=0.0, error="", passage="Ada is a vet."
+    problem,
+    text,
+    reward,
+    likelihood=-1.0,
+    nothing=0.0,
+    error="",
+    passage="Ada is a vet.",
+    terms=("accuracy",),
 ):
     info = {
         "error": error,
         "log_likelihood": likelihood,
         "log_likelihood_before": -2.0,
         "reward_before": nothing,
+        "terms": dict.fromkeys(terms, reward),
     }
     return experienced({"context": passage, "model_state": None}, text, reward, problem, **info)
 
@@ -36,6 +44,14 @@ def test_ties_go_to_the_likelier_gold_answers_then_to_the_earlier_sample():
         experience("p", name, 0.5, ll) for name, ll in zip("abcd", (-3, -1.5, -1, -1), strict=True)
     ]
     assert texts(best(some, 1)) == ["c"]
+
+
+@pytest.mark.parametrize("terms", [("cloze", "shift"), ("self_questions",), ("vote",)])
+def test_a_reward_without_labels_has_no_labels_in_its_ties(terms):
+    some = [experience("p", name, 0.5, ll, terms=terms) for name, ll in (("a", -3), ("b", -1))]
+    assert texts(best(some, 1)) == ["a"]
+    equal = experience("p", "likelier than nothing", 0.5, -1.0, nothing=0.5, terms=terms)
+    assert best([equal], 1) == []
 
 
 def test_nothing_is_kept_where_nothing_beats_doing_nothing():

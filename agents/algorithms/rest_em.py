@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import Experience
@@ -15,6 +16,8 @@ from seal_agents.policies.options import PolicyOptions
 from seal_env.engine.config import FinetuneConfig
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
+from seal_env.rewards import REWARDS
+from seal_env.rewards.base import uses_labels
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def best(experiences: Sequence[Experience], keep: int) -> list[Experience]:
     """The best self-edits of each problem.
 
     By reward; ties go to the higher log-likelihood of the gold answers, then to the earlier
-    sample. A self-edit is never kept if it could not be carried out, or if doing nothing would
-    have ranked as high.
+    sample. Where the reward looks at no gold answers, its ties do not, either. A self-edit is never
+    kept if it could not be carried out, or if doing nothing would have ranked as high.
     """
     groups: dict[str, list[Experience]] = {}
     for experience in experiences:
@@ -77,8 +80,14 @@ def best(experiences: Sequence[Experience], keep: int) -> list[Experience]:
 
 
 def _rank(experience: Experience) -> tuple[float, float]:
-    return experience.reward, experience.info["log_likelihood"]
+    info = experience.info
+    return experience.reward, info["log_likelihood"] if _uses_labels(info) else 0.0
 
 
 def _rank_of_nothing(experience: Experience) -> tuple[float, float]:
-    return experience.info["reward_before"], experience.info["log_likelihood_before"]
+    info = experience.info
+    return info["reward_before"], info["log_likelihood_before"] if _uses_labels(info) else 0.0
+
+
+def _uses_labels(info: Mapping[str, Any]) -> bool:
+    return any(uses_labels(REWARDS.load(name)) for name in info["terms"])

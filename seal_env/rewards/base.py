@@ -56,7 +56,8 @@ class RewardTerm(Protocol):
 
     A term that needs more than the scores has an attribute ``probes``, a tuple of `Probe`;
     `RewardInputs.result` holds their measurements. A term that has no value for a problem without
-    questions has an attribute ``needs_questions`` that is true.
+    questions has an attribute ``needs_questions`` that is true; if it looks at no gold answers,
+    also ``uses_labels``, which is false.
     """
 
     def __call__(self, measured: RewardInputs) -> float | TermValue:
@@ -72,3 +73,8 @@ def probes_of(term: RewardTerm) -> tuple[Probe[Any], ...]:
 def needs_questions(term: RewardTerm) -> bool:
     """Whether a term has no value for a problem without questions."""
     return bool(getattr(term, "needs_questions", False))
+
+
+def uses_labels(term: RewardTerm) -> bool:
+    """Whether a term looks at gold answers: those that need questions do, unless they say no."""
+    return bool(getattr(term, "uses_labels", needs_questions(term)))

@@ -42,6 +42,7 @@ class Vote:
     """Smallest share of the samples that makes an answer a label."""
 
     needs_questions: ClassVar[bool] = True
+    uses_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
