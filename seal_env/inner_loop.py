@@ -294,10 +294,11 @@ class InnerLoop:
         before = self._scores(requests, self.bank_of([r.start for r in requests]), progress)
         updated = self._update(prepared, progress)
         after = self._after(requests, [u.state for u in updated], progress)
+        finite = self._finite(requests, [u.state for u in updated], after)
         results = []
-        for ready, new, first, last in zip(prepared, updated, before, after, strict=True):
-            # A state can be finite and yet so large that the model's numbers no longer are.
-            good = bool(last) and all(map(math.isfinite, _likelihoods(last)))
+        for ready, new, first, last, good in zip(
+            prepared, updated, before, after, finite, strict=True
+        ):
             error = None if good or new.rolled_back else ready.error or DIVERGED
             last = last if good else first
             history = ready.request.history
@@ -356,6 +357,31 @@ class InnerLoop:
             for i, score in zip(changed, asked, strict=True):
                 scores[i] = score
         return scores
+
+    def _finite(
+        self,
+        requests: Sequence[Request],
+        states: Sequence[LearnerState | None],
+        after: Sequence[Sequence[Score]],
+    ) -> list[bool]:
+        """Whether each learner was changed and its numbers are finite.
+
+        A state can be finite and yet so large that the model's numbers no longer are. Where no
+        question shows it, the loss of the passage does.
+        """
+        likelihoods = [_likelihoods(scores) for scores in after]
+        silent = [i for i, own in enumerate(likelihoods) if after[i] and not own]
+        if silent:
+            read = [self.task.reads(requests[i].problem) for i in silent]
+            texts = [self.learner.renderer.reading(text) for text in read]
+            bank = self.bank_of([states[i] for i in silent])
+            _, losses = self.learner.describe(texts, range(len(silent)), bank)
+            for i, loss in zip(silent, losses, strict=True):
+                likelihoods[i] = [loss]
+        return [
+            bool(scores) and all(map(math.isfinite, own))
+            for scores, own in zip(after, likelihoods, strict=True)
+        ]
 
     def _scores(
         self, requests: Sequence[Request], bank: Bank | None, progress: Progress | None

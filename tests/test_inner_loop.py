@@ -324,6 +324,12 @@ def test_answers_that_are_no_numbers_fail_the_outcome(loop, outcomes, monkeypatc
     assert found[1].state is None
     assert same(found[0], outcomes[0])
     assert same(found[2], outcomes[2])
+    unasked = [
+        dataclasses.replace(r, problem=dataclasses.replace(r.problem, questions=()))
+        for r in REQUESTS[:3]
+    ]
+    errors = [one.error for one in loop.run(unasked)]
+    assert "diverged" in errors[1] and errors[0] is errors[2] is None
 
 
 def test_baselines_are_asked_once(llama, loop, monkeypatch):
