@@ -171,7 +171,7 @@ class Episodes:
         if needing:
             raise UserError(
                 f"{what} has no questions, which the reward's {', '.join(needing)} needs; "
-                f"reward without labels, such as cloze"
+                f"reward without labels, such as cloze or self_questions"
             )
 
     def begin(self, slot: int, problems: tuple[Problem, ...], seed: int) -> None:
