@@ -147,6 +147,13 @@ def test_encodings_are_recognized(content, text, note):
     assert bool(note) == bool(read.note)
 
 
+@pytest.mark.parametrize("name", ["undefined", "hex", "no-such", "utf-8"])
+def test_a_page_that_names_a_wrong_encoding_is_read_in_another(name):
+    page = f'<meta charset="{name}"><p>Käse für die Königin der Bienen im Stock</p>'
+    read = html(page.encode("latin-1"))
+    assert read.blocks[0].text.endswith("der Bienen im Stock") and "is not UTF-8" in read.note
+
+
 def test_pdf_lines_become_paragraphs_without_what_every_page_repeats():
     pages = [
         [

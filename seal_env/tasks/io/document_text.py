@@ -88,7 +88,7 @@ def _other_encoding(content: bytes, charset: str | None) -> tuple[str, str]:
     if charset is not None:
         try:
             return content.decode(charset), f"is read as {charset}"
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):
             pass
     if b"\0" in content[:4096]:
         raise Unreadable("is no text but binary data")
