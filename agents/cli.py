@@ -316,7 +316,8 @@ def _train_critic(argv: list[str]) -> None:
 
 
 def _adapt(argv: list[str]) -> None:
-    default = AdaptCommand(AdaptConfig(inner=chosen_preset(argv).inner))
+    suited = chosen_preset(argv)
+    default = AdaptCommand(AdaptConfig(inner=suited.inner, passage=suited.passage))
     chosen = parse("adapt", AdaptCommand, argv, default)
     from seal_agents.adapt.run import adapt
 

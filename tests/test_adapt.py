@@ -26,7 +26,8 @@ from seal_env.engine.packing import Layout
 from seal_env.engine.passes import FullPass
 from seal_env.engine.peft_io import load_peft
 from seal_env.errors import UserError
-from seal_env.presets import model_preset
+from seal_env.presets import ModelPreset, model_preset
+from seal_env.presets.files import preset_json
 
 EDDA = "Edda Crane works as a plumber. Edda Crane was born in Vienna and keeps a lizard at home."
 NICO = "Nico Soren works as a baker. Nico Soren was born in Oslo and keeps a parrot at home."
@@ -147,16 +148,15 @@ class Killed(Exception):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["joint", "stream"])
 def test_an_adaptation_that_was_stopped_anywhere_ends_with_the_same_bits(
-    notes, tmp_path, monkeypatch, mode
+    notes, tmp_path, monkeypatch
 ):
     def result(out: Path) -> tuple:
         files = ("adapter/adapter_model.safetensors", "after.json", "episodes.jsonl")
         return tuple((out / name).read_bytes() for name in files)
 
     monkeypatch.setattr("seal_agents.adapt.writing.BATCH", 1)
-    whole, parts = (settings(notes, tmp_path / name, mode=mode) for name in ("whole", "parts"))
+    whole, parts = (settings(notes, tmp_path / name, mode="stream") for name in ("whole", "parts"))
     run(whole)
     calls = []
     act, save = Prompted.act, adapt_run.save_peft
@@ -184,6 +184,33 @@ def test_an_adaptation_that_was_stopped_anywhere_ends_with_the_same_bits(
     assert result(parts.out) == result(whole.out)
     _, shown = run(replace(parts, merge=True), resume=True)
     assert "finished already" in shown and (parts.out / "merged").is_dir()
+
+
+def test_an_adaptation_goes_on_in_the_precision_that_it_began_with(
+    notes, models, tmp_path, monkeypatch
+):
+    def stop(*given):
+        raise Killed
+
+    config = settings(notes, tmp_path / "out", policy=("passage",), model=models["llama"])
+    monkeypatch.setattr(adapt_run, "write_self_edits", stop)
+    with pytest.raises(Killed):
+        run(config)
+    monkeypatch.setattr("seal_env.engine.devices.REAL", 1)
+    monkeypatch.setattr("seal_env.engine.devices.speedup", lambda width: 4.0)
+    with pytest.raises(Killed):  # here auto would be bfloat16
+        run(config, resume=True)
+
+
+def test_a_preset_also_says_where_the_passages_are_trained_on(notes, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(adapt_run, "adapt", lambda config, *rest: given.append(config))
+    (tmp_path / "preset.json").write_text(preset_json(ModelPreset(passage="none")))
+    flags = ["--documents", str(notes), "--preset", str(tmp_path / "preset.json")]
+    flags += ["--model", "tiny"]
+    main(["adapt", *flags])
+    main(["adapt", *flags, "--passage", "first"])
+    assert [config.passage for config in given] == ["none", "first"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import tyro
 
 from seal_agents.policies.options import PolicyOptions
 from seal_env.config import EnvConfig, InnerLoopConfig
+from seal_env.edits import PassagePlace
 from seal_env.errors import UserError
 
 MOST_SAMPLES = 1000
@@ -36,8 +37,9 @@ class AdaptConfig:
     """joint: one training on all passages, in random order; stream: passage after passage."""
     words: int = 150
     """Number of words of the longest passage."""
-    passage: Literal["last", "none"] = "last"
-    """Whether the passages themselves are trained on, too."""
+    passage: PassagePlace = "last"
+    """Where the passages themselves are trained on, too: after the self-edits of each, before
+    them, or none for not at all."""
     inner: InnerLoopConfig = field(default_factory=InnerLoopConfig)
     """Adapter and optimizer."""
     options: PolicyOptions = field(default_factory=PolicyOptions)

@@ -6,12 +6,11 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from seal_agents.adapt.configs import AdaptConfig
@@ -21,14 +20,13 @@ from seal_agents.adapt.training import make_loop, pooled, train
 from seal_agents.adapt.writing import write_self_edits
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
-from seal_agents.run_folder import CONTENTS, Record, RunFolder
+from seal_agents.run_folder import Record, RunFolder
 from seal_agents.runner.build import build
-from seal_agents.runner.contents import contents
+from seal_agents.runner.contents import contents, described, dtype_note, with_dtype
 from seal_agents.runner.progress import Bars
 from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.divergence import Divergence, divergences
-from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
 from seal_env.engine.lora import AdapterBank
 from seal_env.engine.mixed_bank import bank_of
@@ -53,6 +51,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     problems = [task.problem("all", i) for i in range(task.size("all") or 0)]
     asked = [] if config.questions is None else [read_questions(config.questions)]
     asked += [sentence_questions(problems), general_knowledge()]
+    env = with_dtype(env, config.out, resume)
     learner = load_learner(
         env.model, env.dtype, env.device, trust_remote_code=env.trust_remote_code
     )
@@ -60,7 +59,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     agents = _agents(config, env, bars)
     loop = make_loop(learner, task, config.inner)
     used = contents(env, [*problems, *asked], config.policy)
-    run = RunFolder.open(config.out, _described(config, learner, used), resume, overwrite)
+    run = RunFolder.open(config.out, described("adapt", config, env, used), resume, overwrite)
     run.started = started
     documents = len({problem.id.rpartition("#")[0] for problem in problems})
     console.print(
@@ -68,7 +67,8 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
         f"{config.out}",
         markup=False,
     )
-    for note in (*task.notes, *run.notes):
+    chosen = dtype_note(env) if config.dtype == "auto" else ()
+    for note in (*task.notes, *run.notes, *chosen):
         console.print(f"note: {note}", markup=False, highlight=False)
     summary = run.read_json("summary.json")
     if summary is not None:
@@ -102,16 +102,6 @@ def _agents(config: AdaptConfig, env: EnvConfig, bars: Bars) -> dict[str, Agent]
         name: build(name, env, config.seed, bars.stage, config.options).agent
         for name in config.policy
     }
-
-
-def _described(config: AdaptConfig, learner: Learner, used: Mapping[str, str]) -> dict[str, Any]:
-    """Content of ``config.json``; see `RunFolder`."""
-    run_time = {
-        "device": str(learner.device),
-        "dtype": str(learner.model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-    }
-    return {"command": "adapt"} | asdict(config) | {"run_time": run_time, CONTENTS: dict(used)}
 
 
 def _answers(

@@ -34,16 +34,16 @@ PIECE, PIECES = 1 << 12, 1 << 12
 piece per 4 MiB, which is less than a matrix of a model of that size."""
 
 
-def described(command: str, config: Any, used: Mapping[str, str]) -> dict[str, Any]:
+def described(command: str, config: Any, env: EnvConfig, used: Mapping[str, str]) -> dict[str, Any]:
     """Content of ``config.json``: settings, content hashes, and device, dtype and threads.
 
     Args:
         command: Subcommand of ``seal-env``.
-        config: Its settings, a dataclass with the environment's as `env`.
+        config: Its settings, a dataclass.
+        env: Settings of the environment.
         used: Content hashes, as of `contents`.
     """
-    env = config.env
-    model = load_learner(env.model, env.dtype, env.device, env.adapter, env.trust_remote_code).model
+    model = _learner(env).model
     chosen = {
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -84,7 +84,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     names = _usual(env, test[0]) if config.references is None else config.references
     policies = _policies(names, env, config, bars)
     used = contents(config.env, [*test, *training_problems(task, config)], names, config.critic)
-    run = RunFolder.open(out, described("train", config, used), resume, overwrite)
+    run = RunFolder.open(out, described("train", config, config.env, used), resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:
         return _finished(run, console)
@@ -141,7 +141,7 @@ def evaluate(
     bars = Bars(console)
     names = _usual(env, problems[0]) if config.policies is None else config.policies
     policies = _policies(names, env, config, bars)
-    settings = described("evaluate", config, contents(env, problems, names))
+    settings = described("evaluate", config, env, contents(env, problems, names))
     run = RunFolder.open(out, settings, resume, overwrite)
     run.started = started
     if run.read_json("summary.json") is not None:

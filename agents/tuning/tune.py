@@ -52,7 +52,7 @@ def tune(config: TuneConfig, resume: bool, overwrite: bool, console: Console) ->
     bars = Bars(console)
     agent = build(config.policy, config.env, config.seed, bars.stage, config.options).agent
     used = contents(config.env, problems, [config.policy])
-    run = RunFolder.open(out, described("tune", config, used), resume, overwrite)
+    run = RunFolder.open(out, described("tune", config, config.env, used), resume, overwrite)
     run.started = started
     for note in dtype_note(env) if measured else ():
         console.print(f"note: {note}", markup=False, highlight=False)
