@@ -50,5 +50,5 @@ class Bandit(Agent):
 if __name__ == "__main__":
     from seal_agents.cli import main
 
-    sizes = "--rounds 2 --problems 8 --samples 4 --test-problems 10"
+    sizes = "--rounds 2 --problems 4 --samples 4 --test-problems 4"
     main(f"train --agent own_agent:Bandit {sizes} --out runs/bandit --overwrite".split())

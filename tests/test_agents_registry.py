@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 ROUNDS, PROBLEMS, SAMPLES = 4, 8, 8
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "best-of-n": {"candidates": 2},
-    "pooled": {"tokens": 24},
+    "pooled": {"tokens": 12},
     "ppo-choices": {"learning_rate": 1e-2},
     "self-rewarding": {"learning_rate": 2e-3},
 }
