@@ -12,6 +12,8 @@ from openenv.cli._validation import validate_multi_mode_deployment, validate_run
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 from typer.testing import CliRunner
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect as websocket
 
 from seal_agents.cli import main
 from seal_env.batcher import BatcherConfig
@@ -65,7 +67,13 @@ def connect(client, **headers):
 
 
 @pytest.fixture
-def served(settings, monkeypatch, capsys):
+def seeded(settings):
+    """An environment whose rewards depend on the seed, too."""
+    return settings | {"reward": "log_likelihood"}
+
+
+@pytest.fixture
+def served(seeded, monkeypatch, capsys):
     """Address of a server that runs in a thread."""
     servers, began = [], threading.Event()
 
@@ -76,7 +84,7 @@ def served(settings, monkeypatch, capsys):
             super().run(sockets)
 
     monkeypatch.setattr(uvicorn, "Server", Server)
-    thread = threading.Thread(target=serve, args=(EnvConfig(**settings),), kwargs={"port": 0})
+    thread = threading.Thread(target=serve, args=(EnvConfig(**seeded),), kwargs={"port": 0})
     thread.start()
     assert began.wait(60)
     line = capsys.readouterr().out
@@ -88,31 +96,38 @@ def served(settings, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_clients_of_a_server_get_what_the_environment_gives(served, settings):
-    env = SelfEditEnv(**settings)
+def test_clients_of_a_server_get_what_the_environment_gives(served, seeded):
+    env = SelfEditEnv(**seeded)
 
     async def episode(problem):
         async with SelfEditClient(base_url=served) as client:
-            first = await client.reset(seed=0, problem=problem)
+            first = await client.reset(seed=3, problem=problem)
             replies = []
             for text in (first.observation.context, "Nothing."):
                 last = await client.step(SelfEditAction(text=text))
                 state = await client.state()
                 replies.append((last.reward, last.done, state.step_count, last.observation))
-                await client.reset(seed=0, problem=problem)
+                await client.reset(seed=3, problem=problem)
             return first, replies
 
     async def episodes():
         return await asyncio.gather(*(episode(problem) for problem in range(8)))
 
     for problem, (first, replies) in enumerate(asyncio.run(episodes())):
-        seen, info = env.reset(seed=0, options={"problems": problem})
+        seen, info = env.reset(seed=3, options={"problems": problem})
         assert (first.observation.context, first.observation.metadata) == (seen["context"], info)
         for reward, done, count, observation in replies:
-            env.reset(seed=0, options={"problems": problem})
+            env.reset(seed=3, options={"problems": problem})
             _, wanted, terminated, _, info = env.step(observation.metadata["text"])
             assert (reward, done, count) == (wanted, terminated, 1)
             assert observation.metadata == info
+    with (
+        websocket(f"{served.replace('http', 'ws')}/ws") as socket,
+        pytest.raises(ConnectionClosedError) as closed,
+    ):
+        socket.send("x" * ((1 << 20) + 1))
+        socket.recv(60)
+    assert closed.value.rcvd.code == 1009
     report = validate_running_environment(served, timeout_s=60)
     assert report["passed"], report
 
