@@ -94,6 +94,18 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
         adapter(name)
 
 
+def test_environments_of_the_same_settings_are_one(settings):
+    one = shared.shared_sessions(settings)
+    try:
+        assert shared.shared_sessions(dict(reversed(settings.items()))) is one
+        other = shared.shared_sessions(settings | {"invalid_penalty": 1.0})
+        assert other is not one and other.config.invalid_penalty == 1.0
+    finally:
+        for sessions in shared._SESSIONS.values():
+            sessions.close()
+        shared._SESSIONS.clear()
+
+
 # NeMo-RL
 
 
