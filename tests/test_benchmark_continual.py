@@ -48,8 +48,14 @@ def test_settings_that_cannot_be_are_one_line_before_anything_is_done(changes, s
     assert not (tmp_path / "out").exists()
 
 
+def test_orders_are_permutations_of_the_same_problems():
+    first, *others = continual.orders("abcdefgh", 4)
+    assert first == list("abcdefgh") and all(sorted(order) == first for order in others)
+    assert len({*map(tuple, (first, *others))}) == 4
+
+
 @pytest.mark.slow
-def test_a_stream_that_was_killed_goes_on_to_the_bit(models, tmp_path):
+def test_a_stream_that_was_killed_goes_on_to_the_bit(models, tmp_path, monkeypatch):
     env = EnvConfig(task="helpers:Parity", model=models["llama"], inner=INNER, probe=1)
 
     def args(name):
@@ -58,6 +64,13 @@ def test_a_stream_that_was_killed_goes_on_to_the_bit(models, tmp_path):
             out=tmp_path / name, json=tmp_path / f"{name}.json",
         )  # fmt: skip
 
+    asked, norms = continual._asked, []
+
+    def of_learner(episodes, problems, state):
+        norms.append(state.norm())
+        return asked(episodes, problems, state)
+
+    monkeypatch.setattr(continual, "_asked", of_learner)
     continual.run(args("whole"), quiet())
     found = json.loads((tmp_path / "whole.json").read_text())["3"]["route"]
     assert set(found) >= {"untouched", "right_after", "final", "old_before", "old_after"}
@@ -65,6 +78,7 @@ def test_a_stream_that_was_killed_goes_on_to_the_bit(models, tmp_path):
     (tmp_path / "cut").mkdir()
     whole = (tmp_path / "whole" / "3-route.jsonl").read_text()
     lines = whole.splitlines(keepends=True)
+    assert norms == json.loads(lines[-3])["norm"]  # old knowledge is that of the last learners
     cut = tmp_path / "cut" / "3-route.jsonl"
     cut.write_text("".join(lines[:4]) + lines[4][:9])  # in the middle of writing step 3
     continual.run(args("cut"), quiet())

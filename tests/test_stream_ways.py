@@ -215,14 +215,26 @@ def test_joint_trains_one_adapter_on_all_self_edits(models):
     assert torch.equal(results[-1].state.weights, bank.weights[0])
 
 
-@pytest.mark.slow
-def test_replay_mixes_as_many_earlier_sequences_as_it_is_told(models):
-    for ratio, replayed in ((1.0, (0, 2, 2)), (0.5, (0, 1, 1)), (9.0, (0, 3, 5))):
-        loop = loop_of(models, "replay")
+def test_replay_draws_earlier_sequences_by_the_seed_of_the_step(models):
+    loop = loop_of(models, "replay")
+    updates = [
+        TrainingData().parse(text, problem).update.prepare(problem, 0, None, loop.context)
+        for text, problem in zip((*EDITS, EDITS[0]), PROBLEMS, strict=True)
+    ]  # of 3, 2, 2 and 3 sequences, the passages included
+    *history, own = updates
+    past = [example for update in history for example in update.data.examples]
+    for ratio, count in ((1.0, 3), (0.5, 2), (9.0, 7)):
         loop.stream.ratio = ratio
-        results = carry_out(loop, EDITS)  # of 3, 2 and 2 sequences, the passages included
-        steps = [INNER.finetune.epochs * (n + r) for n, r in zip((3, 2, 2), replayed, strict=True)]
-        assert [result.trained.steps for result in results] == steps
+        drawn = set()
+        for seed in range(20):
+            step = StreamStep(replace(own, seed=seed), tuple(history))
+            found = loop.stream.prepare(step, loop.context).data.examples
+            assert found == loop.stream.prepare(step, loop.context).data.examples
+            assert found[:3] == [*own.data.examples] and len(found) == 3 + count
+            drawn.add(tuple(sorted(past.index(example) for example in found[3:])))
+        assert all(len(set(indices)) == count for indices in drawn)
+        assert {i for indices in drawn for i in indices} == set(range(7))
+    assert loop.stream.prepare(StreamStep(own), loop.context).data.examples == own.data.examples
 
 
 @pytest.mark.slow
@@ -535,9 +547,17 @@ def test_the_gate_rolls_back_what_costs_more_than_epsilon(models, monkeypatch):
     for one, other in zip(free, passed, strict=True):
         same(one, other)
     checks = iter([[0.5, 0.5, 0.5], [0.35, 0.45, 0.7]] * 2)
-    monkeypatch.setattr(gate, "_accuracies", lambda *_: next(checks))
+    untouched = []
+
+    def accuracies(states, *_):
+        untouched.append([state is None for state in states])
+        return next(checks)
+
+    monkeypatch.setattr(gate, "_accuracies", accuracies)
     shut, *rest = played(models, GATED, problems, stream="merge + gate")
     same(free[1], rest[0])
+    # Those before and after the update; the first learner goes on from before its own.
+    assert untouched == [[True] * 3, [False] * 3, [True, False, False], [False] * 3]
     for observation, reward, info in shut:
         assert "from 0.500 to 0.350" in info["stream"]["rolled_back"] and info["error"] == ""
         assert reward == info["reward_before"] and observation["model_state"][-3] == 0
