@@ -23,7 +23,7 @@ from seal_env.engine.passes import FullPass
 from seal_env.engine.routed import Memory, Routed, TokenWeights
 from seal_env.engine.training import finetune
 from seal_env.env import SelfEditEnv
-from seal_env.episodes import NO_OP
+from seal_env.episodes import NO_OP, Episode
 from seal_env.errors import UserError
 from seal_env.inner_loop import DIVERGED, InnerLoop, Request
 from seal_env.rewards.base import RewardInputs
@@ -278,6 +278,13 @@ def test_a_probe_asks_a_sample_and_at_the_end_all(models):
     change = np.mean([a - i["accuracy"] for a, (_, _, i) in zip(
         whole[-1][2]["stream"]["accuracy"], whole, strict=False)])  # fmt: skip
     assert whole[-1][0]["earlier"] == pytest.approx([change])
+
+
+def test_a_probe_may_ask_about_each_earlier_problem(models):
+    episodes = SelfEditEnv(**settings(models, horizon=9, probe=2)).episodes
+    asked = [episodes._asked(Episode((PROBLEMS[0],) * 9, seed, step=6)) for seed in range(40)]
+    assert all(len(set(some)) == 2 and some == sorted(some) for some in asked)
+    assert {i for some in asked for i in some} == set(range(6))
 
 
 def test_retention_of_a_sample_stands_for_all():

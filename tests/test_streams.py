@@ -18,8 +18,6 @@ from seal_agents.runner.build import agent_class
 from seal_agents.runner.configs import TrainConfig
 from seal_agents.runner.environment import make_environment
 from seal_agents.runner.rollout import Stage, rollout
-from seal_env.config import EnvConfig, InnerLoopConfig
-from seal_env.engine.config import FinetuneConfig
 from seal_env.episodes import make_task
 from seal_env.errors import UserError
 from seal_env.streams import STREAMS
@@ -126,14 +124,11 @@ def test_a_summary_tells_accuracy_by_step_and_retention(models, tmp_path):
     assert "retention +" in shown.getvalue() or "retention -" in shown.getvalue()
 
 
-QUICK = InnerLoopConfig(finetune=FinetuneConfig(2e-3, epochs=1, batch_size=8))
-
-
-def run(agent, out, stream):
+def run(agent, out, stream, model):
     kind = agent_class(agent).Options()
     options = replace(kind, max_new_tokens=24) if hasattr(kind, "max_new_tokens") else kind
     config = TrainConfig(
-        env=EnvConfig(horizon=3, inner=QUICK, stream=stream), agent=agent, options=options,
+        env=env(model, horizon=3, stream=stream), agent=agent, options=options,
         rounds=2, problems=6, samples=2, test_problems=4, references=("none",), num_envs=3, out=out,
     )  # fmt: skip
     return train.train(config, True, False, quiet())
@@ -143,8 +138,10 @@ def run(agent, out, stream):
 @pytest.mark.parametrize(
     ("agent", "stream"), [("rest-em", "merge"), ("ppo-choices", "route"), ("grpo", "replay")]
 )
-def test_agents_train_on_streams_and_resume_to_the_bit(tmp_path, monkeypatch, agent, stream):
-    whole = run(agent, tmp_path / "whole", stream)
+def test_agents_train_on_streams_and_resume_to_the_bit(
+    models, tmp_path, monkeypatch, agent, stream
+):
+    whole = run(agent, tmp_path / "whole", stream, models["llama"])
     assert [len(row["accuracy_by_step"]) for row in whole["rows"].values()] == [3, 3]
     assert whole["rows"]["trained"]["problems"] == 3 and whole["evaluations"] == 24
     append, done = RunFolder.append, []
@@ -158,8 +155,8 @@ def test_agents_train_on_streams_and_resume_to_the_bit(tmp_path, monkeypatch, ag
     monkeypatch.setattr(RunFolder, "append", stops)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(agent, tmp_path / "cut", stream)
-    found = run(agent, tmp_path / "cut", stream)
+            run(agent, tmp_path / "cut", stream, models["llama"])
+    found = run(agent, tmp_path / "cut", stream, models["llama"])
     assert found["rows"] == whole["rows"] and found["checks"] == whole["checks"]
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
     for place in (tmp_path / "whole" / "checkpoints").rglob("*.safetensors"):
