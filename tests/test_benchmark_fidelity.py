@@ -159,11 +159,14 @@ def test_inner_loops_are_measured_once_and_are_the_same_in_another_process(tmp_p
 
 def test_published_accuracies_have_the_same_figures(tmp_path):
     passages = [
-        {"completions": [{"accuracy_by_seed": row.tolist()} for row in x]} for x in world(noise=1.0)
+        {"completions": [{"accuracy_by_seed": row.tolist()} for row in x]}
+        for x in world(seed=1.0, noise=1.0)
     ]
     (tmp_path / "p.json").write_text(json.dumps(passages))
     found = reward_fidelity.published(str(tmp_path / "p.json"))
-    assert found["rewards"]["accuracy"]["icc_over_seeds"] == pytest.approx(0.5, abs=0.05)
+    own = found["rewards"]["accuracy"]
+    assert own["icc_common_seeds"] == pytest.approx(0.5, abs=0.05)
+    assert own["icc_over_seeds"] < own["icc_common_seeds"] - 0.05
     (tmp_path / "p.json").write_text(json.dumps([{"questions": []}]))
     assert reward_fidelity.published(str(tmp_path / "p.json")) is None
 
