@@ -144,8 +144,9 @@ class RunFolder:
             raise UserError(f"{place}: cannot be read ({error})") from error
 
     def read_results(self, name: str) -> Any:
-        """Content of a JSON file of numbers, NaN where it has null; see `read_json`."""
-        return _with_nan(self.read_json(name))
+        """Content of a JSON file of numbers, NaN where it has null; None if there is no file."""
+        content = self.read_json(name)
+        return None if content is None else _with_nan(content)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file atomically; NaN is null in it."""
@@ -319,6 +320,8 @@ class RunFolder:
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
                 record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise TypeError("not a JSON object")
                 self._keep(record | {k: math.nan for k in MEASURES if record.get(k, 0) is None})
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{place}, line {number}: is damaged ({error})") from error
