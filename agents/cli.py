@@ -62,12 +62,10 @@ seal-env COMMAND --help lists a command's options; seal-env --version says which
 """
 
 
-@dataclass(frozen=True)
-class TrainCommand:
-    """Train an agent and compare it with baselines on held-out problems."""
+@dataclass(frozen=True, kw_only=True)
+class PartOptions:
+    """Options of the environment's parts."""
 
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    """The run."""
     task_options: Annotated[tuple[str, ...], PAIRS] = ()
     """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
     judge.model=NAME."""
@@ -75,9 +73,23 @@ class TrainCommand:
     """Options of the self-edit language, such as config.passage=none."""
     reward_options: Annotated[tuple[str, ...], PAIRS] = ()
     """Options of terms of the reward, such as shift.margin=0.5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetOptions(PartOptions):
+    """Options of the environment's parts, and the preset that gives other flags' defaults."""
+
     preset: str | None = None
     """Defaults of the inner loop and the reward: a file that tune wrote, or the name of one that
     comes with the package, such as seal for the paper's; None for what suits the model."""
+
+
+@dataclass(frozen=True)
+class TrainCommand(PresetOptions):
+    """Train an agent and compare it with baselines on held-out problems."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    """The run."""
     resume: bool = False
     """Resume the run in --out, if there is one."""
     overwrite: bool = False
@@ -85,23 +97,13 @@ class TrainCommand:
 
 
 @dataclass(frozen=True)
-class EvaluateCommand:
+class EvaluateCommand(PresetOptions):
     """Compare policies on the same problems."""
 
     config: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
         default_factory=EvaluateConfig
     )
     """The run."""
-    task_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
-    judge.model=NAME."""
-    edit_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of the self-edit language, such as config.passage=none."""
-    reward_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of terms of the reward, such as shift.margin=0.5."""
-    preset: str | None = None
-    """Defaults of the inner loop and the reward: a file that tune wrote, or the name of one that
-    comes with the package, such as seal for the paper's; None for what suits the model."""
     resume: bool = False
     """Resume the run in --out, if there is one."""
     overwrite: bool = False
@@ -109,18 +111,11 @@ class EvaluateCommand:
 
 
 @dataclass(frozen=True)
-class TuneCommand:
+class TuneCommand(PartOptions):
     """Find the inner loop's settings for a model by successive halving; write a preset file."""
 
     config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
     """The search."""
-    task_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
-    judge.model=NAME."""
-    edit_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of the self-edit language, such as config.max_sequences=20."""
-    reward_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of terms of the reward, such as shift.margin=0.5."""
     resume: bool = False
     """Resume the search in --out, if there is one."""
     overwrite: bool = False
@@ -164,21 +159,11 @@ class AdaptCommand:
 
 
 @dataclass(frozen=True)
-class ServeCommand:
+class ServeCommand(PresetOptions):
     """Serve an environment to other trainers, in OpenEnv's protocol."""
 
     config: Annotated[ServeConfig, tyro.conf.arg(name="")] = field(default_factory=ServeConfig)
     """The server."""
-    task_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of the task, such as split_seed=1 or, for a judge, grader=judge judge.base_url=URL
-    judge.model=NAME."""
-    edit_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of the self-edit language, such as config.passage=none."""
-    reward_options: Annotated[tuple[str, ...], PAIRS] = ()
-    """Options of terms of the reward, such as shift.margin=0.5."""
-    preset: str | None = None
-    """Defaults of the inner loop and the reward: a file that tune wrote, or the name of one that
-    comes with the package, such as seal for the paper's; None for what suits the model."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +254,7 @@ def _train(argv: list[str]) -> None:
     plain = TrainConfig(env, agent, options)
     default = build(TrainConfig, {**vars(plain), **usual.run}, name)
     chosen = parse("train", TrainCommand, argv, TrainCommand(default))
-    config = replace(chosen.config, env=_with_options(chosen, suited))
+    config = replace(chosen.config, env=_with_options(chosen, chosen.config.env, suited))
     from seal_agents.runner.train import train
 
     _quiet()
@@ -280,7 +265,7 @@ def _evaluate(argv: list[str]) -> None:
     suited = chosen_preset(argv)
     default = EvaluateCommand(EvaluateConfig(env=EnvConfig(inner=suited.inner, split=AUTO)))
     chosen = parse("evaluate", EvaluateCommand, argv, default)
-    config = replace(chosen.config, env=_with_options(chosen, suited))
+    config = replace(chosen.config, env=_with_options(chosen, chosen.config.env, suited))
     from seal_agents.runner.train import evaluate
 
     _quiet()
@@ -292,7 +277,7 @@ def _tune(argv: list[str]) -> None:
     default = TuneConfig()
     default = replace(default, env=replace(default.env, inner=inner))
     chosen = parse("tune", TuneCommand, argv, TuneCommand(default))
-    config = replace(chosen.config, env=_with_options(chosen, ModelPreset()))
+    config = replace(chosen.config, env=_with_options(chosen, chosen.config.env, ModelPreset()))
     from seal_agents.tuning.tune import tune
 
     _quiet()
@@ -337,7 +322,7 @@ def _serve(argv: list[str]) -> None:
     suited = chosen_preset(argv)
     default = ServeCommand(ServeConfig(env=EnvConfig(inner=suited.inner)))
     chosen = parse("serve", ServeCommand, argv, default)
-    config, env = chosen.config, _with_options(chosen, suited)
+    config, env = chosen.config, _with_options(chosen, chosen.config.env, suited)
     if config.layout is not None:
         from seal_env.serving.space import write_space
 
@@ -376,11 +361,8 @@ def _quiet() -> None:
         transformers.logging.disable_progress_bar()
 
 
-def _with_options(
-    chosen: TrainCommand | EvaluateCommand | TuneCommand | ServeCommand, suited: ModelPreset
-) -> EnvConfig:
+def _with_options(chosen: PartOptions, env: EnvConfig, suited: ModelPreset) -> EnvConfig:
     """The environment's settings with the options of its parts; those given beat the preset's."""
-    env = chosen.config.env
     task = read_pairs("--task-options", chosen.task_options, TASKS.load(env.task))
     pairs = chosen.edit_options
     if env.edit == EnvConfig.edit and suited.passage != ModelPreset.passage:

@@ -149,8 +149,8 @@ class RunFolder:
         return None if content is None else _with_nan(content)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file atomically; NaN is null in it."""
-        text = json.dumps(without_nan(value), indent=2, default=str) + "\n"
+        """Writes a JSON file atomically; what is no finite number is null in it."""
+        text = json.dumps(finite_or_none(value), indent=2, default=str) + "\n"
         self.write_bytes(name, text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
@@ -191,7 +191,7 @@ class RunFolder:
         Raises:
             UserError: They cannot be written, for example because the disk is full.
         """
-        text = "".join(json.dumps(without_nan(record)) + "\n" for record in records)
+        text = "".join(json.dumps(finite_or_none(record)) + "\n" for record in records)
         place = self.path / "episodes.jsonl"
         with _writing(place), place.open("a", encoding="utf-8") as file:
             file.write(text)
@@ -284,7 +284,7 @@ class RunFolder:
 
     def _check_same(self, config: Mapping[str, Any]) -> None:
         before = _flat(updated(self.read_json("config.json"), config))
-        now = _flat(json.loads(json.dumps(config, default=str)))
+        now = _flat(json.loads(json.dumps(finite_or_none(config), default=str)))
         hashes = {name for name in now if name.startswith(f"{CONTENTS}.")}
         if hashes and not any(name.startswith(f"{CONTENTS}.") for name in before):
             now = {name: value for name, value in now.items() if name not in hashes}
@@ -377,17 +377,17 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 """System errors of a full disk."""
 
 
-def without_nan(value: Any) -> Any:
-    """Plain data with None in place of NaN, which JSON does not have."""
+def finite_or_none(value: Any) -> Any:
+    """Plain data with None in place of NaN and infinities, which JSON does not have."""
     if isinstance(value, Mapping):
-        return {key: without_nan(inner) for key, inner in value.items()}
+        return {key: finite_or_none(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [finite_or_none(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _with_nan(value: Any) -> Any:
-    """The other way round."""
+    """Plain data with NaN in place of None."""
     if isinstance(value, Mapping):
         return {key: _with_nan(inner) for key, inner in value.items()}
     if isinstance(value, list):

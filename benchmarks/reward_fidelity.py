@@ -34,7 +34,7 @@ from benchmarks import fidelity_stats as stats
 from benchmarks.command import command
 from benchmarks.fidelity_plot import plot
 from benchmarks.fidelity_records import AGAIN, MAIN, Job, Records, measure, self_edits
-from seal_agents.run_folder import without_nan
+from seal_agents.run_folder import finite_or_none
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
 from seal_env.presets import model_preset
@@ -317,7 +317,7 @@ def _write(args: Args, found: dict[str, Any], known: Mapping[str, Any]) -> None:
     else:
         own = {Path(args.model).name: found, **{k: v for k, v in known.items() if v}}
         whole.setdefault("squad", {}).update(own)
-    args.json.write_text(json.dumps(without_nan(whole), indent=1), "utf-8")
+    args.json.write_text(json.dumps(finite_or_none(whole), indent=1), "utf-8")
 
 
 def _teller(console: Console) -> Any:

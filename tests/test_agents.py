@@ -214,3 +214,5 @@ def test_pooled_self_edits_have_the_tokens_asked_for(models):
         make("pooled", models, "many")
     with pytest.raises(UserError, match="at least 1"):
         make("pooled", models, "0")
+    with pytest.raises(UserError, match=r"pooled:9{60}\.\.\.: give how many tokens"):
+        make("pooled", models, "9" * 5000)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -137,6 +138,7 @@ def test_seeds_differ_by_problem_sample_round_and_phase(models, tmp_path):
         ([Completion("a", (5, 3), (-1.0,), True)] * 4, "2 tokens and 1 log_probs"),
         ([Completion("a", None, None, True)] * 4, "no numbers"),
         ([Completion("a", (-1,), (-1.0,), True)] * 4, "negative"),
+        ([Completion("a", (1,), (-math.inf,), True)] * 4, "infinite or NaN"),
         ([Completion("a", (1,), (None,), True)] * 4, "no numbers"),
         ((text for text in "abcd"), "it returned a generator"),
         (None, "it returned None"),

@@ -1,7 +1,9 @@
 """A run's folder: what it refuses, what it survives."""
 
 import json
+import math
 import os
+import re
 
 import pytest
 from agent_fixtures import lines, snapshot
@@ -54,6 +56,19 @@ def test_a_half_written_last_line_is_cut_off(tmp_path, cut):
     assert list(run.records("train", "p", 1)) == [0]
     run.append([record(1)])
     assert lines(tmp_path) == [record(0), record(1)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_finite_number_is_null_in_every_file(value, tmp_path):
+    config = CONFIG | {"options": {"rate": value}}
+    run = begin(tmp_path, config)
+    run.append([record(0) | {"terms": {"own": value}}])
+    run.write_json("rounds.json", [{"loss": value}])
+    for file in tmp_path.glob("*.json*"):
+        text = file.read_text()
+        assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text)), file
+    assert math.isnan(run.read_results("rounds.json")[0]["loss"])
+    assert resume(tmp_path, config).records("train", "p", 1)[0]["terms"] == {"own": None}
 
 
 def test_reading_a_run_does_not_repair_it(tmp_path):

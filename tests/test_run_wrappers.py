@@ -95,6 +95,13 @@ class NoReward(gym.RewardWrapper):
         pass
 
 
+class Boundless(gym.RewardWrapper):
+    """Has a reward without bound."""
+
+    def reward(self, reward):
+        return float("inf")
+
+
 class NoObservation(gym.ObservationWrapper):
     """Returns the context alone."""
 
@@ -208,6 +215,7 @@ def test_a_wrapper_that_does_not_fit_is_one_line(models, name, message):
     ("name", "message"),
     [
         ("NoReward", "wrapper NoReward: reward must return a number"),
+        ("Boundless", "a reward is infinite or NaN"),
         ("NoObservation", "wrapper NoObservation: observation must return a dict"),
         ("NoInfos", "infos have no 'text'"),
     ],

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.base import Action, AgentContext, Observation
 from seal_agents.policies.options import PolicyOptions
-from seal_env.errors import UserError
+from seal_env.errors import UserError, printable
 from seal_env.hashing import stable_hash
 
 MOST_SAMPLES = 64
 """Self-edits sampled per problem at most: a model may write nothing."""
+MOST_DIGITS = 9
+"""Digits of the number of tokens at most; Python refuses to read some thousands."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ class Pooled(Prompted[PooledOptions]):
     def __init__(self, context: AgentContext) -> None:
         count = context.argument
         if count:
-            if not (count.isascii() and count.isdigit()):
-                raise UserError(f"agent pooled:{count}: give how many tokens, as in pooled:400")
+            if not (count.isascii() and count.isdigit() and len(count) <= MOST_DIGITS):
+                raise UserError(
+                    f"agent pooled:{printable(count)}: give how many tokens, as in pooled:400"
+                )
             options = context.options or PooledOptions()
             assert isinstance(options, PooledOptions)
             context = replace(context, argument="", options=replace(options, tokens=int(count)))

@@ -34,7 +34,7 @@ from seal_agents.reporting.svg import (
     line_chart,
     stacked_chart,
 )
-from seal_agents.run_folder import Record, RunFolder
+from seal_agents.run_folder import Record, RunFolder, finite_or_none
 from seal_env.tasks.base import Problem
 
 FIELDS = (
@@ -303,7 +303,7 @@ def _data(one: Reported) -> dict[str, Any]:
         if record.get("answers_before"):
             both = {"answers": record["answers_before"], "verdicts": record.get("verdicts_before")}
             own["before"] = untouched.setdefault(json.dumps(both), len(untouched))
-        episodes.append(_plain(own))
+        episodes.append(finite_or_none(own))
     wanted = {episode["problem"] for episode in episodes}
     problems = {
         name: {
@@ -316,22 +316,13 @@ def _data(one: Reported) -> dict[str, Any]:
         for name, problem in one.problems.items()
         if name in wanted
     }
-    known = [_plain(json.loads(both)) for both in untouched]
+    known = [finite_or_none(json.loads(both)) for both in untouched]
     return {"name": one.name, "episodes": episodes, "untouched": known, "problems": problems}
 
 
 def _beyond(context: str, question: str) -> str:
     """A question without the context that it repeats, as the grids of few-shot do."""
     return question.removeprefix(context).strip() or question
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: it knows neither NaN nor infinities."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(own) for key, own in value.items()}
-    return [_plain(own) for own in value] if isinstance(value, list | tuple) else value
 
 
 def _number(value: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,7 +71,10 @@ def _numbers(tokens: Any, log_probs: Any) -> tuple[tuple[int, ...], tuple[float,
     ids = tuple(operator.index(token) for token in tokens)
     if not all(0 <= token < MOST_TOKENS for token in ids):
         raise ValueError("a token id is negative or too large")
-    return ids, tuple(float(value) for value in log_probs)
+    numbers = tuple(float(value) for value in log_probs)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a log-probability is infinite or NaN")
+    return ids, numbers
 
 
 def learned(agent: Agent, experiences: Sequence[Experience]) -> dict[str, float]:

@@ -233,6 +233,10 @@ class _Batch:
                 "--wrappers: a step's infos have no 'text' or 'reward_before'; a wrapper must pass "
                 "on those of the environment below it, and add to them"
             )
+        if not np.isfinite([*rewards, *infos["reward_before"]]).all():
+            raise UserError(
+                "--wrappers: a reward is infinite or NaN; a wrapper must return finite numbers"
+            )
         cut: dict[str, int] = {}
         for i in missing:
             context = str(observed[i]["context"])
