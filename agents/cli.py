@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -29,7 +29,7 @@ from seal_agents.runner.configs import (
     ServeConfig,
     TrainConfig,
 )
-from seal_agents.runner.settings import read_pairs, read_term_pairs
+from seal_agents.runner.settings import read_pairs, read_part_pairs
 from seal_agents.tuning.config import TuneConfig
 from seal_env import __version__
 from seal_env.checks import build
@@ -73,6 +73,8 @@ class PartOptions:
     """Options of the self-edit language, such as config.passage=none."""
     reward_options: Annotated[tuple[str, ...], PAIRS] = ()
     """Options of terms of the reward, such as shift.margin=0.5."""
+    stream_options: Annotated[tuple[str, ...], PAIRS] = ()
+    """Options of the stream's parts, such as gate.epsilon=0.05."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,8 +370,19 @@ def _with_options(chosen: PartOptions, env: EnvConfig, suited: ModelPreset) -> E
     if env.edit == EnvConfig.edit and suited.passage != ModelPreset.passage:
         pairs = (f"config.passage={suited.passage}", *pairs)
     edit = read_pairs("--edit-options", pairs, EDITS.load(env.edit))
-    reward = read_term_pairs("--reward-options", chosen.reward_options, REWARDS)
-    return replace(env, task_options=task, edit_options=edit, reward_options=reward)
+    reward = read_part_pairs("--reward-options", chosen.reward_options, REWARDS.load)
+    stream = _stream_options(chosen.stream_options)
+    options = {"task": task, "edit": edit, "reward": reward, "stream": stream}
+    return replace(env, **{f"{name}_options": value for name, value in options.items()})
+
+
+def _stream_options(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Options of the stream's parts."""
+    if not pairs:
+        return {}
+    from seal_env.streams import load_part
+
+    return read_part_pairs("--stream-options", pairs, load_part)
 
 
 def chosen_preset(argv: list[str]) -> ModelPreset:

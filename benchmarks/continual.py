@@ -44,6 +44,7 @@ from seal_agents.reporting.stats import bootstrap_mean
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import build
 from seal_agents.runner.environment import base_of, make_environment
+from seal_agents.runner.settings import read_part_pairs
 from seal_env.config import EnvConfig, make_language
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.memory import proc_field
@@ -53,7 +54,7 @@ from seal_env.errors import UserError
 from seal_env.inner_loop import Request
 from seal_env.menus.base import load_menu
 from seal_env.menus.biographies import BiographyMenu
-from seal_env.streams import parse_stream, stream_names
+from seal_env.streams import load_part, parse_stream, stream_names
 from seal_env.tasks.base import Problem, problem_at
 
 RULE = (3, 2, 1)
@@ -72,6 +73,8 @@ class Args:
     """Orders of the problems, each with a seed of its own for adapters and data order."""
     ways: tuple[str, ...] = ("continue", "merge", "replay", "joint", "route", "continue + gate")
     """Streams, see docs/streams.md."""
+    stream_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[PART.KEY=VALUE ...]")] = ()
+    """Options of the streams' parts, such as gate.epsilon=0.05; each way takes those of its own."""
     known: int = 32
     """Problems of the task's `known_split`, which measure old knowledge."""
     policy: str | None = None
@@ -317,6 +320,8 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def _tell(args: Args, console: Console) -> int:
+    options = read_part_pairs("--stream-options", args.stream_options, load_part)
+    args = replace(args, env=replace(args.env, stream_options=options))
     for count, rows in run(args, console).items():
         table = Table(*HEADINGS, title=f"T = {count}")
         for line in lines(rows):

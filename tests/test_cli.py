@@ -14,7 +14,7 @@ import seal_agents.runner.train
 import seal_env
 from seal_agents import run_folder as run
 from seal_agents.cli import main
-from seal_agents.runner.settings import read_pairs, read_term_pairs
+from seal_agents.runner.settings import read_pairs, read_part_pairs
 from seal_env.edits import EDITS
 from seal_env.errors import UserError
 from seal_env.grading.judge import Judge
@@ -95,7 +95,8 @@ def test_flags_reach_the_settings(captured):
     main(
         "train --learner fixed --options.finetune.learning-rate 0.5 --inner.lora.rank 3 "
         "--inner.lora.targets q_proj v_proj --options.prompt rewrite --reward accuracy-shift "
-        "--reward-options shift.margin=0.5 shift.texts=7 "
+        "--reward-options shift.margin=0.5 shift.texts=7 --stream merge+gate "
+        "--stream-options gate.epsilon=0.05 gate.known=3 "
         "--task-options split_seed=4 --edit-options config.passage=none --task squad --resume "
         "--out o --seed 7".split()
     )
@@ -108,26 +109,29 @@ def test_flags_reach_the_settings(captured):
     assert config.env.task_options == {"split_seed": 4}
     assert config.env.edit_options["config"].passage == "none"
     assert config.env.reward_options == {"shift": {"margin": 0.5, "texts": "7"}}
+    assert config.env.stream_options == {"gate": {"epsilon": 0.05, "known": 3}}
     assert (resume, overwrite) == (True, False)
 
 
 @pytest.mark.parametrize(
     ("pair", "says"),
     [
-        ("margin=1", "--reward-options margin=1: write TERM.KEY=VALUE"),
-        ("shift.margin", "--reward-options shift.margin: write TERM.KEY=VALUE"),
+        ("margin=1", "--reward-options margin=1: write PART.KEY=VALUE"),
+        ("shift.margin", "--reward-options shift.margin: write PART.KEY=VALUE"),
         ("shfit.margin=1", "did you mean 'shift'"),
         ("shift.margin=wide", "--reward-options margin=wide: margin: must be"),
     ],
 )
 def test_options_of_terms_that_cannot_be_read_are_one_line(pair, says):
     with pytest.raises(UserError) as error:
-        read_term_pairs("--reward-options", [pair], REWARDS)
+        read_part_pairs("--reward-options", [pair], REWARDS.load)
     assert says in str(error.value)
 
 
 def test_a_term_of_ones_own_has_a_dot_in_its_name():
-    found = read_term_pairs("--reward-options", ["seal_env.rewards.length:Length.scale=5"], REWARDS)
+    found = read_part_pairs(
+        "--reward-options", ["seal_env.rewards.length:Length.scale=5"], REWARDS.load
+    )
     assert found == {"seal_env.rewards.length:Length": {"scale": 5}}
 
 

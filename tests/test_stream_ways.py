@@ -93,7 +93,9 @@ def same(one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", [*STREAMS, "stack + orthogonal", "route + kl"])
+@pytest.mark.parametrize(
+    "stream", [*STREAMS, "stack + orthogonal", "route + kl", "merge + null_space"]
+)
 def test_each_way_is_alone_what_it_is_beside_others_to_the_bit(models, stream):
     problems = [[PROBLEMS[(i + t) % 4] for t in range(3)] for i in range(3)]
     together = played(models, TEXTS, problems, stream=stream)

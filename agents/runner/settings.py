@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seal_env.checks import checked
 from seal_env.errors import UserError
-from seal_env.registry import Registry
 
 
 def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
@@ -46,25 +45,27 @@ def read_pairs(flag: str, pairs: Sequence[str], kind: Any) -> dict[str, Any]:
         raise UserError(f"{flag} {' '.join(pairs)}: {error}") from error
 
 
-def read_term_pairs(flag: str, pairs: Sequence[str], terms: Registry) -> dict[str, dict[str, Any]]:
-    """Parses ``TERM.KEY=VALUE`` texts to keyword arguments of reward terms, by term.
+def read_part_pairs(
+    flag: str, pairs: Sequence[str], load: Callable[[str], Any]
+) -> dict[str, dict[str, Any]]:
+    """Parses ``PART.KEY=VALUE`` texts to keyword arguments of reward terms or the like, by part.
 
     Args:
         flag: The flag of these texts, for messages.
         pairs: The texts; see `read_pairs`.
-        terms: The terms.
+        load: Function that returns a part's class by name.
 
     Raises:
-        UserError: A text is no such pair, its term is unknown, or a value has the wrong type.
+        UserError: A text is no such pair, its part is unknown, or a value has the wrong type.
     """
     own: dict[str, list[str]] = {}
     for pair in pairs:
         path, equals, value = pair.partition("=")
-        term, _, key = path.rpartition(".")
-        if not (equals and term and key):
-            raise UserError(f"{flag} {pair}: write TERM.KEY=VALUE")
-        own.setdefault(term, []).append(f"{key}={value}")
-    return {term: read_pairs(flag, given, terms.load(term)) for term, given in own.items()}
+        part, _, key = path.rpartition(".")
+        if not (equals and part and key):
+            raise UserError(f"{flag} {pair}: write PART.KEY=VALUE")
+        own.setdefault(part, []).append(f"{key}={value}")
+    return {part: read_pairs(flag, given, load(part)) for part, given in own.items()}
 
 
 def _arguments(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:

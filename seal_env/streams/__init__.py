@@ -32,6 +32,7 @@ ADDITIONS = Registry(
     {
         "gate": "seal_env.streams.gate:Gate",
         "kl": "seal_env.streams.kl:KL",
+        "null_space": "seal_env.streams.null_space:NullSpace",
         "orthogonal": "seal_env.streams.orthogonal:Orthogonal",
     },
 )
@@ -66,6 +67,15 @@ def stream_names(text: str) -> list[str]:
     return re.split(r"\s*\+\s*", text.strip())
 
 
+def load_part(name: str) -> Any:
+    """Class of a way or an addition by name.
+
+    Raises:
+        UserError: There is none of this name.
+    """
+    return (ADDITIONS if name in ADDITIONS else STREAMS).load(name)
+
+
 def _constructed(
     registry: Registry, base: type[Any], name: str, options: Mapping[str, Mapping[str, Any]]
 ) -> Any:
@@ -83,6 +93,7 @@ __all__ = [
     "History",
     "Stream",
     "StreamStep",
+    "load_part",
     "parse_stream",
     "stream_names",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -53,35 +53,47 @@ class Orthogonal(Addition):
             return prepared
         bank = context.new_bank(1)
         bank.initialize([step.own.seed])
-        return replace(prepared, start=_projected(bank.state_of(0), step.own.start))
+        return replace(prepared, start=projected(bank.state_of(0), _spans(step.own.start)))
 
     def conclude(
         self, steps: Sequence[StreamStep], results: Sequence[UpdateResult], context: UpdateContext
     ) -> list[UpdateResult]:
         """See `Stream.conclude`."""
-        projected = []
+        new = []
         for step, result in zip(steps, results, strict=True):
             state = result.state
             if isinstance(step.own.start, Stacked):
                 assert isinstance(state, AdapterState)
-                state = _projected(state, step.own.start)
-            projected.append(replace(result, state=state))
-        return super().conclude(steps, projected, context)
+                state = projected(state, _spans(step.own.start))
+            new.append(replace(result, state=state))
+        return super().conclude(steps, new, context)
+
+
+def _spans(below: Stacked) -> dict[str, Tensor]:
+    """Basis of the span of the rows of all A of adapters, by module name."""
+    earlier = [_bank(lower).matrices for lower in below.states if isinstance(lower, AdapterState)]
+    names = dict.fromkeys(name for matrices in earlier for name in matrices)
+    pairs = {name: [matrices[name] for matrices in earlier if name in matrices] for name in names}
+    return {name: _basis([a[0][b[0].any(dim=0)] for a, b in own]) for name, own in pairs.items()}
 
 
 @torch.no_grad()
-def _projected(state: AdapterState, below: Stacked) -> AdapterState:
-    """An adapter whose A is orthogonal to those below it."""
+def projected(state: AdapterState, bases: Mapping[str, Tensor]) -> AdapterState:
+    """An adapter whose A is orthogonal to some directions.
+
+    Args:
+        state: The adapter.
+        bases: Orthonormal directions by module name, float64, shape (d, I).
+    """
     bank = _bank(state)
-    earlier = [_bank(lower).matrices for lower in below.states if isinstance(lower, AdapterState)]
     for name, (own, _) in bank.matrices.items():
-        pairs = (matrices[name] for matrices in earlier if name in matrices)
-        basis = _basis([a[0][b[0].any(dim=0)] for a, b in pairs])
-        rows = own[0].double()
-        own[0] = rows - rows @ basis.t() @ basis
+        if name in bases:
+            rows, basis = own[0].double(), bases[name].to(own.device)
+            own[0] = rows - rows @ basis.t() @ basis
     return bank.state_of(0)
 
 
+@torch.no_grad()
 def _basis(rows: Sequence[Tensor]) -> Tensor:
     """Orthonormal basis of the span of rows, float64, shape (dimensions, I)."""
     _, sizes, directions = torch.linalg.svd(torch.cat(list(rows)).double(), full_matrices=False)
