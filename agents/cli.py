@@ -200,6 +200,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"seal-env: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        what = " ".join(str(error).split(". ")[0].split())
+        print(f"seal-env: {what}: lower --num-envs, or free memory{go_on}", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:  # whoever reads the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -372,8 +378,9 @@ def _with_options(chosen: PartOptions, env: EnvConfig, suited: ModelPreset) -> E
     edit = read_pairs("--edit-options", pairs, EDITS.load(env.edit))
     reward = read_part_pairs("--reward-options", chosen.reward_options, REWARDS.load)
     stream = _stream_options(chosen.stream_options)
-    options = {"task": task, "edit": edit, "reward": reward, "stream": stream}
-    return replace(env, **{f"{name}_options": value for name, value in options.items()})
+    return replace(
+        env, task_options=task, edit_options=edit, reward_options=reward, stream_options=stream
+    )
 
 
 def _stream_options(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:

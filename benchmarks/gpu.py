@@ -59,7 +59,9 @@ class Size:
     """Length of the longest sequence, in tokens."""
     epochs: int = 4
     """Passes over the sequences."""
-    peft_adapters: int = 3
+    batch: int = 8
+    """Sequences per adapter and optimizer step where passes are to be full, beside 1 as in SEAL."""
+    peft_adapters: int = 1
     """Adapters that the PEFT loop trains."""
     peak: int = 8192
     """Rows and columns of the matrices whose product gives the peak."""
@@ -71,7 +73,7 @@ class Size:
     """Rounds at most; medians are reported."""
 
 
-SMALL = Size(3, 2, 6, 12, 1, 1, 128, 2, 4, 1)
+SMALL = Size(3, 2, 6, 12, 1, 2, 1, 128, 2, 4, 1)
 """Amounts for a test on a CPU."""
 TARGETS = ("q_proj", "v_proj")
 LORA = LoraConfig(rank=32, alpha=64, targets=TARGETS)
@@ -93,10 +95,10 @@ def random_model(small: bool, vocabulary: int, dtype: torch.dtype) -> PreTrained
         return network.to(dtype)
 
 
-def make_datasets(size: Size, vocabulary: int) -> list[Dataset]:
-    """Random training sequences of each adapter."""
+def make_datasets(size: Size, vocabulary: int, batch: int = 1) -> list[Dataset]:
+    """Random training sequences of each adapter, with `batch` of them per optimizer step."""
     random = np.random.default_rng(0)
-    config = FinetuneConfig(1e-4, epochs=size.epochs)
+    config = FinetuneConfig(1e-4, epochs=size.epochs, batch_size=batch)
     return [
         Dataset(
             [
@@ -180,7 +182,7 @@ def train_side_by_side(learner: Learner, datasets: Sequence[Dataset]) -> None:
     """Trains all adapters side by side."""
     targets = find_targets(learner.model, LORA)
     bank = AdapterBank(targets, LORA, len(datasets), learner.device)
-    bank.initialize([data.seed for data in datasets])
+    bank.initialize([0] * len(datasets))  # drawn once, as by the PEFT loop
     finetune(learner, bank, datasets, tokens_per_pass=32768)
 
 
@@ -212,6 +214,7 @@ def measure(learner: Learner, size: Size, peak: float, seconds: float) -> dict[s
     """Figures of one model."""
     device, vocabulary = learner.device, int(learner.model.config.vocab_size)
     datasets = make_datasets(size, vocabulary)
+    batches = make_datasets(size, vocabulary, size.batch)
     network = learner.copy_model()
     network.set_attn_implementation("sdpa")
     some = datasets[: size.peft_adapters]
@@ -220,13 +223,15 @@ def measure(learner: Learner, size: Size, peak: float, seconds: float) -> dict[s
     times = medians(
         {
             "ours": lambda: train_side_by_side(learner, datasets),
+            "batches": lambda: train_side_by_side(learner, batches),
             "peft": lambda: train_by_peft(network, some),
         },
         device,
         size.rounds,
         0.6 * seconds,
     )
-    ours = sum(data.tokens for data in datasets) / times["ours"]
+    tokens, flops = sum(data.tokens for data in datasets), training_flops(learner, datasets)
+    ours = tokens / times["ours"]
     peft = sum(data.tokens for data in some) / times["peft"]
 
     random = np.random.default_rng(1)
@@ -253,7 +258,9 @@ def measure(learner: Learner, size: Size, peak: float, seconds: float) -> dict[s
         "training_tokens_per_second": ours,
         "peft_tokens_per_second": peft,
         "training_ratio": ours / peft,
-        "fraction_of_peak": training_flops(learner, datasets) / times["ours"] / peak,
+        "fraction_of_peak": flops / times["ours"] / peak,
+        "training_tokens_per_second_in_batches": tokens / times["batches"],
+        "fraction_of_peak_in_batches": flops / times["batches"] / peak,
         "training_memory_mb": memory.megabytes,
         "generated_tokens_per_second": counts["ours"] / writing["ours"],
         "transformers_tokens_per_second": counts["transformers"] / writing["transformers"],

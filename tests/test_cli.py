@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from agent_fixtures import TRAIN, finish
 
 import seal_agents.runner.train
@@ -399,6 +400,19 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
         main(["train"])
     assert ended.value.code == 130
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_device_out_of_memory_is_told_in_one_line(monkeypatch, capsys):
+    def fill(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 38.00 MiB. GPU 0 has")
+
+    monkeypatch.setattr(seal_agents.runner.train, "train", fill)
+    with pytest.raises(SystemExit) as ended:
+        main(["train"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "seal-env: CUDA out of memory: lower --num-envs, or free memory; go on with --resume\n"
+    )
 
 
 def test_ctrl_c_in_a_report_is_told_without_resume(monkeypatch, capsys):

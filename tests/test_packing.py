@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from seal_env.engine.attention import Scoring, attend, attend_and_learn
 from seal_env.engine.generation import BatchGenerator
 from seal_env.engine.heads import HeadBlocks, Heads
-from seal_env.engine.packing import Blocks, Layout, bucket, padded_rows
+from seal_env.engine.packing import Blocks, Layout, bucket, padded_rows, whole_blocks
 from seal_env.engine.passes import IMPLEMENTATION, FullPass
 from seal_env.engine.rounding import EvenActivation
 from seal_env.engine.sampling import Sampling
@@ -110,6 +110,13 @@ def test_buckets_waste_little():
         assert bucket(length) % 8 == 0
         assert bucket(length) < length + (8 if length <= 8 else max(16, length // 4))
     assert len({bucket(n) for n in range(1, 5000)}) < 35
+
+
+def test_there_are_few_buckets_on_a_gpu():
+    gpu = torch.device("cuda")
+    assert [bucket(n, gpu) for n in (1, 16, 17, 128, 129)] == [16, 16, 128, 128, 256]
+    assert len({bucket(n, gpu) for n in range(1, 5000)}) < 20
+    assert (whole_blocks(130, gpu), whole_blocks(127, gpu)) == (128, 16)
 
 
 def test_there_is_always_a_spare_row():

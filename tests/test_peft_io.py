@@ -152,6 +152,16 @@ def test_an_adapter_is_merged_in_bfloat16(models, tmp_path):
     assert error < 0.05 * expected.std()
 
 
+def test_merged_weights_are_rounded_once(models, tmp_path):
+    trained(models["llama"], adapter("plain"), tmp_path)
+    base = load_learner(models["llama"], "bfloat16", "cpu").model
+    merged = load_learner(models["llama"], "bfloat16", "cpu", adapter=str(tmp_path)).model
+    bank = load_peft(tmp_path, base, torch.device("cpu"))
+    for name, addend in bank.state_of(0).addends().items():
+        exact = base.get_submodule(name).weight.float() + addend
+        assert torch.equal(merged.get_submodule(name).weight, exact.bfloat16())
+
+
 def refused(base, folder):
     with pytest.raises(UserError) as error:
         load_learner(base, device="cpu", adapter=str(folder))

@@ -18,7 +18,7 @@ from seal_env.engine.config import LoraConfig
 from seal_env.engine.learner import Learner
 from seal_env.engine.lora import AdapterBank, Target
 from seal_env.engine.memory import available_memory
-from seal_env.engine.packing import Layout, bucket, padded_rows
+from seal_env.engine.packing import CPU, Layout, bucket, padded_rows
 from seal_env.engine.passes import FullPass
 from seal_env.errors import UserError
 
@@ -32,8 +32,8 @@ SHARE = 0.5
 STATES = 5
 """Numbers in memory per weight of an adapter: the weight, its gradient, Adam's two moments, and
 the copy of a pass."""
-_PROBES = (96, 192)
-"""Tokens of the texts on which memory is measured: lengths without padding."""
+_PROBES = (128, 256)
+"""Tokens of the texts on which memory is measured: lengths without padding on any device."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ class Cost:
     """Bytes per row of tokens, spare ones included."""
     pair: float
     """Bytes per pair of tokens of a sequence, where attention saves its scores."""
+    device: torch.device = CPU
+    """Device of the tensors, on which padding depends."""
 
     def of(self, length: int) -> float:
         """Bytes for one sequence of `length` tokens."""
-        return self.token * padded_rows(length) + self.pair * bucket(length) ** 2
+        return self.token * padded_rows(length) + self.pair * bucket(length, self.device) ** 2
 
     def fitting(self, room: float, longest: int) -> int:
         """Tokens that fit into `room` bytes, in sequences of at most `longest` tokens."""
@@ -141,9 +143,9 @@ def memory_cost(learner: Learner, targets: Sequence[Target], lora: LoraConfig) -
     key = tuple(targets), lora
     if key not in known:
         measured = [2.0 * _bytes_saved(learner, targets, lora, n) for n in _PROBES]
-        sizes = [(padded_rows(n), bucket(n) ** 2) for n in _PROBES]
+        sizes = [(padded_rows(n), n**2) for n in _PROBES]
         (token, pair), *_ = np.linalg.lstsq(np.array(sizes, dtype=float), np.array(measured))
-        known[key] = Cost(max(float(token), 1.0), max(float(pair), 0.0))
+        known[key] = Cost(max(float(token), 1.0), max(float(pair), 0.0), learner.device)
     return known[key]
 
 

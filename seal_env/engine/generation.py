@@ -190,7 +190,7 @@ class BatchGenerator:
         for number, (prompt, owner, shared) in enumerate(
             zip(self.prompts, self.owners.tolist(), self.shared, strict=True)
         ):
-            cut = whole_blocks(min(shared, len(prompt) - 1))
+            cut = whole_blocks(min(shared, len(prompt) - 1), self.learner.device)
             beginning, whole = (owner, tuple(prompt[:cut]), -1), (owner, tuple(prompt), cut)
             if cut and beginning not in known:
                 known[beginning] = read.add(prompt[:cut], owner, -1)

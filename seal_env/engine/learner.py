@@ -35,8 +35,10 @@ from seal_env.engine.rendering import TOKENIZING, Renderer
 from seal_env.engine.rotary import longest_unchanged
 from seal_env.engine.threads import Turns
 
-LOGITS = 1 << 23
-"""Bound on the number of logits in memory at a time."""
+LOGITS = {"cpu": 1 << 23}
+"""Bound on the number of logits in memory at a time, by device type."""
+LOGITS_ELSEWHERE = 1 << 27
+"""The bound on other devices, where a small product costs as much as reading the whole head."""
 
 
 class Learner:
@@ -74,7 +76,8 @@ class Learner:
         self.cache: dict[Any, dict[Any, Any]] = {}
         """Measurements of the untouched model, by kind; caches of the modules that use it."""
         vocabulary = int(model.get_output_embeddings().weight.shape[0])
-        self.head_rows = min(max(LOGITS // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
+        logits = LOGITS.get(self.device.type, LOGITS_ELSEWHERE)
+        self.head_rows = min(max(logits // vocabulary // ROW_MULTIPLE, 1) * ROW_MULTIPLE, 1024)
         """Rows of hidden states per call of the output head."""
         self.turns = Turns()
         """Lock that is held while transformers' own layers run: adapters are attached to the layers
@@ -200,7 +203,9 @@ class Learner:
         """
 
         def loss(some: Tensor, targets: Tensor) -> Tensor:
-            return F.cross_entropy(self.head(some), targets, reduction="none")
+            # A GPU converts within the softmax, without a float32 copy of the logits.
+            log_shares = self._logits(some).log_softmax(-1, dtype=torch.float32)
+            return F.nll_loss(log_shares, targets, reduction="none")
 
         return self.losses_at(hidden, rows, labels, loss)
 

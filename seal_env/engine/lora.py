@@ -140,11 +140,13 @@ class AdapterBank(TrainableBank):
                 self.weights[index] = self.weights[drawn[seed]]
                 continue
             generator = torch.Generator().manual_seed(seed)
+            whole = torch.zeros(1, self.size)  # copied at once: each copy to a GPU takes long
+            views = self._views(whole)
             for target in self.targets:
                 a = torch.empty(self.config.rank, target.inputs)
                 bound = 1 / math.sqrt(target.inputs)
-                a.uniform_(-bound, bound, generator=generator)
-                self.matrices[target.name][0][index] = a
+                views[target.name][0][0] = a.uniform_(-bound, bound, generator=generator)
+            self.weights[index] = whole[0].to(self.weights.device)
             drawn[seed] = index
 
     def adapter(self, name: str, run: Pass) -> Adapter | None:

@@ -31,23 +31,26 @@ from torch import Tensor
 
 ROW_MULTIPLE = 16
 """Divisor of T: rows of tokens are filled up to a multiple of it."""
+CPU = torch.device("cpu")
 SHORTEST_SHARED = 16
 """Shortest common beginning of several sequences that is read once for all, in tokens."""
 
 
-def bucket(length: int) -> int:
+def bucket(length: int, device: torch.device = CPU) -> int:
     """Padded length of a block that holds `length` tokens.
 
-    Beyond 64 tokens at most a quarter is padding. There are few distinct values, since each costs
-    operations of its own.
+    There are few distinct values, since each costs operations of its own: on a CPU at most a
+    quarter is padding beyond 64 tokens; elsewhere, where an operation costs as much as thousands of
+    padded tokens, values above 16 are multiples of 128.
     """
-    step = 8 if length <= 8 else max(16, 1 << max(0, length.bit_length() - 3))
+    short, step = (8, 16) if device.type == "cpu" else (16, 128)
+    step = short if length <= short else max(step, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
 
 
-def whole_blocks(length: int) -> int:
+def whole_blocks(length: int, device: torch.device = CPU) -> int:
     """Tokens of the longest beginning that fills its block exactly; 0 if it would be short."""
-    fitting = (n for n in range(length, SHORTEST_SHARED - 1, -1) if bucket(n) == n)
+    fitting = (n for n in range(length, SHORTEST_SHARED - 1, -1) if bucket(n, device) == n)
     return next(fitting, 0)
 
 
@@ -85,7 +88,7 @@ class Blocks:
         """
         ends = np.cumsum(lengths)
         starts, real_rows = ends - lengths, int(ends[-1])
-        padded = np.array([bucket(int(n)) for n in lengths])
+        padded = np.array([bucket(int(n), device) for n in lengths])
         kinds = np.zeros(len(lengths), dtype=np.int64) if kinds is None else kinds
         scatter = np.zeros(rows, dtype=np.int64)
         gathers, shapes, members, base = [], [], [], 0
