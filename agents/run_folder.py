@@ -369,7 +369,8 @@ _WHAT = {
     "adapter": "the adapter's files (--adapter)",
     "critic": "the critic's files (--critic)",
 }
-_MAY_CHANGE = {"out", "num_envs", "merge", "run_time.threads"}
+_WORKERS = {"env.workers", "env.ray_address", "env.worker_timeout"}
+_MAY_CHANGE = {"out", "num_envs", "merge", "run_time.threads", *_WORKERS}
 """Settings that may differ on resume."""
 
 

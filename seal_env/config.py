@@ -20,6 +20,10 @@ from seal_env.tasks import TASKS, Task
 
 LONGEST_EPISODE = 1 << 20
 """Bound on the problems of an episode."""
+MOST_WORKERS = 4096
+"""Bound on the workers."""
+LONGEST_TIMEOUT = 86_400
+"""Bound on the timeout of a worker, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,13 @@ class EnvConfig:
     """Precision of the frozen weights: float32, bfloat16, or auto: on a CPU the quicker one."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
+    workers: int = 0
+    """Ray actors that carry self-edits out, each on a GPU where there are any; 0 for this process.
+    Rewards are the same to the bit."""
+    ray_address: str | None = None
+    """Ray cluster of the workers, such as auto or HOST:PORT; None for a Ray on this machine."""
+    worker_timeout: float = 600.0
+    """Seconds without progress after which a worker is replaced."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -102,6 +113,15 @@ class EnvConfig:
             raise UserError(f"probe {self.probe}: a number of problems, at least 0")
         if not math.isfinite(self.invalid_penalty) or self.invalid_penalty < 0:
             raise UserError(f"invalid_penalty {self.invalid_penalty}: must be finite and not < 0")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise UserError(f"workers {self.workers}: from 0 to {MOST_WORKERS}")
+        if self.ray_address is not None and not self.workers:
+            raise UserError(f"ray_address {self.ray_address!r}: say how many workers, too")
+        if not 0 < self.worker_timeout <= LONGEST_TIMEOUT:
+            raise UserError(
+                f"worker_timeout {self.worker_timeout}: seconds, above 0 and at most "
+                f"{LONGEST_TIMEOUT}"
+            )
 
     def kwargs(self) -> dict[str, Any]:
         """The settings as keyword arguments: ``gym.make("SelfEdit-v0", **config.kwargs())``.

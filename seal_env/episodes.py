@@ -9,29 +9,27 @@ the learner.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Text
 
-from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task
-from seal_env.content_keys import Same, frozen
+from seal_env.assembly import make_learner, make_loop, make_reward
+from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.edits.base import SelfEdit
 from seal_env.engine.banks import LearnerState
-from seal_env.engine.loading import load_learner
-from seal_env.engine.shapes import shape_of
 from seal_env.errors import UserError, one_line
 from seal_env.evaluation import Progress
 from seal_env.hashing import stable_hash
-from seal_env.inner_loop import EditResult, InnerLoop, Request
-from seal_env.presets import model_preset
-from seal_env.rewards import RewardInputs, parse_reward
+from seal_env.inner_loop import EditResult, Executor, Request
+from seal_env.rewards import RewardInputs
 from seal_env.score import Score
 from seal_env.streams import History, parse_stream
 from seal_env.tasks.base import Problem, problem_at
 from seal_env.updates.base import Update
+from seal_env.workers.remote_loop import RemoteLoop
 
 STATE_EXTRAS = 4
 """Number of entries of `model_state` after the hidden state: loss on the context (nats per token),
@@ -83,18 +81,16 @@ class Episodes:
     Args:
         config: The environment's settings.
         count: Number of episodes side by side.
+        observe_final: Whether the learner of an episode that is over is described, too; if not,
+            its hidden state and its context loss in observations are 0.
     """
 
-    def __init__(self, config: EnvConfig, count: int) -> None:
-        self.config = config
+    def __init__(self, config: EnvConfig, count: int, observe_final: bool = True) -> None:
+        self.config, self.observe_final = config, observe_final
         self.task = make_task(config.task, config.data, config.task_options)
         self.language = make_language(config)
         self._reads_text = isinstance(self.language.action_space(), Text)
-        self.reward = parse_reward(config.reward, config.reward_options)
-        stream = config.horizon > 1 and self.task.has_questions
-        if stream and "retention" not in self.reward.names:
-            # In a stream the reward of a step includes the accuracy lost on earlier problems.
-            self.reward = parse_reward(f"{config.reward} + retention", config.reward_options)
+        self.reward = make_reward(config, self.task)
         if not self.task.has_questions:
             self._check_reward(f"task {config.task!r}")
         self.stream = parse_stream(config.stream, config.stream_options)
@@ -103,29 +99,15 @@ class Episodes:
 
     def use_adapter(self, adapter: str | None) -> None:
         """Sets the learner to the base with a PEFT adapter merged, or for None to the base."""
-        config = self.config
-        learner = load_learner(
-            config.model, config.dtype, config.device, adapter, config.trust_remote_code
-        )
+        config = replace(self.config, adapter=adapter)
+        learner = make_learner(config)
         self.language.bind(learner, self.task)
-        inner = config.inner
-        if inner is None:
-            inner = model_preset(config.model, shape_of(learner.model.config)).inner
-        scores, measured = (
-            learner.cache.setdefault((kind, *self._asks(inner)), {})
-            for kind in ("scores", "probes")
-        )
-        self.loop = InnerLoop(
-            learner, self.task, inner, scores, self.reward.probes, measured, self.stream
-        )
+        self.loop = make_loop(config, self.task, self.reward, self.stream, learner)
         self._described = learner.cache.setdefault("described", {})
-
-    def _asks(self, inner: InnerLoopConfig) -> tuple[Hashable, ...]:
-        """Cache key of the untouched learner's scores, without the problem."""
-        task, config = self.task, self.config
-        options = frozen(config.task_options)
-        said = (task.answer_tokens, task.answer_prefix, inner.chat)
-        return Same(type(task)), options, config.data, *said
+        self.executor: Executor = self.loop
+        if config.workers:
+            states = config.horizon > 1 or self.observe_final
+            self.executor = RemoteLoop(config, self.loop, states)
 
     def draw(self, random: np.random.Generator) -> tuple[Problem, ...]:
         """Random stream of problems."""
@@ -183,19 +165,13 @@ class Episodes:
         problem = self._episode(slot).problems[0]
         return {"problem": problem.id, "title": problem.title}
 
-    def observe(self, slots: Sequence[int], final: bool = True) -> list[dict[str, Any]]:
-        """Observations of some slots; see `SelfEditEnv`.
-
-        Args:
-            slots: Which.
-            final: Whether the learner of an episode that is over is described too; if not, its
-                hidden state and its context loss are 0.
-        """
+    def observe(self, slots: Sequence[int]) -> list[dict[str, Any]]:
+        """Observations of some slots; see `SelfEditEnv`."""
         episodes = [self._episode(slot) for slot in slots]
         current = [e.problems[min(e.step, len(e.problems) - 1)] for e in episodes]
         nothing = np.zeros(self.loop.learner.width, dtype=np.float32), 0.0
         described = [nothing] * len(episodes)
-        read = [i for i, e in enumerate(episodes) if final or e.step < len(e.problems)]
+        read = [i for i, e in enumerate(episodes) if self.observe_final or e.step < len(e.problems)]
         states = [episodes[i].state for i in read]
         for i, one in zip(read, self._describe([current[i] for i in read], states), strict=True):
             described[i] = one
@@ -253,7 +229,7 @@ class Episodes:
                 )
             )
         results: dict[int, EditResult] = {}
-        for run, acts in ((self.loop.run, True), (self.loop.no_op, False)):
+        for run, acts in ((self.executor.run, True), (self.executor.no_op, False)):
             chosen = [i for i, action in enumerate(actions) if (action is not None) == acts]
             if chosen:
                 done = run([requests[i] for i in chosen], progress)

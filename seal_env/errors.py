@@ -71,3 +71,10 @@ def _escape(text: str) -> str:
 def reason(error: Exception) -> str:
     """Reason why a file could not be read or written, in the system's words if there are any."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def first_line(error: Exception) -> str:
+    """First line of an exception's message, with its type where the line says little."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
+    return told[:240] if " " in told else f"{type(error).__name__} {told}".rstrip()

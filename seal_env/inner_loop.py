@@ -13,7 +13,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from re import Pattern
-from typing import Any
+from typing import Any, Protocol
 
 from seal_env.config import InnerLoopConfig
 from seal_env.content_keys import problem_key
@@ -102,6 +102,20 @@ class PreparedRequest:
     """Why it cannot be carried out, in one line; None if it can."""
     step: StreamStep | None = None
     """Its update as the self-edit asks for it; None if there is an error."""
+
+
+class Executor(Protocol):
+    """Whatever turns requests into results: `InnerLoop` here, or workers (`seal_env.workers`)."""
+
+    def run(
+        self, requests: Sequence[Request], progress: Progress | None = None
+    ) -> list[EditResult]:
+        """Results of self-edits; see `InnerLoop.run`."""
+
+    def no_op(
+        self, requests: Sequence[Request], progress: Progress | None = None
+    ) -> list[EditResult]:
+        """Results of doing nothing; see `InnerLoop.no_op`."""
 
 
 class InnerLoop:
@@ -266,6 +280,16 @@ class InnerLoop:
             scores = self.evaluator.evaluate(asked, [0] * len(asked), None, progress)
             self._baselines.update(zip(missing, scores, strict=True))
         return [self._baselines[key] for key in keys]
+
+    def known_baselines(self, problems: Sequence[Problem]) -> list[Score | None]:
+        """Scores of the untouched learner on problems, None where a problem is not cached."""
+        return [self._baselines.get(problem_key(problem)) for problem in problems]
+
+    def add_baselines(self, problems: Sequence[Problem], scores: Sequence[Score | None]) -> None:
+        """Adds scores of the untouched learner to the cache, as far as they are given."""
+        for problem, score in zip(problems, scores, strict=True):
+            if score is not None:
+                self._baselines.setdefault(problem_key(problem), score)
 
     def bank_of(self, states: Sequence[LearnerState | None]) -> Bank | None:
         """A bank with which learners answer (None: the base); None if all are the base."""

@@ -54,7 +54,7 @@ class Sessions:
 
     def __init__(self, config: EnvConfig, batching: BatcherConfig | None = None) -> None:
         self.config = config
-        self.episodes = Episodes(config, 0)
+        self.episodes = Episodes(config, 0, observe_final=False)
         self.batcher: Batcher[_Request, tuple[Episode, Step]] = Batcher(self._run, batching)
         self.lock = threading.Lock()
         """Held while problems are drawn or read, which tasks need not do in several threads."""

@@ -82,11 +82,10 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
             raise UserError(f"num_envs {num_envs!r}: a vector environment has at least 1")
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         """Handling of an episode that ends."""
-        self.observe_final = observe_final
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.config = make_config(settings)
         self.num_envs = int(num_envs)
-        self.episodes = Episodes(self.config, self.num_envs)
+        self.episodes = Episodes(self.config, self.num_envs, observe_final)
         width = self.episodes.loop.learner.width
         self.single_observation_space = observation_space(width, self.config.horizon)
         self.single_action_space = self.episodes.language.action_space()
@@ -129,7 +128,7 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
         for slot, result in results.items():
             rewards[slot], terminated[slot] = result.reward, result.terminated
         ended = np.flatnonzero(terminated).tolist() if mode is AutoresetMode.SAME_STEP else []
-        last = dict(zip(ended, self._observe(ended), strict=True)) if ended else {}
+        last = dict(zip(ended, self.episodes.observe(ended), strict=True)) if ended else {}
         infos: dict[str, Any] = {}
         for slot in range(self.num_envs):
             if slot in last:
@@ -220,11 +219,8 @@ class SelfEditVectorEnv(VectorEnv[dict[str, Any], Sequence[str], np.ndarray]):
             raise UserError(f"got {len(listed)} self-edits for {self.num_envs} environments")
         return listed
 
-    def _observe(self, slots: Sequence[int]) -> list[dict[str, Any]]:
-        return self.episodes.observe(slots, self.observe_final)
-
     def _batch(self) -> dict[str, Any]:
-        observations = self._observe(range(self.num_envs))
+        observations = self.episodes.observe(range(self.num_envs))
         arrays = [name for name in observations[0] if name != "context"]
         return {
             "context": tuple(o["context"] for o in observations),

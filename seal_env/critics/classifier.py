@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from seal_env.critics.base import Features, Told, fingerprint
-from seal_env.engine.checkpoints import first_line
-from seal_env.errors import UserError, printable
+from seal_env.errors import UserError, first_line, printable
 
 LONGEST = 4096
 """Bound on the tokens of a pair."""

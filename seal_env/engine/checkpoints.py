@@ -29,7 +29,7 @@ from transformers import (
 from transformers.integrations.gguf.reader import read_gguf_metadata
 from transformers.utils import logging as hf_logging
 
-from seal_env.errors import UserError
+from seal_env.errors import UserError, first_line
 
 EMBEDDED = {name: Path(__file__).parents[1] / "models" / name for name in ("tiny", "tiny-grids")}
 """Folders of the models that come with the package, by name."""
@@ -297,10 +297,3 @@ def _quietly(model: str, load: Callable[[], Any]) -> Any:
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
-
-
-def first_line(error: Exception) -> str:
-    """First line of an exception's message, with its type where the line says little."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1])
-    return told[:240] if " " in told else f"{type(error).__name__} {told}".rstrip()

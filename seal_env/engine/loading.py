@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from seal_env.engine.agreement import checked
-from seal_env.engine.checkpoints import EMBEDDED, first_line, read_checkpoint
+from seal_env.engine.checkpoints import EMBEDDED, read_checkpoint
 from seal_env.engine.devices import resolve_device, resolve_dtype
 from seal_env.engine.experts import EXPERTS
 from seal_env.engine.learner import Learner
@@ -29,7 +29,7 @@ from seal_env.engine.peft_io import CONFIG, WEIGHTS, merge_peft
 from seal_env.engine.rotary import fix_rotary
 from seal_env.engine.rounding import even_activations
 from seal_env.engine.shapes import read_shape
-from seal_env.errors import UserError
+from seal_env.errors import UserError, first_line
 
 KEPT = 2
 """Numbers of unused base models and of unused models with a merged adapter in the pool."""

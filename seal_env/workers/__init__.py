@@ -1,0 +1,1 @@
+"""Workers: processes of this and other machines that carry self-edits out, by Ray."""
