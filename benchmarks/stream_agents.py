@@ -7,9 +7,8 @@ Claim: the table of docs/streams.md. Hardware: 2 CPU cores, no GPU; the lab log 
 Both agents have the same settings, seed, problems and number of inner loops, and differ in the
 horizon of their training alone: in a stream they are paid for what earlier problems lose, too
 (`accuracy + retention`). Both see the context alone: what a stream's observation adds has no
-counterpart in single problems. Both write for the same streams of the test split afterwards. The
-rewards of an episode add up to the accuracies at its end, so that the mean reward of a step is the
-final accuracy.
+counterpart in single problems. Both write for the same streams of the test split afterwards; in the
+table, final is the mean accuracy on all problems of a stream after its last step.
 
 Runs are in a folder per seed and agent; a stopped benchmark goes on from there.
 """
@@ -38,7 +37,7 @@ from seal_env.errors import UserError
 ARMS = ("single", "stream")
 """Names of the agents: trained on single problems, and in streams."""
 BASELINES = ("none", "passage")
-"""Policies without training that write for the same streams."""
+"""Policies without training that write for the same streams, in the first comparison."""
 MEASURED = ("final", "right_after", "words")
 """Figures of a policy."""
 
@@ -51,18 +50,19 @@ class Args:
     """The agent."""
     seeds: int = 5
     """Number of runs of each agent."""
-    rounds: int = 8
+    rounds: int = 6
     """Rounds of training."""
-    problems: int = 16
+    problems: int = 8
     """Problems per round."""
-    samples: int = 4
+    samples: int = 8
     """Self-edits per problem; in a stream, episodes per sequence of problems."""
-    test_problems: int = 64
+    test_problems: int = 40
     """Problems of the comparison, in streams of `--horizon`."""
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: EnvConfig(horizon=8)
+        default_factory=lambda: EnvConfig(horizon=8, probe=2)
     )
-    """The environment; `--horizon` is the length of a stream, `--stream` how learners go on."""
+    """The environment; `--horizon` is the length of a stream, `--stream` how learners go on, and
+    `--probe` earlier problems are asked at a step, all at the last one."""
     out: Path = Path("runs/stream-agents")
     """Folder of the runs and the table."""
     json: Path | None = None
@@ -89,7 +89,8 @@ def run(args: Args, console: Console) -> dict[str, Any]:
         for arm, folder in folders.items():
             train(_training(args, arm, seed, folder), True, False, console)
         compared = args.out / f"compared-{seed}"
-        policies = (*BASELINES, *(str(folder) for folder in folders.values()))
+        baselines = () if seed else BASELINES
+        policies = (*baselines, *(str(folder) for folder in folders.values()))
         env = replace(args.env, split="test")
         config = EvaluateConfig(
             policies=policies, env=env, problems=args.test_problems, seed=seed, out=compared
@@ -131,8 +132,10 @@ def _training(args: Args, arm: str, seed: int, folder: Path) -> TrainConfig:
 
 def figures(records: Sequence[Record]) -> dict[str, float]:
     """Means of one policy over the steps of its streams."""
+    last = max(r["step"] for r in records)
+    ends = [[r["accuracy"], *r["stream"]["accuracy"]] for r in records if r["step"] == last]
     return {
-        "final": fmean(r["reward"] for r in records),
+        "final": fmean(accuracy for end in ends for accuracy in end),
         "right_after": fmean(r["accuracy"] for r in records),
         "words": fmean(len((r["text"] or "").split()) for r in records),
     }

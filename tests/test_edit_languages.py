@@ -28,6 +28,7 @@ from seal_env.tasks.biographies.task import Biographies
 
 INNER = InnerLoopConfig(LoraConfig(2, 4.0), FinetuneConfig(learning_rate=1e-2, epochs=1))
 EXAMPLES = {
+    "full": "Ada comes from Oslo.\nAda is a baker.",
     "ia3": "Ada comes from Oslo.\nAda is a baker.",
     "training-data": "Ada comes from Oslo.\nAda is a baker.",
     "weights": "scale layer 1 attention by 1.05",

@@ -27,7 +27,7 @@ class Adapted:
     """Result of a training."""
 
     state: LearnerState
-    """The adapter."""
+    """The trained learner."""
     sequences: int
     """Number of training sequences."""
     tokens: int
@@ -79,8 +79,9 @@ def train(
     mode: Literal["joint", "stream"],
     seed: int,
     progress: Progress,
+    kind: Finetuning | None = None,
 ) -> Adapted:
-    """Trains one adapter.
+    """Trains one adapter, or what else a kind of finetuning trains.
 
     Args:
         loop: The inner loop; see `make_loop`.
@@ -90,13 +91,16 @@ def train(
             on which training goes on.
         seed: Seed of the adapter's first weights and of the order of the data.
         progress: Progress callback for the stage "training".
+        kind: Kind of update and its settings, whose own sequences do not count; None for an
+            adapter with the inner loop's settings.
 
     Raises:
         UserError: There is nothing to train on, a sequence does not fit into memory, or training
             diverged.
     """
     parts = [sequences] if mode == "joint" else [[one] for one in sequences]
-    updates = [Finetuning(tuple(s for one in part for s in one)) for part in parts]
+    kind = Finetuning() if kind is None else kind
+    updates = [replace(kind, sequences=tuple(s for one in part for s in one)) for part in parts]
     updates = [update for update in updates if update.sequences]
     if not updates:
         raise UserError("nothing to train on: no self-edit holds a text")
@@ -110,7 +114,7 @@ def train(
         longest = max((len(example.ids) for example in ready.data.examples), default=0)
         check_fits(loop.learner, context.targets, context.lora, context.tokens_per_pass, longest)
         share = None if mode == "stream" else progress
-        result = Finetuning.apply_batch([ready], context, share)[0]
+        result = update.apply_batch([ready], context, share)[0]
         if result.state is None or result.trained is None:
             raise UserError(f"{DIVERGED}; lower --inner.finetune.learning-rate")
         state, loss = result.state, result.trained.loss

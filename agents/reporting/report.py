@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seal_agents.reporting.checks_table import print_checks
 from seal_agents.reporting.costs import judge_cost
 from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.invalid import counted, note, percent, share
@@ -134,6 +135,7 @@ def print_summary(summary: Mapping[str, Any], console: Console, split: str = "te
         table.add_row(Text(name), *(Text(cell) for cell in cells))
     console.print(table)
     _print_terms(rows, console)
+    print_checks(summary.get("checks", []), console)
     if summary.get("evaluations"):
         spared = f"; screening saved {summary['saved']:,}" if summary.get("saved") else ""
         console.print(f"training took {summary['evaluations']:,} inner loops{spared}", markup=False)

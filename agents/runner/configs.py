@@ -51,6 +51,10 @@ class TrainConfig:
     reset_to_best: int = 0
     """Patience in rounds: after this many consecutive rounds below the best mean reward, the best
     checkpoint is reloaded; 0 disables it."""
+    reset_every: int = 0
+    """Rounds between resets: after every so many rounds the untrained policy learns from the next
+    round's self-edits in place of the policy that wrote them, so that what earlier rounds did to
+    the model is undone; 0 disables it."""
     screen: float | None = None
     """Fraction of a problem's samples that is carried out, those that a critic ranks best; None
     for all of them."""
@@ -87,7 +91,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _within(1, self, "rounds", "problems", "samples", "test_problems", "num_envs")
-        _within(0, self, "reset_to_best", "checks")
+        _within(0, self, "reset_to_best", "reset_every", "checks")
         _check_seed(self.seed)
         if self.env.split in HELD_OUT:
             raise UserError(
@@ -99,6 +103,11 @@ class TrainConfig:
                 "give --learner fixed as well, or leave --adapter out"
             )
         self._check_screening()
+        if self.reset_to_best and self.reset_every:
+            raise UserError(
+                "--reset-to-best and --reset-every: each sets where the policy goes on from; give "
+                "one of them"
+            )
         if self.checks > self.rounds:
             raise UserError(
                 f"--checks {self.checks}: at most one per round, and there are {self.rounds} rounds"

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 from seal_agents.base import Agent, Experience, Progress
 from seal_agents.policies.options import ADAPTER
 from seal_agents.reporting.costs import judge_cost
+from seal_agents.reporting.diversity import diversity
 from seal_agents.reporting.events import write_scalars
 from seal_agents.reporting.halves import best_accuracies
 from seal_agents.reporting.invalid import check_not_all, counted, share
@@ -46,7 +47,7 @@ def play_round(
         progress: Progress callback.
     """
     name = f"agent {config.agent}"
-    if config.reset_to_best and not run.checkpoint(0).is_dir():
+    if (config.reset_to_best or config.reset_every) and not run.checkpoint(0).is_dir():
         run.save_checkpoint(0, agent.save, name)
     task = base_of(envs).episodes.task
     stage = train_stage(run, task, config, round_)
@@ -98,6 +99,8 @@ def _learn_or_go_back(
         if best is not None:
             load(agent, run.checkpoint(best))
             return {"went_back_to": float(best)}
+    if config.reset_every and round_ > 1 and (round_ - 1) % config.reset_every == 0:
+        load(agent, run.checkpoint(0))
     return learned(agent, experiences)
 
 
@@ -140,6 +143,7 @@ def _means(experiences: Sequence[Experience]) -> dict[str, float]:
     best = best_accuracies([e.info for e in experiences])
     return (
         mean_terms([e.info for e in experiences])
+        | diversity([e.info for e in experiences])
         | judge_cost(e.info for e in experiences)
         | means
         | {

@@ -16,6 +16,7 @@ from rich.console import Console
 from seal_agents import AGENTS
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
+from seal_agents.reporting.diversity import diversity
 from seal_agents.reporting.invalid import counted, note
 from seal_agents.reporting.report import (
     mean_terms,
@@ -35,7 +36,8 @@ from seal_agents.runner.contents import (
     training_problems,
     with_dtype,
 )
-from seal_agents.runner.environment import make_environment
+from seal_agents.runner.drift import drifts
+from seal_agents.runner.environment import base_of, make_environment
 from seal_agents.runner.experience import check_record
 from seal_agents.runner.notes import unknown_words
 from seal_agents.runner.progress import Bars
@@ -80,6 +82,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     bars = Bars(console)
     agent = make(config.agent, config.env, config.seed, bars.stage, asdict(config.options))
     _check_screening(agent, config)
+    _check_reset(agent, config)
     env = replace(config.env, split="test")
     names = _usual(env, test[0]) if config.references is None else config.references
     policies = _policies(names, env, config, bars)
@@ -116,7 +119,7 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
     summary = summarize(records, config.seed, run.seconds) | {
         "evaluations": evaluations(run, config.rounds),
         **({} if config.screen is None else {"saved": evaluations(run, config.rounds, "saved")}),
-        "checks": _checks(run, config, records[TRAINED]),
+        "checks": _checks(run, config, records[TRAINED], envs),
     }
     return _conclude(run, summary, console)
 
@@ -162,11 +165,20 @@ def check_name(round_: int) -> str:
 
 
 def _checks(
-    run: RunFolder, config: TrainConfig, trained: Sequence[Record]
+    run: RunFolder,
+    config: TrainConfig,
+    trained: Sequence[Record],
+    envs: VectorEnv[Any, Any, Any],
 ) -> list[dict[str, float]]:
-    """Mean results on held-out problems during training and at its end."""
+    """Results on held-out problems during training and at its end, and the policy's drift."""
     found = []
-    for round_ in [*check_rounds(config), config.rounds]:
+    rounds = [*check_rounds(config), config.rounds]
+    drift: list[dict[str, float]] = [{} for _ in rounds]
+    if config.checks:
+        base = base_of(envs).episodes
+        base.use_adapter(config.env.adapter)
+        drift = drifts(run, base.loop, rounds)
+    for round_, moved in zip(rounds, drift, strict=True):
         some: Sequence[Record] = trained
         if round_ < config.rounds:
             some = list(run.records("evaluate", check_name(round_), 0).values())
@@ -175,7 +187,7 @@ def _checks(
             for name in ("accuracy", "log_likelihood", "reward")
         }
         spent = {"round": round_, "evaluations": evaluations(run, round_)}
-        found.append(mean_terms(some) | spent | means)
+        found.append(mean_terms(some) | spent | means | moved | diversity(some))
     return found
 
 
@@ -231,6 +243,15 @@ def _check_screening(agent: Agent, config: TrainConfig) -> None:
         load_critic(
             config.critic,
             load_learner(env.model, env.dtype, env.device, None, env.trust_remote_code),
+        )
+
+
+def _check_reset(agent: Agent, config: TrainConfig) -> None:
+    """Checks that an agent can learn from what another policy wrote, as it has to after a reset."""
+    if config.reset_every and agent.on_policy:
+        raise UserError(
+            f"--reset-every {config.reset_every}: agent {config.agent} learns from samples of its "
+            f"own policy, and after a reset they are another's; take rest-em, or leave it out"
         )
 
 

@@ -11,6 +11,7 @@ EDITS = Registry(
         "training-data": "seal_env.edits.training_data:TrainingData",
         "directives": "seal_env.edits.directives:Directives",
         "weights": "seal_env.edits.weights:Weights",
+        "full": "seal_env.edits.full:Full",
         "ia3": "seal_env.edits.ia3:IA3",
         "subspace": "seal_env.edits.subspace:Subspace",
     },
