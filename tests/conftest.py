@@ -17,8 +17,11 @@ import hypothesis
 import pytest
 from helpers import ARCHITECTURES, chat_tokenizer, save_model
 
+from seal_env.config import InnerLoopConfig
+from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
+from seal_env.presets import MODEL_PRESETS, ModelPreset
 
 # A first example may load a model, so time says nothing; runs are the same every time.
 hypothesis.settings.register_profile("seal-env", deadline=None, derandomize=True)
@@ -59,6 +62,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def llama(models: dict[str, str]) -> Learner:
     """The small random Llama, loaded."""
     return load_learner(models["llama"], device="cpu")
+
+
+@pytest.fixture
+def quick_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short inner loop for the embedded model, where it is of no matter what it learns."""
+    short = InnerLoopConfig(LoraConfig(4, 8.0), FinetuneConfig(5e-3, epochs=1, batch_size=8))
+    monkeypatch.setitem(MODEL_PRESETS, "tiny", ModelPreset(short))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw nothing: the pictures take longer than a short run."""
+    for name in ("plot_styles", "plot_learning", "plot_comparison"):
+        monkeypatch.setattr(f"seal_agents.runner.train.{name}", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

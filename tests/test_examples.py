@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MOST_LINES = 59
 
+pytestmark = pytest.mark.usefixtures("quick_tiny", "no_pictures")
+
 
 @pytest.fixture
 def main(request, tmp_path, monkeypatch):

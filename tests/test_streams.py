@@ -135,6 +135,7 @@ def run(agent, out, stream, model):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("agent", "stream"), [("rest-em", "merge"), ("ppo-choices", "route"), ("grpo", "replay")]
 )
