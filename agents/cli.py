@@ -26,6 +26,7 @@ from seal_agents.runner.configs import (
     CriticConfig,
     DistillConfig,
     EvaluateConfig,
+    ExportConfig,
     ServeConfig,
     TrainConfig,
 )
@@ -56,6 +57,7 @@ usage: seal-env COMMAND [OPTIONS]
   distill        train a small policy that chooses from a menu on a run's best self-edits
   train-critic   train a model of the reward on the self-edits of runs
   serve          serve an environment to other trainers, in OpenEnv's protocol
+  export         write a run's self-edits or its policy for other libraries
   report         show a run's table and self-edits, and redraw its plots
 
 seal-env COMMAND --help lists a command's options; seal-env --version says which this is.
@@ -169,6 +171,16 @@ class ServeCommand(PresetOptions):
 
 
 @dataclass(frozen=True)
+class ExportCommand:
+    """Write a run's self-edits as a data set, or its policy as an adapter with a card."""
+
+    config: Annotated[ExportConfig, tyro.conf.arg(name="")]
+    """The export."""
+    overwrite: bool = False
+    """Replace the export in --out, if there is one."""
+
+
+@dataclass(frozen=True)
 class ReportCommand:
     """Show a run's table and some of its self-edits, and redraw its plots."""
 
@@ -190,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A user's own agent or task lies in the folder where the command is given.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    reading = argv[:1] in (["report"], ["serve"], ["chat"], ["train-critic"])
+    reading = argv[:1] in (["report"], ["serve"], ["chat"], ["train-critic"], ["export"])
     go_on = "" if reading else "; go on with --resume"
     try:
         try:
@@ -230,6 +242,7 @@ def _run(argv: list[str]) -> None:
         "distill": _distill,
         "train-critic": _train_critic,
         "serve": _serve,
+        "export": _export,
         "report": _report,
     }
     if not argv or argv[0] in ("-h", "--help"):
@@ -341,6 +354,14 @@ def _serve(argv: list[str]) -> None:
 
     _quiet()
     serve(env, config.host, config.port, config.batching, config.limits)
+
+
+def _export(argv: list[str]) -> None:
+    chosen = parse("export", ExportCommand, argv)
+    from seal_agents.runner.export import export
+
+    _quiet()
+    export(chosen.config, chosen.overwrite, Console())
 
 
 def _report(argv: list[str]) -> None:

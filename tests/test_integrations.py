@@ -5,10 +5,15 @@ import threading
 import pytest
 import skyrl_gym
 import uvicorn
+from agent_fixtures import quiet
+from datasets import load_dataset
 from helpers import quick_grpo
+from test_export import a_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import GRPOTrainer
+from trl import DPOConfig, DPOTrainer, GRPOTrainer, SFTConfig, SFTTrainer
 
+from seal_agents.runner.configs import ExportConfig
+from seal_agents.runner.export import export
 from seal_env.config import EnvConfig
 from seal_env.env import SelfEditEnv
 from seal_env.integrations.prompts import prompt_of, text_of
@@ -86,6 +91,23 @@ def test_trls_own_loop_trains_on_it(place, settings, server, models, tmp_path):
     assert len(logged) == 2
     sessions = local.sessions if place == "here" else server[1]
     assert sessions.batcher.metrics().requests == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_trls_trainers_take_what_is_exported(kind, models, tmp_path):
+    out = export(
+        ExportConfig(a_run(tmp_path / "run").path, kind, out=tmp_path / "out"), True, quiet()
+    )
+    data = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
+    policy = AutoModelForCausalLM.from_pretrained(models["llama"])
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    trainer, settings = {"sft": (SFTTrainer, SFTConfig), "dpo": (DPOTrainer, DPOConfig)}[kind]
+    quick = {"max_steps": 1, "use_cpu": True, "bf16": False, "report_to": "none"}
+    config = settings(str(tmp_path / "trainer"), save_strategy="no", disable_tqdm=True, **quick)
+    before = policy.lm_head.weight.clone()
+    trainer(policy, args=config, train_dataset=data, processing_class=tokenizer).train()
+    assert not policy.lm_head.weight.equal(before)
 
 
 def test_skyrls_registry_makes_it(settings):

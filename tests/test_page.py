@@ -13,7 +13,8 @@ from seal_agents import cli
 from seal_agents.reporting.page import Reported, accuracy_matrix, render
 from seal_agents.reporting.report import summarize
 from seal_agents.run_folder import RunFolder
-from seal_agents.runner.html import known_problems, write_page
+from seal_agents.runner.html import write_page
+from seal_agents.runner.known_problems import known_problems
 from seal_env.config import make_task
 from seal_env.errors import UserError
 from seal_env.tasks.base import Problem, Question

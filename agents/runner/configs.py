@@ -1,4 +1,4 @@
-"""Settings of `seal-env train`, `evaluate`, `distill`, `train-critic` and `serve`."""
+"""Settings of `seal-env train`, `evaluate`, `distill`, `train-critic`, `export` and `serve`."""
 
 from __future__ import annotations
 
@@ -230,6 +230,35 @@ class CriticConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """Settings of an export for other libraries."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder of train or evaluate."""
+    format: Literal["sft", "dpo", "episodes", "policy"] = "sft"
+    """sft: prompts and the best self-edits, for TRL's SFTTrainer. dpo: prompts with a better and a
+    worse self-edit, for its DPOTrainer. episodes: all self-edits with their problems, answers and
+    rewards. policy: the trained adapter with its card."""
+    keep: int = 1
+    """sft: self-edits per problem and round, the best ones; dpo: pairs, the best with the worst."""
+    chat: bool = False
+    """Whether prompts and self-edits are turns of a chat, for a model with a chat template."""
+    task: str | None = None
+    """The run's task, if it is "package.module:Name": a run folder may be anybody's, so that the
+    module is only imported if it is named here."""
+    out: Path | None = None
+    """New folder; RUN-FORMAT by default."""
+    push_to_hub: str | None = None
+    """Repository on the Hugging Face hub that the folder is pushed to, such as me/self-edits. The
+    token is that of HF_TOKEN, or of hf auth login."""
+    private: bool = True
+    """Whether a repository that --push-to-hub makes is private."""
+
+    def __post_init__(self) -> None:
+        _within(1, self, "keep")
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """Settings of a server."""
 
@@ -252,7 +281,9 @@ class ServeConfig:
 
 
 def _within(
-    least: int, config: TrainConfig | EvaluateConfig | DistillConfig | CriticConfig, *names: str
+    least: int,
+    config: TrainConfig | EvaluateConfig | DistillConfig | CriticConfig | ExportConfig,
+    *names: str,
 ) -> None:
     for name in names:
         value, flag = getattr(config, name), name.replace("_", "-")

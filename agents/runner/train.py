@@ -15,7 +15,6 @@ from rich.console import Console
 
 from seal_agents import AGENTS
 from seal_agents.base import Agent
-from seal_agents.policies.options import ADAPTER
 from seal_agents.reporting.diversity import diversity
 from seal_agents.reporting.invalid import counted, note
 from seal_agents.reporting.report import (
@@ -27,6 +26,7 @@ from seal_agents.reporting.report import (
 )
 from seal_agents.reporting.samples import plot_styles, split_of, write_samples
 from seal_agents.run_folder import Record, RunFolder
+from seal_agents.runner.adapter import write_adapter
 from seal_agents.runner.build import agent_class, build, load, make, parted, restored
 from seal_agents.runner.configs import AUTO, EvaluateConfig, TrainConfig
 from seal_agents.runner.contents import (
@@ -49,7 +49,14 @@ from seal_agents.runner.rounds import (
     play_round,
     train_stage,
 )
-from seal_env.config import EnvConfig, InnerLoopConfig, make_language, make_task, takes_text
+from seal_env.config import (
+    EnvConfig,
+    InnerLoopConfig,
+    default_prompt,
+    make_language,
+    make_task,
+    takes_text,
+)
 from seal_env.critics import load_critic
 from seal_env.curriculum import Curriculum
 from seal_env.engine.learner import Learner
@@ -112,15 +119,13 @@ def train(config: TrainConfig, resume: bool, overwrite: bool, console: Console) 
             _tell(filter(None, [note(f"round {round_ + 1}", tried)]), console)
         policies[TRAINED] = (agent, adapter_after(run, config, config.rounds))
         records = _compare(run, policies, test, 1, envs, config, bars)
-    learned = run.checkpoint(config.rounds)
-    if (learned / ADAPTER).is_dir():
-        for file in sorted((learned / ADAPTER).iterdir()):
-            run.write_bytes(f"{ADAPTER}/{file.name}", file.read_bytes())
     summary = summarize(records, config.seed, run.seconds) | {
         "evaluations": evaluations(run, config.rounds),
         **({} if config.screen is None else {"saved": evaluations(run, config.rounds, "saved")}),
         "checks": _checks(run, config, records[TRAINED], envs),
     }
+    usual = default_prompt(task, make_language(config.env))
+    write_adapter(run, run.checkpoint(config.rounds), summary, usual)
     return _conclude(run, summary, console)
 
 

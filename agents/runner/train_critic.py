@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from seal_agents.algorithms.self_rewarding import spearman
+from seal_agents.folders import write_folder
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import trained_with
 from seal_agents.runner.configs import CriticConfig, TrainConfig
@@ -27,7 +26,7 @@ from seal_env.critics.critic import CONFIG
 from seal_env.critics.hidden_states import HiddenStates
 from seal_env.critics.ridge import fit_ridge
 from seal_env.engine.loading import load_learner
-from seal_env.errors import UserError, reason
+from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 
 
@@ -61,7 +60,7 @@ def train_critic(config: CriticConfig, overwrite: bool, console: Console) -> dic
         "spearman_of_length": _within([len(p.text) for p in pairs], rewards, pairs),
     }
     critic = Critic(features, fit_ridge(measured, rewards), worth_of_nothing(pairs))
-    _write(config.out, lambda folder: critic.save(folder, {"reward": env.reward, **figures}))
+    write_folder(config.out, lambda folder: critic.save(folder, {"reward": env.reward, **figures}))
     _print(figures, folds, console)
     console.print(
         f"wrote {config.out}; use it with --screen 0.5 --critic {config.out}, or as the reward "
@@ -158,22 +157,3 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise UserError(f"--out {out}: exists and is no critic; give another folder")
     if any(out.iterdir()) and not overwrite:
         raise UserError(f"--out {out}: holds a critic; give another folder, or --overwrite")
-
-
-def _write(out: Path, save: Callable[[Path], None]) -> None:
-    """Writes a folder under a temporary name and renames it.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    beside = out.with_name(f".{out.name}.new")
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        save(beside)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(beside, out)
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({reason(error)}); give another folder"
-        ) from error
