@@ -189,7 +189,7 @@ def with_adapter(run, base):
 
 
 def test_a_policy_has_a_card(run, tmp_path):
-    with_adapter(run, "/home/somebody/models/mine.gguf")
+    with_adapter(run, "/srv/models/mine.gguf")
     out = export(ExportConfig(run.path, format="policy", out=tmp_path / "out"), False, quiet())
     described = json.loads((out / "adapter_config.json").read_text())
     assert described == {"base_model_name_or_path": "mine.gguf"}
