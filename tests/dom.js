@@ -40,9 +40,9 @@ class Element {
   addEventListener(kind, listener) {
     (this.listeners[kind] ??= []).push(listener);
   }
-  dispatch(kind) { // events bubble
-    for (const listener of this.listeners[kind] ?? []) listener({ target: this, preventDefault() {} });
-    if (kind !== "toggle") this.parent?.dispatch(kind);
+  dispatch(kind, target = this) { // events bubble
+    for (const listener of this.listeners[kind] ?? []) listener({ target, preventDefault() {} });
+    if (kind !== "toggle") this.parent?.dispatch(kind, target);
   }
   click() {
     this.dispatch("click");
@@ -75,7 +75,7 @@ function choose(id, value) {
   ids.get(id).dispatch("change");
 }
 function type(text) {
-  ids.get("search").value = text;
+  ids.get("search").value = text; // and stay there: "change" comes when one leaves
   ids.get("search").dispatch("input");
   for (const work of waiting.values()) work();
   waiting.clear();

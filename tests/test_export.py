@@ -13,11 +13,11 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard, constants
 
 from seal_agents import cli
-from seal_agents.folders import write_folder
 from seal_agents.reporting.report import summarize
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.configs import ExportConfig, TrainConfig
 from seal_agents.runner.export import export
+from seal_agents.runner.folders import write_folder
 from seal_agents.runner.rounds import round_problems
 from seal_env.config import EnvConfig, InnerLoopConfig, make_task
 from seal_env.engine.config import FinetuneConfig, LoraConfig

@@ -190,6 +190,13 @@ def test_a_problem_opens_and_its_self_edits_do(page):
     assert len(page.texts(0)) == 2  # what was opened twice is there once
 
 
+def test_the_click_that_leaves_the_search_still_opens_what_is_clicked(page):
+    page.search("A")
+    page.click(0)
+    page.call("ids.get('search').dispatch('change')")
+    assert len(page.texts(0)) == 2
+
+
 def test_more_rows_come_when_asked(tmp_path):
     told = [edit(f"p{i:03}", 0.5, index=i) for i in range(120)]
     page = Browser(render([Reported("mine", run_of(tmp_path, told))]))

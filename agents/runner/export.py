@@ -14,13 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from seal_agents.folders import write_folder
 from seal_agents.reporting.cards import CARD, dataset_card
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.adapter import export_adapter
 from seal_agents.runner.configs import ExportConfig
 from seal_agents.runner.contents import of_files
 from seal_agents.runner.export_rows import COLUMNS, TRAINERS, Rows, kinds_of, rows_of
+from seal_agents.runner.folders import write_folder
 from seal_agents.runner.hub import check_repo, push
 from seal_env.engine.peft_io import CONFIG, WEIGHTS
 from seal_env.errors import UserError

@@ -11,10 +11,10 @@ import numpy as np
 from rich.console import Console
 
 from seal_agents.algorithms.self_rewarding import spearman
-from seal_agents.folders import write_folder
 from seal_agents.run_folder import RunFolder
 from seal_agents.runner.build import trained_with
 from seal_agents.runner.configs import CriticConfig, TrainConfig
+from seal_agents.runner.folders import write_folder
 from seal_agents.runner.pairs import Pair, read_pairs, recorded_pairs, worth_of_nothing
 from seal_agents.runner.progress import Bars
 from seal_agents.runner.rounds import round_problems

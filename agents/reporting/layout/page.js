@@ -165,7 +165,10 @@ function verdict(answer, right) {
 }
 
 at("filters").addEventListener("submit", (event) => event.preventDefault());
-at("filters").addEventListener("change", update);
+at("filters").addEventListener("change", (event) => {
+  // The search's own change comes with the click that leaves it, and would take away what is clicked.
+  if (event.target !== at("search")) update();
+});
 let waiting = 0;
 at("search").addEventListener("input", () => {
   clearTimeout(waiting);
