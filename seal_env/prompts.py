@@ -45,6 +45,12 @@ PROMPTS: Mapping[str, str] = MappingProxyType(
             "Let's read the passage below and rewrite it as questions, each followed by its "
             f"answer.\n\n{_PASSAGE}Question 1: "
         ),
+        # What is asked for in a form that can be read; small models forget it behind a passage.
+        "short-qa": (
+            "Passage:\n{title}\n{context}\n\nWrite short questions about facts in the passage. "
+            'Put each on a line of its own after "Question:", and its answer, a few words copied '
+            'from the passage, on the next line after "Answer:".\n\nQuestion:'
+        ),
     }
 )
 """Templates with the fields `title` and `context`, by name."""

@@ -31,8 +31,8 @@ TRAIN = [
 """A run of train that takes a second."""
 
 # Processes are forked from one that has imported everything already.
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
     [
         "agent_fixtures",
         "helpers",
@@ -85,7 +85,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def start(arguments: list[str], folder: Path) -> multiprocessing.process.BaseProcess:
     """`seal-env` in a process of its own, with what it says in two files in `folder`."""
-    process = _forks.Process(target=_main, args=(arguments, str(folder)))
+    process = FORKS.Process(target=_main, args=(arguments, str(folder)))
     process.start()
     return process
 

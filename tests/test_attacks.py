@@ -9,6 +9,7 @@ from statistics import fmean
 
 import pytest
 
+from benchmarks import attacks
 from benchmarks.attacks import ATTACKS, PASSAGE, known_of, measure
 from seal_env.config import EnvConfig
 from seal_env.edits.training_data import TrainingData, TrainingDataConfig
@@ -21,7 +22,6 @@ from seal_env.tasks.biographies.task import Biographies
 
 TERMS = "accuracy + log_likelihood + shift"
 DENSE = "accuracy + 0.3 * log_likelihood"
-PROBLEMS = 2
 
 
 def mean(rows, reward):
@@ -31,9 +31,11 @@ def mean(rows, reward):
 
 @pytest.fixture(scope="module")
 def measured():
-    """Every attack but the enormous one, on two problems."""
+    """Every attack but the enormous one, on one problem; the title on 16 lines, for the time."""
     names = [name for name in ATTACKS if name != "enormous"]
-    return measure(EnvConfig(reward=TERMS), PROBLEMS, names, 32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attacks, "LINES", 16)
+        return measure(EnvConfig(reward=TERMS, split="test"), 1, names, 16)
 
 
 @pytest.mark.slow
@@ -67,11 +69,11 @@ def test_an_enormous_text_is_cut():
 
 @pytest.mark.slow
 def test_what_is_left_of_an_enormous_text_is_worth_less_than_the_passage():
-    inner = replace(model_preset("tiny").inner, max_tokens=2048)  # a quarter, for the time
+    inner = replace(model_preset("tiny").inner, max_tokens=1024)  # an eighth, for the time
     found = measure(EnvConfig(reward=TERMS, inner=inner), 1, ["enormous"], 2)
     assert mean(found["enormous"], "accuracy") <= mean(found[PASSAGE], "accuracy")
     assert mean(found["enormous"], DENSE) < mean(found[PASSAGE], DENSE)
-    assert found["enormous"][0]["tokens"] <= 2048 * 5
+    assert found["enormous"][0]["tokens"] <= 1024 * 5
 
 
 # ---- every answer: the grader reads what an answer commits itself to ---------------------------
@@ -90,23 +92,20 @@ class FreeForm(Biographies):
 @pytest.mark.slow
 def test_naming_every_value_of_the_passage_answers_nothing(monkeypatch):
     """Guard: `is_hedged`; without it recall alone would make every question right."""
-
-    def accuracy():
-        episodes = Episodes(EnvConfig("test_attacks:FreeForm"), 1)
-        problem = episodes.task.problem("train", 0)
-        known = known_of(episodes.task, problem, "tiny", "train")
-        values = [question.answer for question in known.asked]
-        answer = " or ".join(dict.fromkeys(values))
-        text = "\n---\n".join(
-            f"{episodes.task.question_prompt(q)} {answer}" for q in [*known.asked] * 2
-        )
-        episodes.begin(0, (problem,), 0)
-        return episodes.step([text])[0].info["accuracy"]
-
+    episodes = Episodes(EnvConfig("test_attacks:FreeForm"), 1)
+    problem = episodes.task.problem("train", 0)
+    known = known_of(episodes.task, problem, "tiny", "train")
+    values = [question.answer for question in known.asked]
+    answer = " or ".join(dict.fromkeys(values))
+    text = "\n---\n".join(
+        f"{episodes.task.question_prompt(q)} {answer}" for q in [*known.asked] * 2
+    )
+    episodes.begin(0, (problem,), 0)
+    info = episodes.step([text])[0].info
     honest = 0.15  # of the passage alone
-    assert accuracy() < honest
+    assert info["accuracy"] < honest
     monkeypatch.setattr(offline, "is_hedged", lambda *_: False)
-    assert accuracy() > 0.5
+    assert fmean(episodes.task.grade(problem, info["answers"])) > 0.5
 
 
 # ---- title: words of the question are no answer to it ------------------------------------------

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from agent_fixtures import FORKS
 from rich.console import Console
 
+from benchmarks import fidelity_records, reward_fidelity
 from benchmarks import fidelity_stats as stats
-from benchmarks import reward_fidelity
 from benchmarks.fidelity_records import AGAIN, Job, Records
 from seal_env.errors import UserError
 from seal_env.tasks.biographies.task import Biographies
@@ -138,11 +139,14 @@ def test_a_file_goes_on_after_a_stop_and_refuses_other_settings(tmp_path):
 
 @pytest.mark.slow
 def test_inner_loops_are_measured_once_and_are_the_same_in_another_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(fidelity_records, "get_context", lambda _: FORKS)
+    monkeypatch.setattr(stats, "RESAMPLES", 100)
     problems = [Biographies().problem("train", i) for i in range(2)]
     texts = {p: ["", p.context.split(". ")[0]] for p in problems}
     monkeypatch.setattr(reward_fidelity, "self_edits", lambda *_: texts)
     sizes = dict(again=4, terms=("accuracy", "log_likelihood", "f1"))
-    args = reward_fidelity.Args(**sizes, records=tmp_path, json=tmp_path / "f.json", num_envs=12)
+    files = dict(records=tmp_path, json=tmp_path / "f.json")
+    args = reward_fidelity.Args(**sizes, **files, num_envs=12)
     found = reward_fidelity.run(args, Console(quiet=True))
     assert found["icc"] == 1.0 and found["problems"] == 2
     lines = (tmp_path / "biographies-tiny-auto.jsonl").read_text()

@@ -158,7 +158,10 @@ def test_every_other_term_works_without_questions():
     needless = [n for n in terms if not getattr(REWARDS.load(n), "needs_questions", False)]
     assert {"cloze", "kl", "shift", "length"} <= set(needless)
     reward = " + ".join(needless)
-    envs = gym.make_vec("SelfEdit-v0", num_envs=1, task=DOCUMENTS, reward=reward, horizon=2)
+    own = {"self_questions": {"samples": 1, "questions": 1}}
+    envs = gym.make_vec(
+        "SelfEdit-v0", num_envs=1, task=DOCUMENTS, reward=reward, reward_options=own, horizon=2
+    )
     envs.reset(seed=0)
     for _ in range(2):
         *_, infos = envs.step(["Ada Cho comes from Oslo."])

@@ -267,7 +267,14 @@ def test_addresses_are_checked(url):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"timeout": 0}, {"timeout": float("nan")}, {"retries": -1}, {"concurrency": 0}]
+    "settings",
+    [
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"retries": -1},
+        {"concurrency": 0},
+        {"max_tokens": 0},
+    ],
 )
 def test_settings_are_checked(settings):
     with pytest.raises(UserError, match=str(*settings)):

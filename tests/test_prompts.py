@@ -14,7 +14,7 @@ def test_notes_is_exactly_what_the_tiny_model_knows():
 
 
 def test_seal_prompts_are_there_and_differ():
-    assert set(PROMPTS) == {"notes", "notes-qa", "directives", *SEAL_PROMPTS}
+    assert set(PROMPTS) == {"notes", "notes-qa", "directives", "short-qa", *SEAL_PROMPTS}
     assert len({render_prompt(name, "T", "C") for name in PROMPTS}) == len(PROMPTS)
 
 

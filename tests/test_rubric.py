@@ -322,6 +322,8 @@ def test_a_damaged_cache_is_one_line(tmp_path):
         ({"base_url": "http://x/v1", "model": "m", "concurrency": 0}, "concurrency 0 1 or more"),
         ({"rubric": "/no/such"}, "rubric /no/such: cannot be read"),
         ({"retries": "x"}, "retries"),
+        ({"model": "tiny", "timeout": 5.0}, "timeout: is for an endpoint; give its base_url"),
+        ({"rubric": ""}, r"rubric \.: cannot be read"),
         ({"grade": 1}, "has no setting 'grade'"),
     ],
 )

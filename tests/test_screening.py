@@ -167,7 +167,7 @@ def read(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("known", [0, 1, 3])
+@pytest.mark.parametrize("known", [1, 3])
 def test_a_stopped_run_goes_on_to_the_same_bits(screened, tmp_path, known):
     run = tmp_path / "run"
     shutil.copytree(screened.out, run)
@@ -220,10 +220,10 @@ def test_a_critic_of_another_learner_is_refused_before_the_run(critic, models, t
 def test_an_on_policy_agent_is_screened_with_a_note(models, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["train", *QUICK, "--model", models["llama"], "--agent", "rloo", "--screen", "0.5"]
-    flags = "--rounds 1 --problems 2 --samples 4 --test-problems 1 --references none --out run"
+    flags = "--rounds 1 --problems 1 --samples 4 --test-problems 1 --references none --out run"
     cli.main([*arguments, *flags.split(), "--options.max-new-tokens", "4"])
     said = capsys.readouterr().out
-    assert "its gradient is biased" in said and "screening saved 4" in said
+    assert "its gradient is biased" in said and "screening saved 2" in said
 
 
 def test_best_of_n_evaluates_the_best_fraction_of_its_candidates(critic, models):

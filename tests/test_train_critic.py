@@ -1,6 +1,7 @@
 """`seal-env train-critic`: what is learned from, how it is validated, what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -95,8 +96,13 @@ def test_runs_make_a_critic_by_the_command_line(models, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     common = ["--model", models["llama"], "--options.max-new-tokens", "4"]
     flags = "--rounds 1 --problems 3 --samples 3 --test-problems 1 --references none"
-    for name, reward in (("one", "accuracy"), ("two", "log_likelihood")):
-        cli.main(["train", *QUICK, *common, *flags.split(), "--out", name, "--reward", reward])
+    cli.main(["train", *QUICK, *common, *flags.split(), "--out", "one", "--reward", "accuracy"])
+    shutil.copytree("one", "two")
+    settings = (tmp_path / "two" / "config.json").read_text()
+    assert settings.count('"reward": "accuracy"') == 1
+    (tmp_path / "two" / "config.json").write_text(
+        settings.replace('"reward": "accuracy"', '"reward": "log_likelihood"')
+    )
     capsys.readouterr()
     cli.main(["train-critic", "one", "--out", "critic"])
     said = capsys.readouterr().out

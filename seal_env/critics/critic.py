@@ -104,8 +104,8 @@ def check_critic(path: str | Path) -> None:
         known = False
     if not known:
         raise UserError(
-            f"critic {printable(str(path), 200)}: no critic here; give a folder that seal-env "
-            f"train-critic wrote"
+            f"critic {printable(str(Path(path)), 200)}: no critic here; give a folder that "
+            f"seal-env train-critic wrote"
         )
 
 

@@ -75,6 +75,8 @@ class ChatModel:
                 f"judge: retries {self.retries!r} must be 0 or more, concurrency "
                 f"{self.concurrency!r} 1 or more"
             )
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise UserError(f"judge: max_tokens {self.max_tokens!r} must be 1 or more")
         self._address()
 
     def ask(

@@ -84,16 +84,22 @@ class OwnQuestions(Probe[OwnAnswers]):
         return [context.measured[key] for key in keys]
 
     def _written(self, problems: Sequence[Problem], context: ProbeContext) -> list[list[str]]:
-        """Texts of question-answer pairs that the base writes about each passage."""
+        """Texts of question-answer pairs that the base writes about each passage.
+
+        It is asked as a policy is: in a chat turn if its tokenizer has a chat template, however
+        questions are put. The cue for a base model begins its own turn then, since small models
+        that only read the request answer with summaries.
+        """
         learner, name = context.learner, context.task.questions_prompt
-        chat = learner.renderer.uses_chat(context.evaluator.chat)
-        cue = "" if chat else PROMPTS[name].rpartition("\n")[2]
+        chat = learner.renderer.uses_chat()
+        cue = PROMPTS[name].rpartition("\n")[2]
+        begun = learner.renderer.answer(cue.rstrip()) if chat else []
         drawn: list[tuple[int, list[int], int]] = []  # problem, prompt, seed
         for number, problem in enumerate(problems):
             reading = context.task.reads(problem)
-            room = learner.max_length - min(WRITTEN, learner.max_length // 2)
+            room = learner.max_length - min(WRITTEN, learner.max_length // 2) - len(begun)
             try:
-                prompt = prompt_tokens(learner.renderer, name, reading, room, chat).ids
+                prompt = prompt_tokens(learner.renderer, name, reading, room, chat).ids + begun
             except DoesNotFit:
                 continue
             for sample in range(self.samples if problem.context.strip() else 0):

@@ -100,7 +100,7 @@ def read_texts(file: str) -> tuple[str, ...]:
     Raises:
         UserError: The file cannot be read, or holds no text.
     """
-    shown = printable(file, 200)
+    shown = printable(str(Path(file)), 200)
     try:
         content = Path(file).expanduser().read_text("utf-8-sig")
     except UnicodeDecodeError as error:

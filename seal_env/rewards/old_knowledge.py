@@ -35,10 +35,9 @@ class OldKnowledge:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.questions < 1 or self.problems < 1:
-            raise UserError(
-                f"questions {self.questions}, problems {self.problems}: must be at least 1"
-            )
+        for name, value in (("questions", self.questions), ("problems", self.problems)):
+            if value < 1:
+                raise UserError(f"{name} {value}: must be at least 1")
         self._known = KnownQuestions(self.questions, self.problems)
         self.probes = (self._known,)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from seal_env.checks import check_fields
@@ -20,6 +20,8 @@ Grade 1: they are empty, vague, wrong, or about something else."""
 """Default rubric."""
 LONGEST_RUBRIC = 20_000
 """Bound on the characters of a rubric."""
+ENDPOINT_ONLY = ("api_key_env", "timeout", "retries", "concurrency", "max_tokens")
+"""Settings that a local judge does not use."""
 
 
 @dataclass
@@ -64,7 +66,9 @@ class Rubric:
     def __post_init__(self) -> None:
         check_fields(self)
         judge: ChatModel | str | None = self.model
-        if self.base_url is not None:
+        if self.base_url is None:
+            self._check_local()
+        else:
             if self.model is None:
                 raise UserError("base_url: name the model at that endpoint as well, with model")
             judge = ChatModel(
@@ -80,6 +84,13 @@ class Rubric:
         self._grades = RubricGrades(text, judge, self.cache)
         self.probes = (self._grades,)
 
+    def _check_local(self) -> None:
+        """Checks that nothing is set that a local judge does not use."""
+        for setting in fields(self):
+            changed = getattr(self, setting.name) != setting.default
+            if changed and setting.name in ENDPOINT_ONLY:
+                raise UserError(f"{setting.name}: is for an endpoint; give its base_url as well")
+
     def __call__(self, measured: RewardInputs) -> TermValue:
         """See the class."""
         grade, calls, tokens = measured.result(self._grades)
@@ -91,7 +102,7 @@ class Rubric:
 
 def _read(file: str) -> str:
     """A rubric from a file."""
-    shown = printable(file, 200)
+    shown = printable(str(Path(file)), 200)
     try:
         text = Path(file).expanduser().read_text("utf-8-sig").strip()
     except UnicodeDecodeError as error:

@@ -130,7 +130,7 @@ class Task(ABC):
     """Name of a policy's default prompt (see `seal_env.prompts`)."""
     default_reward: str | None = None
     """Default reward of ``seal-env train`` for the task; None for that of the model's preset."""
-    questions_prompt: str = "self-qa"
+    questions_prompt: str = "short-qa"
     """Name of the prompt by which a learner writes questions of its own about a context (reward
     term `self_questions`)."""
     answer_tokens: int = 32
