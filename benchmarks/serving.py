@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import numpy as np
 import tyro
 
 import seal_env  # noqa: F401  (registers SelfEdit-v0)
+from benchmarks.served import served
 from seal_env.serving.client import SelfEditClient
 from seal_env.serving.models import SelfEditAction
 
@@ -119,24 +118,18 @@ def main() -> None:
     if settings.vector_steps:
         baseline = vector_throughput(count, settings.vector_steps)
         print(f"vector environment, K = {count}: {baseline:.1f} self-edits per second", flush=True)
-    command = [sys.executable, "-m", "seal_agents", "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            url = server.stdout.readline().split(" on ")[-1].partition(";")[0]
-            if settings.steps:
-                taken, seconds = asyncio.run(load(url, count, settings.steps))
-                p50, p95 = np.percentile(taken, [50, 95])
-                print(f"{len(taken)} steps of {count} sessions, no error: p50 {p50:.2f} s, p95 "
-                      f"{p95:.2f} s, {len(taken) / seconds:.1f} self-edits per second")  # fmt: skip
-                metrics = httpx2.get(f"{url}/metrics").json()
-                sizes = itertools.islice(reversed(metrics["batch_sizes"].items()), 8)
-                print(f"passes {metrics['passes']}, by size {dict(sizes)}", flush=True)
-            if settings.hostile:
-                statuses, memory = asyncio.run(attack(url, settings.hostile, server.pid))
-                print(f"hostile bodies: {dict(sorted(statuses.items()))}; memory {memory} MiB")
-        finally:
-            server.terminate()
+    with served() as (url, pid):
+        if settings.steps:
+            taken, seconds = asyncio.run(load(url, count, settings.steps))
+            p50, p95 = np.percentile(taken, [50, 95])
+            print(f"{len(taken)} steps of {count} sessions, no error: p50 {p50:.2f} s, p95 "
+                  f"{p95:.2f} s, {len(taken) / seconds:.1f} self-edits per second")  # fmt: skip
+            metrics = httpx2.get(f"{url}/metrics").json()
+            sizes = itertools.islice(reversed(metrics["batch_sizes"].items()), 8)
+            print(f"passes {metrics['passes']}, by size {dict(sizes)}", flush=True)
+        if settings.hostile:
+            statuses, memory = asyncio.run(attack(url, settings.hostile, pid))
+            print(f"hostile bodies: {dict(sorted(statuses.items()))}; memory {memory} MiB")
 
 
 if __name__ == "__main__":
