@@ -78,6 +78,11 @@ class Args:
         for name in ("seeds", "budget", "test_problems", "checks", "jobs"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.env.workers and self.jobs > 1:
+            raise UserError(
+                f"--workers with --jobs {self.jobs}: each of the runs side by side would have "
+                f"workers of its own; give --jobs 1"
+            )
         if not re.fullmatch(r"[\w-]+", self.table):
             raise UserError(f"--table {self.table}: letters, digits and hyphens only")
         for name in self.variants:

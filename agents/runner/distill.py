@@ -45,6 +45,8 @@ def distill(
     """Runs `seal-env distill`; returns the summary."""
     given = RunFolder.existing(config.run)
     taught = trained_with(given)
+    # The run's workers may be elsewhere, and little is carried out here.
+    taught = replace(taught, env=replace(taught.env, workers=0, ray_address=None))
     if taught.env.horizon > 1:
         raise UserError(
             f"--run {config.run}: was trained with --horizon {taught.env.horizon}; what is "

@@ -54,6 +54,11 @@ class TuneConfig:
     """Run folder; runs/tune-TASK-MODEL by default."""
 
     def __post_init__(self) -> None:
+        if self.env.workers:
+            raise UserError(
+                f"--workers {self.env.workers}: tune carries self-edits of several settings out "
+                f"side by side, in its own process; leave it out"
+            )
         for name in ("trials", "bracket", "problems", "num_envs"):
             if not 1 <= getattr(self, name) <= 100_000:
                 flag = name.replace("_", "-")

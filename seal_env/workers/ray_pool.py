@@ -7,6 +7,7 @@ is started on this machine, on its loopback interface, without dashboard and usa
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -200,7 +201,8 @@ def ray_group(
         key = (ray.get_runtime_context().get_job_id(), count, gpus)
         group = _groups.get(key)
         if group is None:
-            _recent.clear()  # makes room
+            _recent.clear()
+            gc.collect()  # makes room: an environment that nobody uses may be in a cycle
             # A cluster may grow while the request waits; this machine does not.
             group = RayGroup(ray, count, gpus, 0.0 if address is None else timeout)
             _groups[key] = group

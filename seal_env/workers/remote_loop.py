@@ -55,12 +55,11 @@ class RemoteLoop:
 
     def __init__(self, config: EnvConfig, loop: InnerLoop, states: bool) -> None:
         self.config, self.loop, self.states = config, loop, states
-        device = loop.learner.device
-        self.gpus = config.device == "auto" or device.type == "cuda"
+        gpus = config.device == "auto" or loop.learner.device.type == "cuda"
         self.group = ray_group(
             config.workers,
             config.ray_address,
-            self.gpus,
+            gpus,
             torch.get_num_threads(),
             config.worker_timeout,
         )
