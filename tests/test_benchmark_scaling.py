@@ -23,7 +23,7 @@ def test_throughput_is_that_of_the_workers_until_it_is_that_of_the_driver():
     assert [row["workers"] for row in rows] == list(SIZES)
     for row in rows:
         bound = min(row["workers"] / 0.1, 1 / 2e-3)
-        assert 0.4 * bound < row["grown"] < bound
+        assert 0.4 * bound < row["grown"] < 1.001 * bound
     assert rows[0]["grown"] > 0.9 * 10 and rows[-1]["grown"] > 0.9 * 500
     assert rows[0]["driver"] < 0.05 and rows[-1]["driver"] > 0.9
 

@@ -26,9 +26,12 @@ IN_FLIGHT = 2
 """Batches per worker, the second of which waits there while the first is worked on."""
 SHARES = 4
 """Inverse of the part of a worker's share of what waits that it gets as one batch."""
-SMALLEST = 8
-"""Items per batch from which on a larger batch takes little less time per item; fewer only where
-there are too few for all workers, or for a worker slower than the others."""
+SMALLEST = 64
+"""Items per batch from which on a larger batch takes little less time per item on a small model
+(docs/performance.md); fewer only where there are too few for two batches per worker, or for a
+worker slower than the others."""
+PROBE = 4
+"""Inverse of the part of a smallest batch that a worker gets whose speed is not known yet."""
 MAX_DEATHS = 10
 """Deaths of workers in a row without a result from which on dispatch gives up."""
 POLLS = 4
@@ -140,6 +143,7 @@ class Dispatch(Generic[Item, Result]):
         timeout: Seconds without a sign of life after which a worker is replaced.
         progress: Callback for the number of results, and of items.
         note: Callback for a line about a lost worker.
+        speeds: Items per second of the workers in earlier dispatches, by index; added to.
     """
 
     def __init__(
@@ -149,10 +153,12 @@ class Dispatch(Generic[Item, Result]):
         timeout: float,
         progress: Callable[[int, int], None] | None = None,
         note: Callable[[str], None] | None = None,
+        speeds: dict[int, float] | None = None,
     ) -> None:
         self.items, self.pool, self.timeout = items, pool, timeout
         self.progress, self.note = progress, note
-        self.workers = [_Worker() for _ in range(pool.count)]
+        self.speeds = {} if speeds is None else speeds
+        self.workers = [_Worker(speed=self.speeds.get(i)) for i in range(pool.count)]
         self.smallest = max(1, min(SMALLEST, len(items) // (IN_FLIGHT * pool.count)))
         self._next = self._number = self._vain = 0
         self._again: deque[_Batch] = deque()
@@ -215,7 +221,7 @@ class Dispatch(Generic[Item, Result]):
         left = len(self.items) - self._next
         if not left:
             return None
-        size = self.smallest
+        size = max(1, self.smallest // PROBE)
         if worker.speed is not None:
             speeds = [w.speed for w in self.workers if w.speed is not None]
             mean = sum(speeds) / len(speeds)
@@ -240,6 +246,7 @@ class Dispatch(Generic[Item, Result]):
             batch = worker.sent.pop(event.batch)
             worker.speed = len(batch.items) / max(worker.since - worker.began, SHORTEST)
             worker.began = worker.since
+            self.speeds[event.worker] = worker.speed
             self._results.update(zip(batch.items, event.results, strict=True))
             self._vain = 0
             if self.progress is not None:

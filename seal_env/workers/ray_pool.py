@@ -150,6 +150,8 @@ class RayGroup:
             for index in range(count)
         ]
         """Handles of the workers."""
+        self.speeds: dict[str, dict[int, float]] = {}
+        """Speeds of the workers (`seal_env.workers.dispatch.Dispatch`), by model."""
         self._specs: dict[str, Any] = {}
         self._finalizer = weakref.finalize(self, _end, self.actors, self._group)
         self._finalizer.atexit = False  # Ray ends them itself

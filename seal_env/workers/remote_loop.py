@@ -102,7 +102,8 @@ class RemoteLoop:
         )
         told = None if progress is None else lambda done, of: progress(STAGE, done, of)
         items = list(enumerate(requests))
-        dispatch = Dispatch(items, workers, self.config.worker_timeout, told, _log.warning)
+        speeds = self.group.speeds.setdefault(self.spec.config.model, {})
+        dispatch = Dispatch(items, workers, self.config.worker_timeout, told, _log.warning, speeds)
         with self.group.lock:
             try:
                 results: list[EditResult] = dispatch.run()
