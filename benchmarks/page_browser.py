@@ -138,7 +138,7 @@ def look(args: Args, console: Console) -> int:
         with sync_playwright() as playwright:
             known = shutil.which("chromium") or shutil.which("google-chrome")
             try:
-                browser = playwright.chromium.launch(executable_path=known)
+                browser: Any = playwright.chromium.launch(executable_path=known)
             except Error as error:
                 raise UserError(
                     f"no Chromium ({error.message.splitlines()[0]}): playwright install chromium"
@@ -146,7 +146,7 @@ def look(args: Args, console: Console) -> int:
             slow = []
             for width, scheme in VIEWS:
                 view = {"width": width, "height": 900}
-                page = browser.new_page(viewport=view, color_scheme=scheme)
+                page: Any = browser.new_page(viewport=view, color_scheme=scheme)
                 errors: list[str] = []
                 page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
                 start = time.perf_counter()
