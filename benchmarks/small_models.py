@@ -64,6 +64,12 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.95, 0.0, 0.0, 0.0],
     },
     "gemma4_text": {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 600},
+    "falcon_h1": {
+        "mamba_d_ssm": 64,
+        "mamba_n_heads": 8,
+        "mamba_d_state": 16,
+        "mamba_chunk_size": 8,
+    },
     "mamba2": {"num_heads": 8, "head_dim": 16, "expand": 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
 }

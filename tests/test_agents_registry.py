@@ -16,7 +16,7 @@ from seal_env.testing import identity
 
 pytestmark = pytest.mark.slow
 
-ROUNDS, PROBLEMS, SAMPLES = 4, 8, 8
+ROUNDS, PROBLEMS, SAMPLES = 3, 8, 8
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "best-of-n": {"candidates": 2},
     "pooled": {"tokens": 12},
