@@ -110,6 +110,7 @@ def test_the_adapter_and_the_merged_model_are_read_by_peft_and_transformers_alon
         torch.testing.assert_close(logits(model), wanted, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_summary_has_what_was_asked_before_and_after(adapted):
     out, summary, shown = adapted
     assert json.loads((out / "summary.json").read_text()) == json.loads(json.dumps(summary))

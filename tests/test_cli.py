@@ -426,6 +426,7 @@ def test_ctrl_c_in_a_report_is_told_without_resume(monkeypatch, capsys):
     assert capsys.readouterr().err == "seal-env: stopped\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_fault(tmp_path):
     script = "from seal_agents import cli; cli._run = lambda a: print('x' * 10**6); cli.main([])"
     done = subprocess.run(

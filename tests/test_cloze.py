@@ -133,6 +133,7 @@ def test_a_setting_out_of_bounds_is_one_line():
 DOCUMENTS = "helpers:NoQuestions"
 
 
+@pytest.mark.slow
 def test_without_questions_there_is_no_accuracy():
     _, info = measured([UNLABELLED], [""], "cloze - kl - length")
     assert info["accuracy"][0] is info["log_likelihood_before"][0] is None

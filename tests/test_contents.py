@@ -120,6 +120,7 @@ def test_a_run_of_an_older_version_goes_on_and_says_so(begun, tmp_path):
     assert (tmp_path / "run" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_training_problems_count(models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = [passage(f"T{i}", f"Person {i} sings.", ("Who?", f"{i}")) for i in range(12)]
@@ -171,6 +172,7 @@ def test_every_model_is_found():
     assert set(contents(env("no/such"), [])) == {"problems"}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_precision_that_it_began_with(begun, monkeypatch):
     monkeypatch.setattr(devices, "REAL", 1)
     monkeypatch.setattr("seal_agents.runner.contents.REAL", 1)

@@ -601,6 +601,7 @@ def test_numbers_in_words_come_back_in_digits(number):
     assert grade_answer(f"{number:,}", text)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 10**12), st.integers(1, 10**12))
 def test_different_numbers_are_different_however_they_are_written(one, other):
     spellings = [str, "{:,}".format, lambda n: f"{n:,}".replace(",", " "), "{}.0".format]

@@ -207,6 +207,7 @@ def test_sequences_that_fit_are_as_long_as_memory_allows(pair):
                 assert tokens / longest * cost.of(longest) == pytest.approx(room, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_learner_is_freed_with_its_inner_loops(llama):
     learner = merged_learner(llama, new_bank(llama, [0]))
     loop = InnerLoop(learner, TASK, INNER)
@@ -450,6 +451,7 @@ def test_settings_that_make_no_sense_are_refused(wrong):
         InnerLoopConfig(**wrong)
 
 
+@pytest.mark.slow
 def test_one_self_edit_much_longer_than_the_others_changes_none_of_them(loop):
     short = [finetuning(("goat.",)), finetuning(("a flute and a goat.",)), finetuning(("pasta.",))]
     long = finetuning(tuple(f"Ada Cho has {n} goats and a flute in Oslo." for n in range(50)))

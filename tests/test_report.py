@@ -312,6 +312,7 @@ def test_the_reward_is_shown_where_it_is_not_the_accuracy(tmp_path, monkeypatch)
         print_summary(summary, Console(file=io.StringIO(), width=80))
 
 
+@pytest.mark.slow
 def test_the_legend_says_what_the_band_is(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 

@@ -105,6 +105,7 @@ def test_equal_prompts_share_a_cache_whatever_the_attention(kind):
         assert one.log_probs == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_equal_prompts_are_read_once_and_change_no_text(llama, prompts, monkeypatch):
     rows, hidden = [], llama.hidden
     monkeypatch.setattr(

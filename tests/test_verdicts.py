@@ -71,6 +71,7 @@ def test_neither(reply):
     assert read_verdict(reply) is None
 
 
+@pytest.mark.slow
 @given(st.text() | st.lists(st.sampled_from([*NONE, *YES, "<", "|", "{", "\n"])).map(" ".join))
 def test_any_reply_is_read(reply):
     assert read_verdict(reply) in (True, False, None)
