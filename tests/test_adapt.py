@@ -125,6 +125,7 @@ def test_the_summary_has_what_was_asked_before_and_after(adapted):
     assert "left out empty.txt: is empty" in shown and "seal-env chat" in shown
 
 
+@pytest.mark.slow
 def test_chat_answers_as_the_evaluation_did(adapted, monkeypatch):
     out, *_ = adapted
     asked = [line.partition(",")[0] for line in QUESTIONS.splitlines()[1:]]

@@ -35,6 +35,7 @@ def make(name, models, argument=""):
     return kind(AgentContext(env(models["llama"]), 0, argument, options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(AGENTS) - {"always", "edits"}))
 def test_every_agent_keeps_the_interface(name, models, tmp_path):
     agent = make(name, models)

@@ -83,6 +83,7 @@ def test_what_is_behind_the_window_is_hidden(kind, dtype):
     assert learner.max_length == 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WINDOWED)
 def test_beginnings_that_are_longer_than_the_window_are_read_once(kind):
     _, learner = both(kind)

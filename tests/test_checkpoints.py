@@ -59,6 +59,7 @@ def change(folder, edit):
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
+@pytest.mark.slow
 def test_any_missing_tensor_is_named(folder):
     whole = load_file(folder / WEIGHTS)
     for name in list(whole)[:: max(1, len(whole) // 7)]:

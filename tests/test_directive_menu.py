@@ -164,6 +164,7 @@ def test_a_megabyte_is_described_in_a_moment(unit):
         assert len(DirectiveMenu(SMALL).describe(context)) == len(DirectiveMenu.features)
 
 
+@pytest.mark.slow
 def test_it_is_an_action_space_for_sb3():
     env = ChoiceActions(gym.make("SelfEdit-v0", edit="directives"), menu=DirectiveMenu(SMALL))
     check_env(env)

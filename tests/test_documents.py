@@ -270,6 +270,7 @@ HARD = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(HARD, st.integers(3, 40))
 def test_no_passage_is_too_long_and_no_paragraph_is_lost(blocks, words):

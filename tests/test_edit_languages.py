@@ -170,6 +170,7 @@ def test_a_language_is_one(name):
     assert isinstance(bound(name).action_space(), spaces.Text | spaces.Box)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDITS)
 def test_any_text_is_legal(name):
     for text in TEXTS:

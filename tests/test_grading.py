@@ -612,6 +612,7 @@ def test_different_numbers_are_different_however_they_are_written(one, other):
         assert not grade_answer(str(one), spell(-one))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3999))
 def test_roman_numerals_have_their_value(number):
     digits = ["", *"I II III IV V VI VII VIII IX".split()]

@@ -164,6 +164,7 @@ def test_a_policy_gradient_in_a_page_of_torch_learns(many):
 # TorchRL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_torchrl_checks_choices(settings, many, form):
     check_env_specs(GymWrapper(ChoiceActions(gym.make("SelfEdit-v0", **settings), **form)))

@@ -80,6 +80,7 @@ def test_gradients_are_those_of_transformers(both, lora):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-4 * grads[1].abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "has_window"), [("llama", False), ("mistral", True), ("qwen2", False)]
 )

@@ -106,6 +106,7 @@ def test_verdicts_are_one_bool_per_question(verdicts, monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [list, tuple, np.array, iter])
 def test_verdicts_of_numpy_and_of_any_sequence_are_taken(kind, monkeypatch):
     class Kind:

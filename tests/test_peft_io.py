@@ -115,6 +115,7 @@ def test_every_type_that_is_merged_is_tested():
     assert set(OTHERS) | {"LORA"} == MERGED_TYPES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, {"use_dora": True}, {"bias": "all"}, {"init_lora_weights": "pissa"}]
 )
@@ -145,6 +146,7 @@ def test_merging_leaves_the_base_and_global_randomness_alone(models, llama, tmp_
     assert load_learner(models["llama"], device="cpu") is llama
 
 
+@pytest.mark.slow
 def test_an_adapter_is_merged_in_bfloat16(models, tmp_path):
     expected = logits(trained(models["llama"], adapter("dora", use_dora=True), tmp_path))
     merged = load_learner(models["llama"], "bfloat16", "cpu", adapter=str(tmp_path))

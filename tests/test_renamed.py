@@ -151,6 +151,7 @@ def test_a_name_is_translated_only_where_its_successor_is_known():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "meant"),
     [

@@ -91,6 +91,7 @@ def test_the_best_of_several_right_answers_counts_and_questions_are_averaged(nam
     assert value(name, measured) == pytest.approx(sum(matches) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXT_TERMS)
 @given(st.lists(st.tuples(st.text(), st.text().filter(str.strip)), min_size=1, max_size=4))
 def test_matches_are_0_to_1_whatever_is_said(name, pairs):

@@ -251,6 +251,7 @@ def test_tokens_in_arrays_are_as_good_as_in_lists(models, tmp_path):
     assert lines(tmp_path / "0") == lines(tmp_path / "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

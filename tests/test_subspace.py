@@ -232,6 +232,7 @@ def test_steps_of_a_stream_add_up():
     assert abs(in_one["log_likelihood"] - in_one["log_likelihood_before"]) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flatten", [False, True])
 def test_sb3_accepts_it(flatten):
     env = FilterObservation(gym.make("SelfEdit-v0", **SETTINGS), ["model_state"])
