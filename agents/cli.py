@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
-from seal_agents.adapt.configs import AdaptConfig, ChatConfig
+from seal_agents.adapt.configs import AdaptConfig, ChatConfig, suited_to
 from seal_agents.parsing import did_you_mean, early, nearest, parse
 from seal_agents.presets import preset
 from seal_agents.runner.build import agent_class, parted
@@ -323,7 +323,8 @@ def _train_critic(argv: list[str]) -> None:
 
 def _adapt(argv: list[str]) -> None:
     suited = chosen_preset(argv)
-    default = AdaptCommand(AdaptConfig(inner=suited.inner, passage=suited.passage))
+    inner = suited_to(early(argv, "mode", AdaptConfig.mode), suited.inner)
+    default = AdaptCommand(AdaptConfig(inner=inner, passage=suited.passage))
     chosen = parse("adapt", AdaptCommand, argv, default)
     from seal_agents.adapt.run import adapt
 

@@ -12,7 +12,8 @@ accuracy on problem j after t self-edits, b[j] that of the untouched learner. In
 * right after: mean of R[j, j]; final: mean of R[T, j];
 * BWT, backward transfer: mean over j < T of R[T, j] - R[j, j];
 * FWT, forward transfer: mean over j > 1 of R[j-1, j] - b[j];
-* old: questions about problems of the task's `known_split`, before the stream and after it.
+* old: questions about problems of the task's `known_split`, before the stream and after it;
+* log-likelihood: of the gold answers, in nats per token: untouched, right after, and at the end.
 
 Every step is a line in a file as soon as it is done. The command can be stopped at any moment; the
 same command carries the known steps out again, checks that they come out the same to the bit, and
@@ -54,6 +55,7 @@ from seal_env.errors import UserError
 from seal_env.inner_loop import Request
 from seal_env.menus.base import load_menu
 from seal_env.menus.biographies import BiographyMenu
+from seal_env.score import Score
 from seal_env.streams import load_part, parse_stream, stream_names
 from seal_env.tasks.base import Problem, problem_at
 
@@ -157,10 +159,12 @@ def play(args: Args, count: int, way: str, records: Records, console: Console) -
     observations, _ = envs.reset(seed=seeds, options={"problems": streams})
     task = episodes.task
     known = _problems(episodes, task.known_split, args.known)
-    scores = [[s.accuracy for s in episodes.loop.baselines(stream)] for stream in streams]
+    untouched = [episodes.loop.baselines(stream) for stream in streams]
+    scores = [[score.accuracy for score in some] for some in untouched]
+    likely = [fmean(score.log_likelihood for score in some) for some in untouched]
     old = [s.accuracy for s in episodes.loop.baselines(known)]
     ids = [[problem.id for problem in stream] for stream in streams]
-    records.add({"untouched": scores, "old": fmean(old), "order": ids})
+    records.add({"untouched": scores, "likely": likely, "old": fmean(old), "order": ids})
     write = _writer(args, env, episodes)
     started = time.monotonic()
     for step in range(count):
@@ -184,8 +188,12 @@ def play(args: Args, count: int, way: str, records: Records, console: Console) -
             f"{_mean([a for x in told['accuracy'] for a in x]):.3f}, {left:.0f} s left",
             markup=False,
         )
-    after = [_asked(episodes, known, state) for state in states]
-    records.add({"old": after})
+    after = [fmean(s.accuracy for s in _asked(episodes, known, state)) for state in states]
+    likely = [
+        fmean(score.log_likelihood for score in _asked(episodes, stream, state))
+        for stream, state in zip(streams, states, strict=True)
+    ]
+    records.add({"old": after, "likely": likely})
     records.finish()
 
 
@@ -224,11 +232,13 @@ def _writer(args: Args, env: EnvConfig, episodes: Episodes) -> Any:
     return lambda observations, _: [menu.render(c, RULE) for c in observations["context"]]
 
 
-def _asked(episodes: Episodes, problems: Sequence[Problem], state: LearnerState | None) -> float:
-    """Mean accuracy of a learner on problems."""
+def _asked(
+    episodes: Episodes, problems: Sequence[Problem], state: LearnerState | None
+) -> list[Score]:
+    """Scores of a learner on problems."""
     request = Request(problems[0], NO_OP, 0, state, tuple(problems[1:]))
     (found,) = episodes.loop.no_op([request])
-    return fmean(s.accuracy for s in (found.after, *(after for _, after in found.earlier)))
+    return [found.after, *(after for _, after in found.earlier)]
 
 
 def _bytes(states: Sequence[LearnerState | None]) -> float:
@@ -273,11 +283,11 @@ def figures(records: Records, count: int) -> tuple[dict[str, Any], np.ndarray]:
         "old_after": fmean(tail["old"]),
         "rolled_back": fmean(bool(x) for told in steps for x in told["rolled_back"]),
         "errors": fmean(bool(x) for told in steps for x in told["error"]),
-        "log_likelihood_gain": fmean(
-            a - b
-            for told in steps
-            for a, b in zip(told["log_likelihood"], told["log_likelihood_before"], strict=True)
-        ),
+        "log_likelihood": [
+            fmean(head["likely"]),
+            fmean(x for told in steps for x in told["log_likelihood"]),
+            fmean(tail["likely"]),
+        ],
         "cpu_per_step": [fmean(x["cpu"] for x in part) for part in (early, late)],
         "bytes": [timed[0]["bytes"], timed[-1]["bytes"]],
         "rss": [timed[min(7, count - 1)]["rss"], timed[-1]["rss"]],
@@ -288,7 +298,10 @@ def figures(records: Records, count: int) -> tuple[dict[str, Any], np.ndarray]:
         return rounded, np.nanmean(matrix, axis=0)
 
 
-HEADINGS = ("stream", "untouched", "right after", "final [95%]", "kept", "BWT", "FWT", "old", "MB")
+HEADINGS = (
+    "stream", "untouched", "right after", "final [95%]", "kept", "BWT", "FWT", "old",
+    "log-likelihood", "MB",
+)  # fmt: skip
 
 
 def lines(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -303,6 +316,7 @@ def lines(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
             f"{row['bwt']:+.3f}",
             f"{row['fwt']:+.3f}",
             f"{row['old_before']:.3f} → {row['old_after']:.3f}",
+            ", ".join(f"{value:.2f}" for value in row["log_likelihood"]),
             f"{row['bytes'][-1] / 1e6:.1f}",
         )
         for way, row in rows.items()

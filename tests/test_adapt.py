@@ -215,6 +215,16 @@ def test_a_preset_also_says_where_the_passages_are_trained_on(notes, tmp_path, m
     assert [config.passage for config in given] == ["none", "first"]
 
 
+def test_together_self_edits_are_trained_on_in_larger_batches_than_one_by_one(notes, monkeypatch):
+    given = []
+    monkeypatch.setattr(adapt_run, "adapt", lambda config, *rest: given.append(config))
+    flags = ["adapt", "--documents", str(notes), "--model", "tiny"]
+    main([*flags, "--preset", "small"])
+    main([*flags, "--preset", "small", "--mode", "stream"])
+    main([*flags, "--preset", "small", "--inner.finetune.batch-size", "2"])
+    assert [config.inner.finetune.batch_size for config in given] == [8, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "answers"),
     [

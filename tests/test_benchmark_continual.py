@@ -1,6 +1,7 @@
 """`benchmarks.continual`: GEM's figures by hand, and a stream that was killed."""
 
 import json
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -18,18 +19,20 @@ def test_figures_are_those_of_gem(tmp_path):
     """Against the definitions, on a matrix written by hand."""
     matrix = np.array([[0.8, 0, 0], [0.6, 0.9, 0], [0.4, 0.5, 1.0]])
     records = Records(tmp_path / "a.jsonl", {})
-    records.add({"untouched": [[0.1, 0.2, 0.3]], "old": 0.9, "order": [["a", "b", "c"]]})
+    head = {"untouched": [[0.1, 0.2, 0.3]], "likely": [-3.0], "old": 0.9}
+    records.add(head | {"order": [["a", "b", "c"]]})
     for t in range(3):
         told = {"own": [matrix[t, t]], "accuracy_before": [[0.1, 0.25, 0.5][t]], "error": [""]}
-        told |= {"log_likelihood": [-1.0], "log_likelihood_before": [-2.0], "rolled_back": [""]}
+        told |= {"log_likelihood": [-1.0 - t], "log_likelihood_before": [-2.0], "rolled_back": [""]}
         told |= {"earlier": [list(range(t))], "accuracy": [matrix[t, :t].tolist()]}
         records.add(told, {"cpu": 1.0, "bytes": 8, "rss": 100})
-    records.add({"old": [0.7]})
+    records.add({"old": [0.7], "likely": [-2.5]})
     row, found = continual.figures(records, 3)
     assert np.allclose(found[np.tril_indices(3)], matrix[np.tril_indices(3)])
     wanted = {"untouched": 0.2, "right_after": 0.9, "final": 1.9 / 3, "old_before": 0.9}
     wanted |= {"old_after": 0.7, "bwt": (0.4 - 0.8 + 0.5 - 0.9) / 2, "fwt": (0.05 + 0.2) / 2}
     assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=1e-4)
+    assert row["log_likelihood"] == pytest.approx([-3.0, -2.0, -2.5])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,10 @@ def test_a_stream_that_was_killed_goes_on_to_the_bit(models, tmp_path, monkeypat
     (tmp_path / "cut").mkdir()
     whole = (tmp_path / "whole" / "3-route.jsonl").read_text()
     lines = whole.splitlines(keepends=True)
-    assert norms == json.loads(lines[-3])["norm"]  # old knowledge is that of the last learners
+    # Old knowledge, and all problems at the end, are asked of the last learners.
+    assert norms == 2 * json.loads(lines[-3])["norm"]
+    untouched, after = json.loads(lines[1])["likely"], json.loads(lines[-2])["likely"]
+    assert found["log_likelihood"][::2] == pytest.approx([mean(untouched), mean(after)], abs=1e-4)
     cut = tmp_path / "cut" / "3-route.jsonl"
     cut.write_text("".join(lines[:4]) + lines[4][:9])  # in the middle of writing step 3
     continual.run(args("cut"), quiet())

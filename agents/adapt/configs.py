@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,17 @@ from seal_env.errors import UserError
 
 MOST_SAMPLES = 1000
 """Bound on the self-edits per passage and policy."""
+JOINT_BATCH = 8
+"""Sequences per optimizer step of a joint training, at least: presets are for one self-edit, and a
+library has thousands of short lines, for each of which all weights would be read and changed."""
+
+
+def suited_to(mode: str, inner: InnerLoopConfig) -> InnerLoopConfig:
+    """The inner loop of a preset, with larger batches for the mode ``joint``."""
+    if mode != "joint":
+        return inner
+    batch = max(JOINT_BATCH, inner.finetune.batch_size)
+    return replace(inner, finetune=replace(inner.finetune, batch_size=batch))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,12 +17,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+EVERY = 60.0
+"""Seconds between the lines of a stage where there is no terminal."""
+
 
 class Bars:
     """One bar for the run and one per stage of its current step.
 
     Args:
-        console: Console to draw on; if it is no terminal, each step prints one line.
+        console: Console to draw on; if it is no terminal, each step prints one line, and a long
+            stage one per minute.
     """
 
     def __init__(self, console: Console) -> None:
@@ -40,6 +45,8 @@ class Bars:
         self._begun = self._total = 0
         self._whole = self._progress.add_task("run", total=0)
         self._stages: dict[str, tuple[TaskID, int]] = {}
+        self._told = time.monotonic()
+        self._since = (self._told, 0)  # when the clock of the current stage started, and where
 
     @contextmanager
     def counting(self, total: int) -> Iterator[None]:
@@ -57,6 +64,7 @@ class Bars:
         """Starts the next step of the run."""
         if self._progress.disable:
             self._console.print(f"[{self._begun + 1}/{self._total}] {description}", markup=False)
+            self._told = time.monotonic()
         self._progress.update(self._whole, completed=self._begun, description=description)
         self._begun += 1
         for stage, _ in self._stages.values():
@@ -70,5 +78,22 @@ class Bars:
             task = self._progress.add_task(f"  {name}", total=total)
         elif done < before:
             self._progress.reset(task, total=total)
+        if self._progress.disable:
+            self._tell(name, done, total, fresh=name not in self._stages or done < before)
         self._progress.update(task, completed=done, total=total)
         self._stages[name] = (task, done)
+
+    def _tell(self, name: str, done: int, total: int, fresh: bool) -> None:
+        """Prints where a stage is, if the last line is long ago."""
+        now = time.monotonic()
+        if fresh:
+            self._since = now, done
+        began, first = self._since
+        if now - self._told < EVERY:
+            return
+        self._told = now
+        left = ""
+        if done > first:
+            minutes, seconds = divmod(round((now - began) / (done - first) * (total - done)), 60)
+            left = f", {minutes}:{seconds:02d} left"
+        self._console.print(f"  {name}: {done} of {total}{left}", markup=False, highlight=False)
