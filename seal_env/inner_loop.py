@@ -9,11 +9,15 @@ what kind an update is, nothing here knows.
 
 from __future__ import annotations
 
+import gc
 import math
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from re import Pattern
 from typing import Any, Protocol
+
+import torch
 
 from seal_env.config import InnerLoopConfig
 from seal_env.content_keys import problem_key
@@ -176,25 +180,53 @@ class InnerLoop:
         )
         for probe in self.probes:
             probe.prepare(self._probing)
+        self._most: int | None = None  # learners side by side, after memory ran out with more
 
     def run(
         self, requests: Sequence[Request], progress: Progress | None = None
     ) -> list[EditResult]:
         """Carries out any number of self-edits.
 
-        What comes of one does not depend on the others, on their number or on their order.
+        What comes of one does not depend on the others, on their number or on their order. Where a
+        device that others use, too, runs out of memory, fewer are carried out side by side.
 
         Args:
             requests: What to do.
             progress: Told about training and asking.
+
+        Raises:
+            torch.OutOfMemoryError: Memory does not even do for one.
         """
         self.baselines([r.problem for r in requests if r.start is None], progress)
         prepared = [self.prepare(request) for request in requests]
         count = self._fitting([p.update for p in prepared if p.update is not None])
         results: list[EditResult] = []
-        for start in range(0, len(prepared), count):
-            results += self._run_together(prepared[start : start + count], progress)
+        while len(results) < len(prepared):
+            count = min(count, self._most or count)
+            some = prepared[len(results) : len(results) + count]
+            results += self._within_memory(some, progress) or ()
         return results
+
+    def _within_memory(
+        self, prepared: Sequence[PreparedRequest], progress: Progress | None
+    ) -> list[EditResult] | None:
+        """Results; None if memory ran out with several, and fewer are to be tried."""
+        try:
+            return self._run_together(prepared, progress)
+        except torch.OutOfMemoryError:
+            if len(prepared) == 1:
+                raise
+        # After the except block: the error holds the frames, and they the tensors of the pass.
+        self._most = len(prepared) // 2
+        warnings.warn(
+            f"out of memory with {len(prepared)} self-edits side by side; going on with "
+            f"{self._most} at a time",
+            stacklevel=3,
+        )
+        gc.collect()
+        if self.learner.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
 
     def no_op(
         self, requests: Sequence[Request], progress: Progress | None = None

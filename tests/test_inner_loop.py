@@ -122,6 +122,35 @@ def test_adapters_that_do_not_fit_into_memory_take_turns(llama, outcomes, monkey
     assert max(counts) == 3
 
 
+def test_where_memory_runs_out_fewer_are_carried_out_side_by_side(loop, outcomes, monkeypatch):
+    """What is free when a run begins, somebody else may take."""
+    tried, enough = [], InnerLoop._run_together
+
+    def scarce(self, prepared, progress):
+        tried.append(len(prepared))
+        if len(prepared) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return enough(self, prepared, progress)
+
+    monkeypatch.setattr(InnerLoop, "_run_together", scarce)
+    with pytest.warns(UserWarning, match="out of memory with . self-edits side by side"):
+        found = loop.run(REQUESTS[:7] + REQUESTS[:1])
+    assert tried == [8, 4, 2, 2, 2, 2]
+    for outcome, expected in zip(found, (*outcomes[:7], outcomes[0]), strict=True):
+        assert same(outcome, expected)
+    loop.run(REQUESTS[:4])  # and stays at what does
+    assert tried[6:] == [2, 2]
+
+
+def test_memory_that_does_not_do_for_one_self_edit_ends_the_run(loop, monkeypatch):
+    def scarce(self, prepared, progress):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(InnerLoop, "_run_together", scarce)
+    with pytest.warns(UserWarning, match="going on with 1"), pytest.raises(torch.OutOfMemoryError):
+        loop.run(REQUESTS[:2])
+
+
 def test_a_budget_too_small_for_one_sequence_is_refused_before_anything_runs(llama):
     wrong = dataclasses.replace(INNER, tokens_per_pass=MAX_LENGTH - 1)
     with pytest.raises(UserError, match=f"too small for one sequence, which may have {MAX_LENGTH}"):
