@@ -49,8 +49,9 @@ from seal_env.workers.remote_loop import RemoteLoop
 PARTS = ("speed", "kills", "hang", "costs", "model")
 WORKER = "ray::RayWorker"
 """Beginning of the title of a worker's process."""
-WORKING = f"{WORKER}.run"
-"""Title of a worker's process while it works on a batch."""
+BUSY = 10.0
+"""Percent of a core that a worker uses while it works on a batch. Its title does not tell: a call
+that asks whether it is alive changes it."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Numbers of simulated workers."""
 CALLS = 64
@@ -239,7 +240,7 @@ def hang(args: Args, tell: Callable[[str], None]) -> dict[str, Any]:
     with _meanwhile(lambda: _strike(signal.SIGSTOP), Random(0), 1) as struck:
         taken, told = passes.run()
     gone = not psutil.pid_exists(struck[0]) if struck else False
-    tell(f"a worker stopped in a pass of {taken:.1f} s")
+    tell(f"{len(struck)} worker stopped in a pass of {taken:.1f} s")
     return {
         "stopped": len(struck),
         "replaced": gone,
@@ -263,7 +264,9 @@ def _strike(how: signal.Signals) -> int | None:
     """Sends a signal to a worker of this process that works on a batch; returns its id."""
     for process in psutil.Process().children(recursive=True):
         try:
-            if process.status() != psutil.STATUS_STOPPED and WORKING in process.cmdline()[0]:
+            if process.status() == psutil.STATUS_STOPPED or WORKER not in process.cmdline()[0]:
+                continue
+            if process.cpu_percent(0.1) > BUSY:
                 os.kill(process.pid, how)
                 return process.pid
         except (psutil.Error, IndexError, ProcessLookupError):
