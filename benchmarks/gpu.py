@@ -34,6 +34,7 @@ from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.by_transformers import generate_with_transformers
 from benchmarks.peak_memory import PeakMemory
+from benchmarks.timing import timed
 from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.engine.devices import DTYPES, resolve_device
 from seal_env.engine.generation import sample
@@ -112,20 +113,6 @@ def make_datasets(size: Size, vocabulary: int, batch: int = 1) -> list[Dataset]:
     ]
 
 
-def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
-    """Seconds that something takes, the device's queue included."""
-    _wait(device)
-    started = time.perf_counter()
-    work()
-    _wait(device)
-    return time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def medians(
     ways: dict[str, Callable[[], Any]], device: torch.device, rounds: int, seconds: float
 ) -> dict[str, float]:
@@ -145,7 +132,7 @@ def medians(
         if number and time.perf_counter() - started > seconds:
             break
         for name, way in ways.items():
-            times[name].append(seconds_of(way, device))
+            times[name].append(timed(way, device))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -155,7 +142,7 @@ def peak_rate(size: Size, dtype: torch.dtype, device: torch.device) -> float:
     y = torch.randn(size.peak, size.peak, device=device).to(dtype)
     for _ in range(3):
         x @ y
-    times = [seconds_of(lambda: x @ y, device) for _ in range(10)]
+    times = [timed(lambda: x @ y, device) for _ in range(10)]
     return 2.0 * size.peak**3 / statistics.median(times)
 
 

@@ -26,7 +26,8 @@ from rich.table import Table
 
 from benchmarks.by_transformers import generate_with_transformers
 from benchmarks.command import command
-from benchmarks.workload import model_name, timed
+from benchmarks.timing import timed
+from benchmarks.workload import model_name
 from seal_agents.policies.writing import write_texts
 from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner

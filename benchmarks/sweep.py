@@ -27,6 +27,7 @@ from rich.table import Table
 
 from benchmarks import workload
 from benchmarks.peak_memory import PeakMemory
+from benchmarks.timing import timed
 from benchmarks.workload import ThroughputConfig, Workload
 from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
@@ -51,7 +52,7 @@ def sweep(config: ThroughputConfig, console: Console) -> dict[str, Any]:
                 # The same 32 self-edits for every K up to there, and whole groups beyond.
                 starts = range(0, max(k, min(32, sizes[-1])), k)
                 spent = sum(
-                    workload.timed(
+                    timed(
                         lambda s=s, k=k: workload.train_ours(_some(work, s, k)),  # type: ignore[misc]
                         learner.device,
                     )

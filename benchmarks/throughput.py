@@ -31,13 +31,13 @@ from transformers.pytorch_utils import Conv1D
 
 from benchmarks.loops import PeftLoop, ReferenceLoop
 from benchmarks.peak_memory import PeakMemory
+from benchmarks.timing import timed
 from benchmarks.workload import (
     ThroughputConfig,
     Workload,
     evaluate_ours,
     make_workload,
     model_name,
-    timed,
     train_ours,
 )
 from seal_env.engine.learner import Learner

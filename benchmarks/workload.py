@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
-
-import torch
 
 from seal_env.edits.training_data import TrainingData
 from seal_env.engine.learner import Learner
@@ -127,22 +122,6 @@ def evaluate_ours(work: Workload) -> None:
     """Trains all adapters and answers all questions, the baseline included."""
     loop = InnerLoop(work.loop.learner, work.loop.task, work.loop.config)
     loop.run(work.requests)
-
-
-def timed(work: Callable[[], Any], device: torch.device) -> float:
-    """Seconds that something takes, the device's queue included."""
-    _wait(device)
-    started = time.perf_counter()
-    work()
-    _wait(device)
-    return time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def model_name(model: str) -> str:
