@@ -14,6 +14,7 @@ from seal_env.workers.dispatch import (
     Dispatch,
     Event,
     Kind,
+    _Batch,
 )
 from seal_env.workers.placement import bundle, places
 
@@ -103,6 +104,50 @@ def test_an_item_that_ends_every_worker_is_named_and_the_others_are_not_blamed()
         Dispatch(list(range(40)), pool, 1e4).run()
     assert error.value.item == 13
     assert [13] in pool.batches
+
+
+def test_a_batch_that_waited_behind_a_deadly_one_is_not_blamed():
+    dispatch = Dispatch([0, 1], SimulatedPool([1.0], COSTS), 1e4)
+    dispatch._requeue(_Batch([1], MAX_DEATHS - 1), False, "it died")
+    assert list(dispatch._again) == [_Batch([1], MAX_DEATHS - 1)]
+    with pytest.raises(DeadlyItemError):
+        dispatch._requeue(_Batch([1], MAX_DEATHS - 1), True, "it died")
+
+
+def test_any_number_of_deaths_is_survived_with_results_in_between():
+    notes = []
+    pool = SimulatedPool([1.0], COSTS, square, deaths=set(range(0, 600, 5)))
+    found = Dispatch(list(range(3000)), pool, 1e4, note=notes.append).run()
+    assert found == [square(i) for i in range(3000)]
+    assert len(notes) > MAX_DEATHS
+
+
+def test_news_of_a_batch_that_is_done_already_changes_nothing():
+    class Twice(SimulatedPool):
+        def wait(self, seconds):
+            return [copy for event in super().wait(seconds) for copy in (event, event)]
+
+    assert Dispatch(list(range(40)), Twice([1.0, 1.0], COSTS), 1e4).run() == list(range(40))
+
+
+def test_a_second_batch_is_sent_to_workers_of_known_speed_while_many_items_wait():
+    seconds = []
+
+    class Watched(SimulatedPool):
+        sent = 0
+
+        def send(self, worker, batch, items):
+            if self._workers[worker].batches:
+                seconds.append((self.carried[worker], 256 - self.sent))
+            self.sent += len(items)
+            super().send(worker, batch, items)
+
+    dispatch = Dispatch(list(range(256)), Watched([1.0, 0.2], COSTS), 1e4)
+    dispatch.run()
+    assert seconds
+    for carried, waiting in seconds:
+        assert carried
+        assert waiting > 2 * dispatch.smallest  # the rest goes to whoever is idle first
 
 
 def test_workers_that_never_stay_alive_end_the_pass():
