@@ -89,6 +89,29 @@ def test_sft_has_the_best_self_edits_with_their_prompts(run, tmp_path):
     assert roles == ["user", "assistant"]
 
 
+def test_a_problem_of_two_rounds_has_the_best_of_each_and_equal_texts_once(run, tmp_path):
+    person = run.every_record()[0]["problem"]
+
+    def texts():
+        (rows,) = exported(run, tmp_path).values()
+        pairs = zip(rows["problem"], rows["completion"], strict=True)
+        return [text for problem, text in pairs if problem == person]
+
+    assert texts() == ["text 1"]
+    run.append([record(person, 9, 0.5, round_=2, text="later")])
+    assert texts() == ["text 1", "later"]
+    run.append([record(person, 10, 0.625, round_=2, text="text 1")])
+    assert texts() == ["text 1"]
+
+
+def test_a_turn_of_a_chat_lacks_the_cue_that_is_for_base_models(tmp_path):
+    run = a_run(tmp_path / "run", policy="base:rewrite")
+    (plain,) = exported(run, tmp_path).values()
+    (chat,) = exported(run, tmp_path, chat=True).values()
+    ((turn,), *_), (text, *_) = chat["prompt"], plain["prompt"]
+    assert text.startswith(turn["content"]) and len(text) > len(turn["content"])
+
+
 def test_dpo_has_the_best_with_the_worst_where_the_reward_tells_them_apart(run, tmp_path):
     (rows,) = exported(run, tmp_path, format="dpo", keep=2).values()
     pairs = list(zip(rows["chosen"], rows["rejected"], strict=True))
