@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from seal_agents.adapt.run import adapt
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.cli import main
 from seal_agents.policies.options import PolicyOptions
+from seal_agents.run_folder import RunFolder
+from seal_env.config import EnvConfig
 from seal_env.engine.checkpoints import EMBEDDED
 from seal_env.engine.loading import load_learner
 from seal_env.engine.packing import Layout
@@ -108,6 +111,17 @@ def test_the_adapter_and_the_merged_model_are_read_by_peft_and_transformers_alon
     merged = AutoModelForCausalLM.from_pretrained(out / "merged", dtype=torch.float32)
     for model in (with_adapter, merged):
         torch.testing.assert_close(logits(model), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_merged_weights_are_float32_unless_a_precision_is_named(adapted, tmp_path):
+    shutil.copytree(adapted[0] / "adapter", tmp_path / "adapter")
+    run_folder, env = RunFolder(tmp_path), EnvConfig(dtype="bfloat16", device="cpu")
+    found = []
+    for asked in ("auto", "bfloat16"):  # the run is in bfloat16 either way
+        adapt_run._merge(run_folder, env, asked)
+        found.append(json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"])
+    assert found == ["float32", "bfloat16"]
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
         write_report(run, config, problems, asked, task.notes, summary, before, after)
         run.write_json("summary.json", summary)  # last: where it is, the run is finished
     if config.merge and not (run.path / MERGED).is_dir():
-        _merge(run, env)
+        _merge(run, env, config.dtype)
     print_tables(summary, console)
     _point(run, config, console)
     return dict(summary)
@@ -172,10 +172,15 @@ def _shift(loop: InnerLoop, state: LearnerState) -> Divergence:
     return divergences(learner, texts, 1, bank, None, loop.evaluator.tokens)[0]
 
 
-def _merge(run: RunFolder, env: EnvConfig) -> None:
-    """Writes the model with the adapter in its weights."""
+def _merge(run: RunFolder, env: EnvConfig, asked: str) -> None:
+    """Writes the model with the adapter in its weights.
+
+    In float32 unless a precision was asked for: in bfloat16, half of the bits of what was learned
+    are lost beside the weights that it is added to.
+    """
+    dtype, device = ("float32", "cpu") if asked == "auto" else (env.dtype, env.device)
     adapter = str(run.path / ADAPTER)
-    merged = load_learner(env.model, env.dtype, env.device, adapter, env.trust_remote_code)
+    merged = load_learner(env.model, dtype, device, adapter, env.trust_remote_code)
 
     def save(folder: Path) -> None:
         merged.model.save_pretrained(folder)
