@@ -198,6 +198,9 @@ def test_where_peft_has_no_default_all_linear_layers_but_the_head_are_adapted():
 def test_the_tolerance_of_bfloat16_follows_the_models_own_rounding(monkeypatch):
     """A deep model's rounding exceeds any fixed tolerance: two of transformers' kernels differ."""
     monkeypatch.setattr(agreement, "ROUGH_TOLERANCE", 0.0)
+    monkeypatch.setattr(agreement, "ROUGH_GRADIENT_TOLERANCE", 0.0)
     assert both("llama", torch.bfloat16)[1].model.dtype == torch.bfloat16
-    monkeypatch.setattr(agreement, "_rounding", lambda *_: 0.0)
+    monkeypatch.setattr(agreement, "_rounding", lambda *_: (0.0, 1.0))
     assert "other scores" in refusal("llama", torch.bfloat16)
+    monkeypatch.setattr(agreement, "_rounding", lambda *_: (1.0, 0.0))
+    assert "a training step" in refusal("llama", torch.bfloat16)
