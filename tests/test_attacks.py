@@ -15,7 +15,7 @@ from seal_env.config import EnvConfig
 from seal_env.edits.training_data import TrainingData, TrainingDataConfig
 from seal_env.episodes import Episodes
 from seal_env.grading import grade_answer, judge, offline
-from seal_env.presets import model_preset
+from seal_env.presets import model_preset, read_preset, shipped_names
 from seal_env.rewards import parse_reward
 from seal_env.tasks.base import Question
 from seal_env.tasks.biographies.task import Biographies
@@ -74,6 +74,13 @@ def test_what_is_left_of_an_enormous_text_is_worth_less_than_the_passage():
     assert mean(found["enormous"], "accuracy") <= mean(found[PASSAGE], "accuracy")
     assert mean(found["enormous"], DENSE) < mean(found[PASSAGE], DENSE)
     assert found["enormous"][0]["tokens"] <= 1024 * 5
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_preset_that_pays_for_likelihoods_takes_off_what_ruins_the_model(name):
+    """On SmolLM2-135M the text has a better log-likelihood than the passage (docs/rewards.md)."""
+    weights = {term: weight for term, weight, _ in parse_reward(read_preset(name).reward).terms}
+    assert weights.get("shift", 0) <= -weights.get("log_likelihood", 0)
 
 
 # ---- every answer: the grader reads what an answer commits itself to ---------------------------

@@ -18,6 +18,7 @@ from seal_env.engine.config import FinetuneConfig, LoraConfig
 from seal_env.engine.shapes import ModelShape, read_shape
 from seal_env.episodes import Episodes
 from seal_env.presets import (
+    DENSE,
     MODEL_PRESETS,
     ModelPreset,
     model_preset,
@@ -158,7 +159,7 @@ def test_other_small_models_have_a_preset_of_their_own_and_large_ones_seals(tmp_
         name: model_preset(folder_of(tmp_path, name, "llama", *size))
         for name, size in sizes.items()
     }
-    large = dataclasses.replace(paper, reward="accuracy + log_likelihood")
+    large = dataclasses.replace(paper, reward=DENSE)
     assert small.reward == large.reward
     assert found == {"test": paper, "360m": small, "0.5b": small, "3b": large}
     assert paper.inner == read_preset("seal").inner

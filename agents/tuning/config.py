@@ -13,9 +13,7 @@ from seal_agents.runner.configs import AUTO
 from seal_agents.tuning.space import SearchSpace
 from seal_env.config import EnvConfig
 from seal_env.errors import UserError
-
-REWARD = "accuracy + log_likelihood"
-"""Default reward of a search: dense, since a few passages have few questions."""
+from seal_env.presets import DENSE
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class TuneConfig:
     """Settings of a search for the inner loop's settings."""
 
     env: Annotated[EnvConfig, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: EnvConfig(reward=REWARD, split=AUTO)
+        default_factory=lambda: EnvConfig(reward=DENSE, split=AUTO)
     )
     """The environment. Split auto is the split validation of an endless task, and all of a file:
     give a file whose passages nothing is reported on."""

@@ -17,11 +17,12 @@ from seal_env.engine.shapes import REAL, ModelShape, read_shape
 from seal_env.presets.base import ModelPreset
 from seal_env.presets.files import read_preset, shipped_names
 
-__all__ = ["MODEL_PRESETS", "ModelPreset", "model_preset", "read_preset", "shipped_names"]
+__all__ = ["DENSE", "MODEL_PRESETS", "ModelPreset", "model_preset", "read_preset", "shipped_names"]
 
-DENSE = "accuracy + log_likelihood"
+DENSE = "accuracy + log_likelihood - shift"
 """Reward of real models: accuracy alone ranks the self-edits of a passage by the adapter seed, and
-half of its best ones are ties (docs/rewards.md)."""
+half of its best ones are ties; a likelihood also rises with what ruins the model
+(docs/rewards.md)."""
 SMALL = "small"
 """Preset of small models that no other preset is for."""
 SMALL_PARAMETERS = (REAL, 1_500_000_000)
