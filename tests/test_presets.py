@@ -146,10 +146,14 @@ def folder_of(tmp_path, name, kind, width, layers):
 
 
 @pytest.mark.parametrize("name", ["SmolLM2-135M-Instruct", "anything"])
-def test_a_model_is_known_by_its_architecture_and_size(tmp_path, name):
-    known = read_preset("smollm2-135m")
-    assert known.shape == ModelShape("llama", 576, 30)
-    assert model_preset(folder_of(tmp_path, name, "llama", 576, 30)) == known
+@pytest.mark.parametrize(
+    ("preset", "shape"),
+    [("smollm2-135m", ("llama", 576, 30)), ("qwen2.5-0.5b", ("qwen2", 896, 24))],
+)
+def test_a_model_is_known_by_its_architecture_and_size(tmp_path, name, preset, shape):
+    known = read_preset(preset)
+    assert known.shape == ModelShape(*shape)
+    assert model_preset(folder_of(tmp_path, name, *shape)) == known
 
 
 def test_other_small_models_have_a_preset_of_their_own_and_large_ones_seals(tmp_path):
@@ -201,7 +205,7 @@ def test_a_preset_file_gives_defaults_and_flags_beat_it(chosen, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; give one that seal-env tune wrote, or one of seal, small"),
+        (None, "no such file; give one that seal-env tune wrote, or one of qwen2.5-0.5b, seal, small"),
         ("{", "cannot be read"),
         ("[]", "holds no JSON object"),
         ('{"rank": 3}', "has no setting 'rank'; it has: inner, reward"),
