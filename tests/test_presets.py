@@ -205,7 +205,7 @@ def test_a_preset_file_gives_defaults_and_flags_beat_it(chosen, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; give one that seal-env tune wrote, or one of qwen2.5-0.5b, seal, small"),
+        (None, "no such file; give one that seal-env tune wrote, or one of qwen"),
         ("{", "cannot be read"),
         ("[]", "holds no JSON object"),
         ('{"rank": 3}', "has no setting 'rank'; it has: inner, reward"),
