@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu --json gpu.json --model Qwen2.5-0.5B
 
-Claim: none yet; a GPU's figures belong into docs/performance.md. A part begins no round after its
+Claim: the table of one GPU in docs/performance.md. A part begins no round after its
 share of `--minutes`; loading, the peak and the last rounds come on top, so that the default of 7
 leaves 2 of 9 minutes to them. It needs the engine, torch, transformers and peft alone, no
 gymnasium. `--small` takes seconds on a CPU.

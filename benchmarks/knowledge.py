@@ -3,8 +3,9 @@ r"""Single passages: what a learner knows after training on each policy's self-e
     python -m benchmarks.knowledge --model MODEL --data seal_eval_edits.json \
         --policies none passage edits:base edits:iter2 edits:gpt4_1 --json knowledge.json
 
-SEAL's table of single passages (Zweiger et al. 2025, arXiv 2506.10943, table 2), for any model. No
-figure of the documentation comes from it yet.
+SEAL's table of single passages (Zweiger et al. 2025, arXiv 2506.10943, table 2), for any model.
+Claim: the table of real passages in the README. Hardware: one NVIDIA H200; the lab log has the
+commands.
 
 Every policy is evaluated on the same passages with the same adapter seeds; a passage's result is
 its mean over the seeds. Intervals are 95% bootstrap intervals over passages, those of differences

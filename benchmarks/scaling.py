@@ -416,7 +416,10 @@ def _tell(args: Args, console: Console) -> int:
     broken = [n for n in ("speed", "kills", "hang") if n in found and not found[n]["equal"]]
     if broken:
         print(f"error: rewards differ in {', '.join(broken)}", file=sys.stderr)
-    return 1 if broken else 0
+    missed = "hang" in found and not found["hang"]["stopped"]
+    if missed:
+        print("error: hang stopped no worker: give more --edits", file=sys.stderr)
+    return 1 if broken or missed else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

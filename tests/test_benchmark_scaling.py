@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import agents
+from benchmarks import agents, scaling
 from benchmarks.scaling import SIZES, Args, model
 from benchmarks.scaling_plot import plot
 from seal_agents.tuning.config import TuneConfig
@@ -54,3 +54,11 @@ def test_commands_that_do_without_workers_say_so():
         TuneConfig(env=EnvConfig(workers=2))
     with pytest.raises(UserError, match=r"--workers with --jobs 2: .* give --jobs 1"):
         agents.Args(env=EnvConfig(workers=2), jobs=2).check()
+
+
+@pytest.mark.parametrize(("stopped", "status"), [(1, 0), (0, 1)])
+def test_a_hang_that_stopped_no_worker_is_no_success(stopped, status, monkeypatch, capsys):
+    found = {"hang": {"stopped": stopped, "equal": True}}
+    monkeypatch.setattr(scaling, "run", lambda *_: found)
+    assert scaling.main([]) == status
+    assert ("hang stopped no worker" in capsys.readouterr().err) == bool(status)

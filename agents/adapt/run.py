@@ -175,8 +175,8 @@ def _shift(loop: InnerLoop, state: LearnerState) -> Divergence:
 def _merge(run: RunFolder, env: EnvConfig, asked: str) -> None:
     """Writes the model with the adapter in its weights.
 
-    In float32 unless a precision was asked for: in bfloat16, half of the bits of what was learned
-    are lost beside the weights that it is added to.
+    In float32 unless a precision was asked for: rounding the sum to bfloat16 loses a part of what
+    was learned (docs/lab-log.md).
     """
     dtype, device = ("float32", "cpu") if asked == "auto" else (env.dtype, env.device)
     adapter = str(run.path / ADAPTER)
