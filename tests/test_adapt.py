@@ -325,3 +325,27 @@ def test_general_knowledge_has_forty_questions_with_answers():
     questions = general_knowledge().questions
     assert len(questions) == len({q.text for q in questions}) >= 35
     assert all(q.text.endswith("?") and len(q.answer) < 30 for q in questions)
+
+
+@pytest.mark.slow
+def test_another_model_may_write_for_the_one_that_is_adapted(notes, models, tmp_path):
+    inner = model_preset("tiny").inner
+    short = replace(inner, finetune=replace(inner.finetune, epochs=1))
+    own = settings(notes, tmp_path / "own", model=models["llama"], inner=short)
+    by_tiny = replace(own, out=tmp_path / "by-tiny", writer="tiny")
+    alone = settings(notes, tmp_path / "tiny", inner=short)
+    for config in (own, by_tiny, alone):
+        run(config)
+
+    def texts(out: Path) -> list[str]:
+        lines = (out / "episodes.jsonl").read_text().splitlines()
+        return [json.loads(line)["text"] for line in lines]
+
+    assert texts(by_tiny.out) == texts(alone.out) != texts(own.out)
+    base = json.loads((by_tiny.out / "adapter" / "adapter_config.json").read_text())
+    assert base["base_model_name_or_path"] == models["llama"]
+    assert "(written with tiny)" in (by_tiny.out / "report.md").read_text()
+    with pytest.raises(UserError, match="no-such-model"):
+        run(replace(own, writer="no-such-model", out=tmp_path / "none"))
+    with pytest.raises(UserError, match="writer"):
+        run(replace(by_tiny, writer=models["llama"]), resume=True)

@@ -98,6 +98,27 @@ and `four` wings.
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "title", "kept"),
+    [
+        (
+            "---\ntitle: 'On Bees'\ntags:\n  - insects\n- wings\n# no text\n\n---\nSix legs.",
+            "On Bees",
+            1,
+        ),
+        ("---\nTitle: On Bees\n...\nSix legs.", "On Bees", 1),
+        ("---\nA bee has six legs.\n\n---\nSix legs.", "", 2),
+        ("---\n\nNote: a bee\nhas six legs.\n\n---\n\nSix legs.", "", 2),
+        ("---\ntitle: On Bees\nSix legs.", "", 1),
+        ("---\n" * 3 + "Six legs.", "", 1),
+    ],
+)
+def test_front_matter_is_lines_of_yaml_and_no_text_between_rules(content, title, kept):
+    read = markdown(content.encode())
+    assert (read.title, len(read.blocks)) == (title, kept)
+    assert read.blocks[-1].text.endswith("Six legs.")
+
+
 def test_html_is_its_article_without_navigation_and_scripts():
     content = b"""<html><head><title>The site</title><style>p {}</style></head><body>
     <nav>Home</nav><main><h1>Bees</h1><p>A <b>bee</b> has six&nbsp;legs,<br>and wings.</p>

@@ -1,12 +1,18 @@
 """A language model as a policy."""
 
+import json
 import math
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from agent_fixtures import context, experience
+from transformers import dynamic_module_utils
 
+from seal_agents.algorithms.ppo import PPOOptions
 from seal_agents.policies.language_model import Policy, PolicyOptions
+from seal_env.critics.hidden_states import without_adapter
 from seal_env.engine.training import FinetuneConfig
 from seal_env.errors import UserError
 from seal_env.prompts import prompt_tokens
@@ -134,3 +140,39 @@ def test_no_room_for_a_prompt_is_said(models):
 def test_a_folder_without_an_adapter_is_said(models, tmp_path):
     with pytest.raises(UserError, match="no readable PEFT adapter"):
         policy(models).load(tmp_path)
+
+
+CODE = """
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+
+class OwnConfig(Qwen2Config):
+    model_type = "own"
+
+
+class OwnModel(Qwen2ForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.slow
+def test_a_model_with_code_of_its_own_writes_where_the_environment_may_load_it(
+    chat_model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = tmp_path / "own"
+    shutil.copytree(chat_model, folder)
+    (folder / "own.py").write_text(CODE)
+    config = json.loads((folder / "config.json").read_text())
+    code = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    config |= {"model_type": "own", "architectures": ["OwnModel"], "auto_map": code}
+    (folder / "config.json").write_text(json.dumps(config))
+    given = context(str(folder))
+    with pytest.raises(UserError, match="give --trust-remote-code"):
+        Policy(given, PolicyOptions(max_new_tokens=4), True)
+    trusted = replace(given, env=replace(given.env, trust_remote_code=True))
+    writer = Policy(trusted, PolicyOptions(max_new_tokens=4), True)
+    assert len(writer.write(SEEN, [1, 2, 3])) == 3
+    assert without_adapter(writer.model).trust_remote_code
+    policy = PPOOptions(max_new_tokens=4).policy(trusted.env, 0)
+    assert policy.trust_remote_code

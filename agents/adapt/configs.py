@@ -39,6 +39,9 @@ class AdaptConfig:
     policy: tuple[str, ...] = ("base",)
     """Who writes the self-edits, several to pool theirs: base or base:PROMPT for the model itself,
     the folder of a training run, edits:FILE.jsonl, or another agent."""
+    writer: str | None = None
+    """Another model that writes the self-edits in place of the adapted one, a larger one for
+    example: a folder, a .gguf file, or a name on the hub. A trained policy must be of it."""
     samples: int = 4
     """Self-edits per passage and policy."""
     questions: Path | None = None

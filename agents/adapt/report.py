@@ -163,8 +163,9 @@ def _head(
     yield f"# {config.model}, adapted to {config.documents}\n"
     counts = Counter(problem.id.rpartition("#")[0] for problem in problems)
     yield _markdown([("document", "passages"), *((k, str(v)) for k, v in counts.items())])
+    writer = f" (written with {config.writer})" if config.writer else ""
     yield (
-        f"Self-edits by {', '.join(config.policy)}, {config.samples} per passage"
+        f"Self-edits by {', '.join(config.policy)}{writer}, {config.samples} per passage"
         f"{' and policy' if len(config.policy) > 1 else ''}; mode {config.mode}: "
         f"{training['sequences']:,} sequences, {training['tokens']:,} training tokens, "
         f"{training['steps']:,} steps. LoRA rank {lora.rank}, alpha {lora.alpha:g} on "

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,18 @@ from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
 from seal_agents.run_folder import Record, RunFolder
 from seal_agents.runner.build import build
-from seal_agents.runner.contents import contents, described, dtype_note, with_dtype
+from seal_agents.runner.contents import (
+    contents,
+    described,
+    dtype_note,
+    of_model,
+    with_dtype,
+)
 from seal_agents.runner.progress import Bars
 from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.divergence import Divergence, divergences
+from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
 from seal_env.engine.lora import AdapterBank
 from seal_env.engine.mixed_bank import bank_of
@@ -52,13 +59,15 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     asked = [] if config.questions is None else [read_questions(config.questions)]
     asked += [sentence_questions(problems), general_knowledge()]
     env = with_dtype(env, config.out, resume)
-    learner = load_learner(
-        env.model, env.dtype, env.device, trust_remote_code=env.trust_remote_code
-    )
+    learner = _loaded(env)
+    writing = env if config.writer is None else replace(env, model=config.writer)
+    writer = _loaded(writing)
     bars = Bars(console)
-    agents = _agents(config, env, bars)
+    agents = _agents(config, writing, bars)
     loop = make_loop(learner, task, config.inner)
     used = contents(env, [*problems, *asked], config.policy)
+    if config.writer is not None:
+        used |= of_model("writer", config.writer)
     run = RunFolder.open(config.out, described("adapt", config, env, used), resume, overwrite)
     run.started = started
     documents = len({problem.id.rpartition("#")[0] for problem in problems})
@@ -77,7 +86,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
         with bars.counting(4):
             bars.advance("writing self-edits")
             records = write_self_edits(
-                run, agents, problems, task, learner, config.samples, config.seed, bars.stage
+                run, agents, problems, task, writer, config.samples, config.seed, bars.stage
             )
             bars.advance("asking before")
             before = _answers(run, "before", loop, asked, None, bars)
@@ -95,6 +104,10 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     print_tables(summary, console)
     _point(run, config, console)
     return dict(summary)
+
+
+def _loaded(env: EnvConfig) -> Learner:
+    return load_learner(env.model, env.dtype, env.device, None, env.trust_remote_code)
 
 
 def _agents(config: AdaptConfig, env: EnvConfig, bars: Bars) -> dict[str, Agent]:

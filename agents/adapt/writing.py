@@ -22,7 +22,7 @@ def write_self_edits(
     agents: Mapping[str, Agent],
     problems: Sequence[Problem],
     task: Task,
-    learner: Learner,
+    writer: Learner,
     samples: int,
     seed: int,
     progress: Progress,
@@ -36,7 +36,7 @@ def write_self_edits(
         agents: Policies by their names.
         problems: The passages.
         task: Their task.
-        learner: The model that is adapted.
+        writer: The model that writes.
         samples: Self-edits per policy and passage.
         seed: The run's seed.
         progress: Progress callback for the stage "self-edits".
@@ -52,7 +52,7 @@ def write_self_edits(
             seeds = [
                 stable_hash(seed, "adapt", name, p.id, i % samples) for p, i in _pairs(read, part)
             ]
-            written = actions(agent, _observations(read, task, learner), seeds)
+            written = actions(agent, _observations(read, task, writer), seeds)
             run.append(
                 [
                     {
@@ -81,13 +81,13 @@ def _pairs(problems: Sequence[Problem], indices: Sequence[int]) -> Iterator[tupl
     return zip(problems, indices, strict=True)
 
 
-def _observations(problems: Sequence[Problem], task: Task, learner: Learner) -> list[Observation]:
+def _observations(problems: Sequence[Problem], task: Task, writer: Learner) -> list[Observation]:
     """Observations as `SelfEditEnv` makes them at the start of an episode."""
     unique = list(dict.fromkeys(map(task.reads, problems)))
-    ids = [learner.renderer.reading(text) for text in unique]
+    ids = [writer.renderer.reading(text) for text in unique]
     states = {}
     for text, tokens in zip(unique, ids, strict=True):
-        (hidden,), (loss,) = learner.describe([tokens], [0], None)
+        (hidden,), (loss,) = writer.describe([tokens], [0], None)
         states[text] = np.nan_to_num(np.concatenate([hidden, [loss, 0, 0, 1]]).astype(np.float32))
     return [
         {"context": text, "model_state": states[text].copy()} for text in map(task.reads, problems)

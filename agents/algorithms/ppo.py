@@ -111,6 +111,7 @@ class PPOOptions(PolicyOptions):
             model=env.model,
             dtype=env.dtype,
             device=env.device,
+            trust_remote_code=env.trust_remote_code,
             rank=self.rank,
             temperature=self.temperature,
             generation_batch_size=self.generation_batch_size,

@@ -45,7 +45,9 @@ class Policy:
     def __init__(self, context: AgentContext, options: PolicyOptions, trainable: bool) -> None:
         env = context.env
         self.context, self.options = context, options
-        self.model = load_learner(env.model, env.dtype, env.device)
+        self.model = load_learner(
+            env.model, env.dtype, env.device, trust_remote_code=env.trust_remote_code
+        )
         task = make_task(env.task, env.data, env.task_options)
         language = make_language(env)
         asked = context.argument or self.options.prompt

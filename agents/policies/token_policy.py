@@ -47,6 +47,8 @@ class LanguageModelConfig:
     """Precision of the frozen weights, as in `EnvConfig`."""
     device: str = "auto"
     """Device of the model, as in `EnvConfig`."""
+    trust_remote_code: bool = False
+    """Whether the model may bring Python code of its own, as in `EnvConfig`."""
     rank: int = 16
     """Rank of the LoRA adapter, on all linear layers; its scale, alpha, is twice that."""
     temperature: float = 1.0
@@ -146,7 +148,9 @@ class LanguageModelPolicy(ActorCriticPolicy):
             optimizer_kwargs=optimizer_kwargs,
         )
         self.config = config = config or LanguageModelConfig()
-        self.learner: Learner = load_learner(config.model, config.dtype, config.device)
+        self.learner: Learner = load_learner(
+            config.model, config.dtype, config.device, None, config.trust_remote_code
+        )
         _check_spaces(observation_space, action_space, self.learner, config)
         assert isinstance(action_space, spaces.MultiDiscrete)
         self.length = int(action_space.shape[0])

@@ -100,9 +100,7 @@ def contents(
         critic: Folder of the critic of a screening.
     """
     found = {"problems": of_problems(problems)}
-    model = _place_of(env.model)
-    if model is not None:
-        found["model"] = of_files(model)
+    found |= of_model("model", env.model)
     if env.adapter is not None:
         found["adapter"] = of_files(Path(env.adapter))
     if critic is not None:
@@ -125,6 +123,12 @@ def training_problems(task: Task, config: TrainConfig) -> Iterable[Problem]:
         return
     for round_ in range(1, 1 + (1 if size is None else config.rounds)):
         yield from round_problems(task, config, round_)
+
+
+def of_model(kind: str, model: str) -> dict[str, str]:
+    """Hash of a model's files under a name of its kind; nothing if they are not on this machine."""
+    place = _place_of(model)
+    return {} if place is None else {kind: of_files(place)}
 
 
 def of_problems(problems: Iterable[Problem]) -> str:

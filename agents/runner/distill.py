@@ -225,7 +225,7 @@ def _costs(
     The student observes the learner's state, so its cost includes the learner's pass over the
     context.
     """
-    learner = load_learner(env.model, env.dtype, env.device)
+    learner = load_learner(env.model, env.dtype, env.device, None, env.trust_remote_code)
     config = DistillConfig(seed=seed)
     read, seeds = observe(problems, env, config), range(len(problems))
     seconds = {}

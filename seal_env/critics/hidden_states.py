@@ -77,4 +77,6 @@ class HiddenStates(Features):
 def without_adapter(learner: Learner) -> Learner:
     """The base of a learner, which is what critics read with: it stays the same over a run."""
     precision = str(learner.model.dtype).removeprefix("torch.")
-    return load_learner(learner.name, precision, learner.device.type)
+    return load_learner(
+        learner.name, precision, learner.device.type, None, learner.trust_remote_code
+    )

@@ -292,6 +292,8 @@ def _quietly(model: str, load: Callable[[], Any]) -> Any:
         local = model in EMBEDDED or Path(model).exists()
         offline = os.environ.get("HF_HUB_OFFLINE") == "1" and not local
         hint = " (the hub is switched off by HF_HUB_OFFLINE)" if offline else ""
+        if "trust_remote_code" in str(error):
+            hint = " (it brings code of its own; if you trust it, give --trust-remote-code)"
         raise UserError(f"model {model!r} cannot be loaded{hint}: {first_line(error)}") from error
     finally:
         hf_logging.set_verbosity(level)

@@ -65,6 +65,8 @@ class Learner:
         self._logits = Logits(model)
         self.bits = True
         """Whether the check at load found equal bits for a text alone and beside others."""
+        self.trust_remote_code = False
+        """Whether the model was allowed to bring Python code of its own."""
         self.device = model.device
         self.width = int(model.get_input_embeddings().weight.shape[1])  # type: ignore[index]
         self.max_length = _max_length(model, tokenizer)

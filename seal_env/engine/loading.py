@@ -86,6 +86,7 @@ def load_learner(
                 base = load_learner(model, dtype, device, None, trust_remote_code)
                 network = merge_peft(Path(adapter), base.copy_model())
                 learner = _like(base, network)
+            learner.trust_remote_code = trust_remote_code
             _pool[key] = learner
         recent = _last_used[adapter is not None]
         if learner in recent:
@@ -151,6 +152,7 @@ def _like(base: Learner, network: PreTrainedModel) -> Learner:
     """Learner of another network of the same architecture."""
     learner = Learner(network, base.tokenizer, base.name)
     learner.bits = base.bits
+    learner.trust_remote_code = base.trust_remote_code
     return learner
 
 

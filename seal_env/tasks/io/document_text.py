@@ -34,6 +34,10 @@ _SENTENCE_END = tuple(".!?:;,…。！？")
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _UNDERLINE = re.compile(r"(=|-|~){3,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
+_YAML = r"""[ \t#].*|- .*|[\w"'][\w "'.-]*:(?:[ \t].*)?|"""
+_FRONT = re.compile(rf"\A---[ \t]*\n((?:(?:{_YAML})\n)*?)(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
+"""Front matter: lines of YAML. A rule at the top, with sentences until the next one, is none."""
+_TITLE = re.compile(r"^title:[ \t]+([\"']?)(.*?)\1[ \t]*$", re.MULTILINE | re.IGNORECASE)
 _CHARSET = re.compile(rb"charset=[\"']?\s*([\w-]+)", re.IGNORECASE)
 
 
@@ -131,13 +135,15 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def markdown(content: bytes) -> Text:
-    """Text of a Markdown file (CommonMark and tables), without its markup and front matter."""
+    """Text of a Markdown file (CommonMark and tables), without markup; the front matter's title."""
     try:
         from markdown_it import MarkdownIt
     except ImportError:
         raise UserError(_NEEDS.format("markdown-it-py")) from None
     text, note = decode(content)
-    text = re.sub(r"\A---\n.*?\n(?:---|\.\.\.)\n", "", text, count=1, flags=re.DOTALL)
+    front = _FRONT.match(text)
+    title = _TITLE.search(front[1]) if front else None
+    text = text[front.end() :] if front else text
     blocks: list[Block] = []
     level = 0
     row: list[str] | None = None
@@ -159,7 +165,7 @@ def markdown(content: bytes) -> Text:
             _add(blocks, token.content)
         elif token.type == "html_block":
             blocks += html(token.content.encode()).blocks
-    return Text("", blocks, note)
+    return Text(title[2] if title else "", blocks, note)
 
 
 def _inline(token: Any) -> str:
