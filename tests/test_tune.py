@@ -1,16 +1,19 @@
 """`seal-env tune`: successive halving over settings of the inner loop, and the preset it writes."""
 
 import builtins
+import io
 import math
 from dataclasses import replace
 
 import pytest
 from agent_fixtures import QUICK, finish, kill_when, lines
+from rich.console import Console
 
 from seal_agents import cli
 from seal_agents.run_folder import RunFolder
 from seal_agents.tuning.config import TuneConfig
 from seal_agents.tuning.halving import inner_loops, rungs, search
+from seal_agents.tuning.report import print_table
 from seal_agents.tuning.space import Candidate, SearchSpace
 from seal_agents.tuning.trials import Trials, with_training
 from seal_env.config import EnvConfig, InnerLoopConfig
@@ -224,3 +227,13 @@ def test_self_edits_that_are_all_invalid_are_refused(models, tmp_path, capsys, m
     with pytest.raises(SystemExit):
         cli.main([*TUNE, "--model", models["llama"], "--edit", "directives"])
     assert "--policy passage: no self-edit is valid" in capsys.readouterr().err
+
+
+def test_the_printed_table_names_the_settings_where_there_is_little_room():
+    cells = ("0.242 [0.14, 0.34]", "-4.231 [-10.13, -3.43]", "-4.054 [-11.04, -3.21]", "1,560")
+    shown = io.StringIO()
+    print_table([("all-linear rank 32, rate 0.001", "18", *cells)], Console(file=shown, width=80))
+    printed = shown.getvalue()
+    assert {*"all-linear rank 32, rate 0.001 18".split()} <= set(printed.split())
+    for part in ("[0.14, 0.34]", "[-10.13, -3.43]", "[-11.04, -3.21]", "1,560"):
+        assert part in printed

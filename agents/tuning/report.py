@@ -51,6 +51,8 @@ def rows(trials: Sequence[Trial], known: Trials) -> list[tuple[str, ...]]:
     return [*table, (untouched, str(len(best)), *map(_cell, before), "", "0")]
 
 
+NARROW = 120
+"""Columns of a terminal below which intervals are printed under the means."""
 COLUMN_FIELDS = ("accuracy", "log_likelihood", "reward")
 """Fields of a record, in the order of the columns."""
 
@@ -58,10 +60,13 @@ COLUMN_FIELDS = ("accuracy", "log_likelihood", "reward")
 def print_table(table: Sequence[Sequence[str]], console: Console) -> None:
     """Prints the rows."""
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for number, name in enumerate(COLUMNS):
-        shown.add_column(name, justify="right" if number else "left", no_wrap=number > 1)
-    for row in table:
-        shown.add_row(*row)
+    shown.add_column(COLUMNS[0], min_width=12)
+    for name in COLUMNS[1:]:
+        shown.add_column(name, justify="right", no_wrap=True)
+    for settings, *figures in table:
+        if console.width < NARROW:
+            figures = [figure.replace(" [", "\n[") for figure in figures]
+        shown.add_row(settings, *figures)
     console.print(shown)
 
 
