@@ -15,6 +15,7 @@ from stable_baselines3 import PPO
 from transformers import AutoModelForCausalLM
 
 from seal_agents.algorithms.ppo import PPOOptions, ProximalPolicy, leave_one_out
+from seal_agents.policies import token_policy
 from seal_agents.policies.token_buffer import TokenRolloutBuffer
 from seal_agents.policies.token_policy import LanguageModelConfig, LanguageModelPolicy
 from seal_agents.runner.experience import text_of
@@ -75,6 +76,35 @@ def by_hand(twin, prompt, labels, temperature):
     logs = rows.log_softmax(-1)
     chosen = logs[torch.arange(len(labels)), labels]
     return chosen, -(logs.exp() * logs).sum(-1), found.hidden_states[-1][0, len(prompt) - 1]
+
+
+def test_a_minibatch_that_is_too_large_at_once_has_the_same_gradients_in_parts(models, monkeypatch):
+    policy, envs = make_policy(models["llama"], ent_coef=0.1)
+    obs, actions, _ = batch(envs)
+    rows = []
+    hidden = policy._hidden
+    monkeypatch.setattr(
+        policy, "_hidden", lambda layout: rows.append(torch.is_grad_enabled()) or hidden(layout)
+    )
+
+    def gradients() -> list[torch.Tensor]:
+        policy.zero_grad()
+        rows.clear()
+        values, log_probs, bonus = policy.evaluate_actions(obs, actions)
+        (values.square().sum() + log_probs.sum() - bonus.sum()).backward()
+        return [values, log_probs, bonus, policy.adapter.grad, policy.value_net.weight.grad]
+
+    whole = gradients()
+    assert rows == [True]
+    monkeypatch.setattr(token_policy, "ACTIVATIONS", 1)
+    parts = gradients()
+    assert rows == [False] * 4 + [True] * 4  # four without gradients, and again with them
+    assert min(grad.abs().max() for grad in parts[3:]) > 0
+    for one, other in zip(whole, parts, strict=True):
+        assert (one - other).norm() < 1e-5 * one.norm()
+    with torch.no_grad():
+        policy.evaluate_actions(obs, actions)
+    assert rows[8:] == [False] * 4
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

@@ -9,7 +9,9 @@ policy's own parameters are a LoRA adapter and the value head, and only these ar
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,8 +22,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils import skip_init
+from torch.utils.checkpoint import checkpoint
 
 from seal_agents.policies.writing import write_texts
+from seal_env.engine.capacity import memory_cost
 from seal_env.engine.config import LoraConfig
 from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
@@ -35,6 +39,8 @@ from seal_env.wrappers.sb3.tokens import action, prompts, vocabulary_size, writt
 
 Ratio = Literal["token", "sequence"]
 """Level of PPO's probability ratio."""
+ACTIVATIONS, ACTIVATIONS_ELSEWHERE = 2 << 30, 16 << 30
+"""Bytes that the activations of a minibatch may take at once, on a CPU and on other devices."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +160,9 @@ class LanguageModelPolicy(ActorCriticPolicy):
         _check_spaces(observation_space, action_space, self.learner, config)
         assert isinstance(action_space, spaces.MultiDiscrete)
         self.length = int(action_space.shape[0])
-        lora = LoraConfig(config.rank, 2.0 * config.rank, ("all-linear",))
-        targets = find_targets(self.learner.model, lora)
-        self.bank = AdapterBank(targets, lora, 1, self.learner.device)
+        self._lora = LoraConfig(config.rank, 2.0 * config.rank, ("all-linear",))
+        self._targets = find_targets(self.learner.model, self._lora)
+        self.bank = AdapterBank(self._targets, self._lora, 1, self.learner.device)
         self.bank.initialize([config.seed])
         self.bank.require_grads()
         self.adapter = nn.Parameter(self.bank.weights)  # the bank's own memory
@@ -258,9 +264,44 @@ class LanguageModelPolicy(ActorCriticPolicy):
             actions: Token ids, shape (n, length); as `seal_env.wrappers.sb3.tokens.action` makes
                 them.
         """
-        stop, device = self.learner.stop_ids, self.learner.device
-        labels = [written(row, stop) for row in actions.cpu().numpy()]
+        labels = [written(row, self.learner.stop_ids) for row in actions.cpu().numpy()]
         read = prompts(obs.cpu().numpy())
+        parts = self._parts([len(p) + len(label) for p, label in zip(read, labels, strict=True)])
+
+        def of(_: Tensor, part: slice) -> tuple[Tensor, ...]:
+            return self._evaluate(read[part], labels[part])
+
+        # Activations of several parts are computed again in the backward pass. The reentrant kind
+        # saves none, not even in `_Hidden`; the adapter tells it that gradients are wanted.
+        once = len(parts) == 1 or not torch.is_grad_enabled()
+        found = [
+            of(self.adapter, part)
+            if once
+            else checkpoint(of, self.adapter, part, use_reentrant=True)
+            for part in parts
+        ]
+        return Evaluation(*map(torch.cat, zip(*found, strict=True)))
+
+    def _parts(self, lengths: Sequence[int]) -> list[slice]:
+        """Slices of consecutive texts whose activations take at most `ACTIVATIONS` together.
+
+        They do not depend on the free memory, by which the sums of gradients would differ.
+        """
+        cost = memory_cost(self.learner, self._targets, self._lora)
+        room = ACTIVATIONS if self.learner.device.type == "cpu" else ACTIVATIONS_ELSEWHERE
+        starts, used = [0], 0.0
+        for i, length in enumerate(lengths):
+            used += cost.of(length)
+            if used > room and i > starts[-1]:
+                starts.append(i)
+                used = cost.of(length)
+        return [slice(a, b) for a, b in pairwise([*starts, len(lengths)])]
+
+    def _evaluate(
+        self, read: Sequence[list[int]], labels: Sequence[list[int]]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The fields of an `Evaluation` for token ids of prompts and self-edits."""
+        device = self.learner.device
         # Nothing follows the last label, so it need not be read.
         layout = Layout(
             [[*p, *label[:-1]] for p, label in zip(read, labels, strict=True)],
@@ -278,7 +319,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
         every = torch.tensor([i for label in labels for i in label], device=device)
         terms = self._terms(hidden, base, torch.from_numpy(rows).to(device), every)
         values = self.value_net(hidden[torch.from_numpy(last).to(device)].float())[:, 0]
-        return Evaluation(values, *terms, torch.from_numpy(counts).to(device))
+        return values, *terms, torch.from_numpy(counts).to(device)
 
     def _terms(
         self, hidden: Tensor, base: Tensor | None, rows: Tensor, labels: Tensor
