@@ -368,6 +368,7 @@ _WHAT = {
     "model": "the model's files (--model)",
     "adapter": "the adapter's files (--adapter)",
     "critic": "the critic's files (--critic)",
+    "writer": "the writer's files (--writer)",
 }
 _WORKERS = {"env.workers", "env.ray_address", "env.worker_timeout"}
 _MAY_CHANGE = {"out", "num_envs", "merge", "run_time.threads", *_WORKERS}

@@ -23,6 +23,7 @@ from seal_agents.cli import main
 from seal_agents.policies.options import PolicyOptions
 from seal_agents.run_folder import RunFolder
 from seal_env.config import EnvConfig
+from seal_env.engine import loading
 from seal_env.engine.checkpoints import EMBEDDED
 from seal_env.engine.loading import load_learner
 from seal_env.engine.packing import Layout
@@ -344,8 +345,45 @@ def test_another_model_may_write_for_the_one_that_is_adapted(notes, models, tmp_
     assert texts(by_tiny.out) == texts(alone.out) != texts(own.out)
     base = json.loads((by_tiny.out / "adapter" / "adapter_config.json").read_text())
     assert base["base_model_name_or_path"] == models["llama"]
-    assert "(written with tiny)" in (by_tiny.out / "report.md").read_text()
+    assert "write with tiny)" in (by_tiny.out / "report.md").read_text()
     with pytest.raises(UserError, match="no-such-model"):
         run(replace(own, writer="no-such-model", out=tmp_path / "none"))
-    with pytest.raises(UserError, match="writer"):
+    with pytest.raises(UserError, match="--writer"):
         run(replace(by_tiny, writer=models["llama"]), resume=True)
+    assert "finished already" in run(by_tiny, resume=True)[1]
+
+
+def test_a_writer_that_changed_since_the_beginning_is_named(notes, models, tmp_path, monkeypatch):
+    def stop(*given):
+        raise Killed
+
+    writer = tmp_path / "writer"
+    shutil.copytree(models["llama"], writer)
+    monkeypatch.setattr(adapt_run, "write_self_edits", stop)
+    config = settings(notes, tmp_path / "out", policy=("passage",), writer=str(writer))
+    with pytest.raises(Killed):
+        run(config)
+    (writer / "more.txt").write_text("")
+    with pytest.raises(UserError, match=r"the writer's files \(--writer\)"):
+        run(config, resume=True)
+
+
+def test_a_writer_has_a_precision_of_its_own_and_is_let_go(notes, models, tmp_path, monkeypatch):
+    def stop(*given):
+        raise Killed
+
+    asked, loaded = [], adapt_run.load_learner
+    monkeypatch.setattr(
+        adapt_run, "load_learner", lambda *given: asked.append(given[:2]) or loaded(*given)
+    )
+    monkeypatch.setattr(adapt_run, "make_loop", stop)
+    config = settings(notes, tmp_path / "out", policy=("passage",), writer=models["llama"])
+    config = replace(config, dtype="auto")
+    monkeypatch.setattr("seal_env.engine.devices.REAL", 1)
+    monkeypatch.setattr("seal_env.engine.devices.speedup", lambda width: 4.0)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            run(config, resume=True)
+        monkeypatch.setattr("seal_env.engine.devices.REAL", 1 << 60)
+    assert [dtype for model, dtype in asked if model == models["llama"]] == ["bfloat16"] * 2
+    assert not any(learner.name == models["llama"] for learner in loading._last_used[False])

@@ -98,25 +98,38 @@ and `four` wings.
     ]
 
 
+FRONT = {
+    "title: 'On Bees'\ntags:\n  - insects\n- wings\n# no text\n\n": "",  # no YAML, and meant as it
+    "title: 'It''s bees' # draft\nog:title: x\nauthor/editor: B\n$schema: y\n": "It's bees",
+    "Title: On Bees\ntags: [\n  a\n]\n": "On Bees",
+    "title: >-\n  On\n  Bees\n": "On Bees",
+    "title: null\n": "",
+    "title: 7\nnote: [" + "[" * 5000 + "\n": "",
+}
+
+
+@pytest.mark.parametrize("front", FRONT)
+@pytest.mark.parametrize("end", ["---", "..."])
+def test_front_matter_gives_the_title_alone(front, end):
+    read = markdown(f"---\n{front}{end}\nSix legs.".encode())
+    assert (read.title, texts(read)) == (FRONT[front], [("Six legs.", 0)])
+
+
 @pytest.mark.parametrize(
-    ("content", "title", "kept"),
+    ("content", "kept"),
     [
-        (
-            "---\ntitle: 'On Bees'\ntags:\n  - insects\n- wings\n# no text\n\n---\nSix legs.",
-            "On Bees",
-            1,
-        ),
-        ("---\nTitle: On Bees\n...\nSix legs.", "On Bees", 1),
-        ("---\nA bee has six legs.\n\n---\nSix legs.", "", 2),
-        ("---\n\nNote: a bee\nhas six legs.\n\n---\n\nSix legs.", "", 2),
-        ("---\ntitle: On Bees\nSix legs.", "", 1),
-        ("---\n" * 3 + "Six legs.", "", 1),
+        ("---\nA bee has six legs.\n\n---\nMore.", 2),
+        ("---\n\nNote: a bee\nhas six legs.\n\n---\n\nMore.", 2),
+        ("---\n\n# Bees\n\n---\n\n# Wasps", 2),
+        ("---\n# Bees\n- six legs\n- four wings\n\n---\nMore.", 4),
+        ("---\n- one\n- two\n\n---\nMore.", 3),
+        ("---\ntitle: On Bees\nMore.", 1),
+        ("---\n---\nMore.", 1),
     ],
 )
-def test_front_matter_is_lines_of_yaml_and_no_text_between_rules(content, title, kept):
+def test_text_between_rules_is_no_front_matter(content, kept):
     read = markdown(content.encode())
-    assert (read.title, len(read.blocks)) == (title, kept)
-    assert read.blocks[-1].text.endswith("Six legs.")
+    assert (read.title, len(read.blocks)) == ("", kept)
 
 
 def test_html_is_its_article_without_navigation_and_scripts():

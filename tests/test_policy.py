@@ -10,7 +10,7 @@ import pytest
 from agent_fixtures import context, experience
 from transformers import dynamic_module_utils
 
-from seal_agents.algorithms.ppo import PPOOptions
+from seal_agents.algorithms.ppo import PPOOptions, ProximalPolicy
 from seal_agents.policies.language_model import Policy, PolicyOptions
 from seal_env.critics.hidden_states import without_adapter
 from seal_env.engine.training import FinetuneConfig
@@ -174,5 +174,5 @@ def test_a_model_with_code_of_its_own_writes_where_the_environment_may_load_it(
     writer = Policy(trusted, PolicyOptions(max_new_tokens=4), True)
     assert len(writer.write(SEEN, [1, 2, 3])) == 3
     assert without_adapter(writer.model).trust_remote_code
-    policy = PPOOptions(max_new_tokens=4).policy(trusted.env, 0)
-    assert policy.trust_remote_code
+    options = PPOOptions(max_new_tokens=4)
+    assert ProximalPolicy(replace(trusted, options=options)).ppo.policy.learner is writer.model

@@ -19,6 +19,7 @@ from seal_agents.policies import token_policy
 from seal_agents.policies.token_buffer import TokenRolloutBuffer
 from seal_agents.policies.token_policy import LanguageModelConfig, LanguageModelPolicy
 from seal_agents.runner.experience import text_of
+from seal_env.engine.capacity import memory_cost
 from seal_env.engine.generation import sample
 from seal_env.engine.peft_io import save_peft
 from seal_env.episodes import EnvConfig
@@ -36,6 +37,16 @@ def bridge(model, count=4, length=LENGTH):
     given = {name: getattr(config, name) for name in EnvConfig.__dataclass_fields__}
     envs = gym.make_vec("SelfEdit-v0", num_envs=count, **given)
     return TokenVecEnv(envs, max_new_tokens=length)
+
+
+def test_parts_of_a_minibatch_allow_for_the_logits_that_are_kept(models, monkeypatch):
+    policy, _ = make_policy(models["llama"], ent_coef=0.0)
+    cost = memory_cost(policy.learner, policy._targets, policy._lora).of(100)
+    logits = 4 * policy.learner.head(torch.zeros(1, policy.learner.width)).shape[1]
+    monkeypatch.setattr(token_policy, "ACTIVATIONS", 2 * (cost + 10 * logits))
+    assert policy._parts([(100, 10)] * 4) == [slice(0, 2), slice(2, 4)]
+    assert policy._parts([(100, 11), (100, 10)]) == [slice(0, 1), slice(1, 2)]
+    assert policy._parts([(100, 9)] * 2 + [(10_000, 1)]) == [slice(0, 2), slice(2, 3)]
 
 
 def make_policy(model, **settings):
@@ -78,8 +89,19 @@ def by_hand(twin, prompt, labels, temperature):
     return chosen, -(logs.exp() * logs).sum(-1), found.hidden_states[-1][0, len(prompt) - 1]
 
 
-def test_a_minibatch_that_is_too_large_at_once_has_the_same_gradients_in_parts(models, monkeypatch):
-    policy, envs = make_policy(models["llama"], ent_coef=0.1)
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"ent_coef": 0.1},
+        {"kl_coef": 0.1, "importance_sampling_level": "token"},
+        {"ent_coef": 0.1, "kl_coef": 0.1},
+    ],
+    ids=str,
+)
+def test_a_minibatch_that_is_too_large_at_once_has_the_same_gradients_in_parts(
+    models, monkeypatch, weights
+):
+    policy, envs = make_policy(models["llama"], **weights)
     obs, actions, _ = batch(envs)
     rows = []
     hidden = policy._hidden
@@ -101,6 +123,7 @@ def test_a_minibatch_that_is_too_large_at_once_has_the_same_gradients_in_parts(m
     assert rows == [False] * 4 + [True] * 4  # four without gradients, and again with them
     assert min(grad.abs().max() for grad in parts[3:]) > 0
     for one, other in zip(whole, parts, strict=True):
+        assert one.norm() > 0
         assert (one - other).norm() < 1e-5 * one.norm()
     with torch.no_grad():
         policy.evaluate_actions(obs, actions)

@@ -163,7 +163,7 @@ def _head(
     yield f"# {config.model}, adapted to {config.documents}\n"
     counts = Counter(problem.id.rpartition("#")[0] for problem in problems)
     yield _markdown([("document", "passages"), *((k, str(v)) for k, v in counts.items())])
-    writer = f" (written with {config.writer})" if config.writer else ""
+    writer = f" (base and runs write with {config.writer})" if config.writer else ""
     yield (
         f"Self-edits by {', '.join(config.policy)}{writer}, {config.samples} per passage"
         f"{' and policy' if len(config.policy) > 1 else ''}; mode {config.mode}: "

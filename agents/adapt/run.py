@@ -20,7 +20,7 @@ from seal_agents.adapt.training import make_loop, pooled, train
 from seal_agents.adapt.writing import write_self_edits
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
-from seal_agents.run_folder import Record, RunFolder
+from seal_agents.run_folder import CONTENTS, Record, RunFolder
 from seal_agents.runner.build import build
 from seal_agents.runner.contents import (
     contents,
@@ -34,7 +34,7 @@ from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.divergence import Divergence, divergences
 from seal_env.engine.learner import Learner
-from seal_env.engine.loading import load_learner
+from seal_env.engine.loading import load_learner, release
 from seal_env.engine.lora import AdapterBank
 from seal_env.engine.mixed_bank import bank_of
 from seal_env.engine.peft_io import load_peft, save_peft
@@ -44,6 +44,10 @@ from seal_env.tasks.base import Problem
 
 MERGED = "merged"
 """Folder of the model with the adapter in its weights."""
+SUMMARY = "summary.json"
+"""File with the results; where it is, the run is finished."""
+WRITER_DTYPE = "writer_dtype"
+"""Name of the writer's precision among the settings ``run_time`` of the run."""
 TRAINED = "training.json"
 """File with the numbers of the training; written after the adapter."""
 
@@ -59,16 +63,20 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     asked = [] if config.questions is None else [read_questions(config.questions)]
     asked += [sentence_questions(problems), general_knowledge()]
     env = with_dtype(env, config.out, resume)
-    learner = _loaded(env)
-    writing = env if config.writer is None else replace(env, model=config.writer)
-    writer = _loaded(writing)
-    bars = Bars(console)
-    agents = _agents(config, writing, bars)
-    loop = make_loop(learner, task, config.inner)
-    used = contents(env, [*problems, *asked], config.policy)
+    writing = env
     if config.writer is not None:
-        used |= of_model("writer", config.writer)
-    run = RunFolder.open(config.out, described("adapt", config, env, used), resume, overwrite)
+        writing = replace(env, model=config.writer, dtype=config.dtype)
+        writing = with_dtype(writing, config.out, resume, WRITER_DTYPE)
+    learner = _loaded(env)
+    bars = Bars(console)
+    finished = resume and (config.out / SUMMARY).is_file()
+    agents = {} if finished else _agents(config, writing, bars)
+    used = contents(env, [*problems, *asked], config.policy)
+    settings = described("adapt", config, env, used)
+    if config.writer is not None:
+        settings[CONTENTS] |= of_model("writer", config.writer)
+        settings["run_time"][WRITER_DTYPE] = writing.dtype
+    run = RunFolder.open(config.out, settings, resume, overwrite)
     run.started = started
     documents = len({problem.id.rpartition("#")[0] for problem in problems})
     console.print(
@@ -79,15 +87,21 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     chosen = dtype_note(env) if config.dtype == "auto" else ()
     for note in (*task.notes, *run.notes, *chosen):
         console.print(f"note: {note}", markup=False, highlight=False)
-    summary = run.read_json("summary.json")
+    summary = run.read_json(SUMMARY)
     if summary is not None:
         console.print(f"the adaptation in {run.path} is finished already", markup=False)
     else:
         with bars.counting(4):
             bars.advance("writing self-edits")
+            writer = _loaded(writing)
             records = write_self_edits(
                 run, agents, problems, task, writer, config.samples, config.seed, bars.stage
             )
+            agents.clear()
+            if writer is not learner:  # a larger one would be in the way of the training
+                release(writer)
+            del writer
+            loop = make_loop(learner, task, config.inner)
             bars.advance("asking before")
             before = _answers(run, "before", loop, asked, None, bars)
             bars.advance("training")
@@ -98,7 +112,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
         training = run.read_json(TRAINED)
         summary = summarize(before, after, shift, training, run.seconds)
         write_report(run, config, problems, asked, task.notes, summary, before, after)
-        run.write_json("summary.json", summary)  # last: where it is, the run is finished
+        run.write_json(SUMMARY, summary)
     if config.merge and not (run.path / MERGED).is_dir():
         _merge(run, env, config.dtype)
     print_tables(summary, console)

@@ -39,8 +39,10 @@ from seal_env.wrappers.sb3.tokens import action, prompts, vocabulary_size, writt
 
 Ratio = Literal["token", "sequence"]
 """Level of PPO's probability ratio."""
-ACTIVATIONS, ACTIVATIONS_ELSEWHERE = 2 << 30, 16 << 30
-"""Bytes that the activations of a minibatch may take at once, on a CPU and on other devices."""
+ACTIVATIONS = 2 << 30
+"""Bytes that the activations of a minibatch may take at once."""
+SHARE_ELSEWHERE = 5
+"""On a GPU, one in so many bytes of all its memory."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,6 @@ class LanguageModelConfig:
     """Precision of the frozen weights, as in `EnvConfig`."""
     device: str = "auto"
     """Device of the model, as in `EnvConfig`."""
-    trust_remote_code: bool = False
-    """Whether the model may bring Python code of its own, as in `EnvConfig`."""
     rank: int = 16
     """Rank of the LoRA adapter, on all linear layers; its scale, alpha, is twice that."""
     temperature: float = 1.0
@@ -71,6 +71,8 @@ class LanguageModelConfig:
     """Weight of the KL divergence from the base model (nats), which is subtracted there."""
     seed: int = 0
     """Seed of the adapter's initial weights and of sampling."""
+    trust_remote_code: bool = False
+    """Whether the model may bring Python code of its own, as in `EnvConfig`."""
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
@@ -266,7 +268,7 @@ class LanguageModelPolicy(ActorCriticPolicy):
         """
         labels = [written(row, self.learner.stop_ids) for row in actions.cpu().numpy()]
         read = prompts(obs.cpu().numpy())
-        parts = self._parts([len(p) + len(label) for p, label in zip(read, labels, strict=True)])
+        parts = self._parts([(len(p) + len(x), len(x)) for p, x in zip(read, labels, strict=True)])
 
         def of(_: Tensor, part: slice) -> tuple[Tensor, ...]:
             return self._evaluate(read[part], labels[part])
@@ -282,19 +284,30 @@ class LanguageModelPolicy(ActorCriticPolicy):
         ]
         return Evaluation(*map(torch.cat, zip(*found, strict=True)))
 
-    def _parts(self, lengths: Sequence[int]) -> list[slice]:
-        """Slices of consecutive texts whose activations take at most `ACTIVATIONS` together.
+    def _parts(self, lengths: Sequence[tuple[int, int]]) -> list[slice]:
+        """Slices of consecutive texts whose activations fit into `ACTIVATIONS` together.
 
         They do not depend on the free memory, by which the sums of gradients would differ.
+
+        Args:
+            lengths: Tokens of each text, and those of them that the policy wrote.
         """
         cost = memory_cost(self.learner, self._targets, self._lora)
-        room = ACTIVATIONS if self.learner.device.type == "cpu" else ACTIVATIONS_ELSEWHERE
+        device, config = self.learner.device, self.config
+        room = ACTIVATIONS
+        if device.type == "cuda":
+            total = torch.cuda.get_device_properties(device).total_memory
+            room = max(room, total // SHARE_ELSEWHERE)
+        # `_terms` keeps what it needs of all logits, in float32.
+        logits = 4 * vocabulary_size(self.learner)
+        logits *= 1 + (config.ent_coef != 0) + 2 * (config.kl_coef > 0)
         starts, used = [0], 0.0
-        for i, length in enumerate(lengths):
-            used += cost.of(length)
+        for i, (length, learned) in enumerate(lengths):
+            bytes_needed = cost.of(length) + logits * learned
+            used += bytes_needed
             if used > room and i > starts[-1]:
                 starts.append(i)
-                used = cost.of(length)
+                used = bytes_needed
         return [slice(a, b) for a, b in pairwise([*starts, len(lengths)])]
 
     def _evaluate(

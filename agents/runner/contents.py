@@ -27,6 +27,8 @@ from seal_env.engine.loading import load_learner
 from seal_env.engine.shapes import REAL, shape_of
 from seal_env.tasks.base import Problem, Task
 
+DTYPE = "dtype"
+"""Name of the precision among the settings ``run_time`` of a run."""
 MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt", "*.jinja")
 """Patterns of the files of a model or an adapter."""
 PIECE, PIECES = 1 << 12, 1 << 12
@@ -46,13 +48,13 @@ def described(command: str, config: Any, env: EnvConfig, used: Mapping[str, str]
     model = _learner(env).model
     chosen = {
         "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        DTYPE: str(model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
     return {"command": command} | asdict(config) | {"run_time": chosen, CONTENTS: dict(used)}
 
 
-def with_dtype(env: EnvConfig, out: Path, resume: bool) -> EnvConfig:
+def with_dtype(env: EnvConfig, out: Path, resume: bool, recorded_as: str = DTYPE) -> EnvConfig:
     """Settings with the precision that ``auto`` means.
 
     It is measured on this processor, and a run that is resumed keeps the one that it began with.
@@ -61,11 +63,12 @@ def with_dtype(env: EnvConfig, out: Path, resume: bool) -> EnvConfig:
         env: The environment's settings.
         out: Folder of the run.
         resume: Whether the run there is resumed.
+        recorded_as: Name of the precision among the settings ``run_time`` of the run.
     """
     if env.dtype != "auto":
         return env
     known = RunFolder(out).read_json("config.json") if resume else None
-    recorded = (known or {}).get("run_time", {}).get("dtype")
+    recorded = (known or {}).get("run_time", {}).get(recorded_as)
     chosen = recorded or str(_learner(env).model.dtype).removeprefix("torch.")
     return replace(env, dtype=chosen)
 

@@ -95,6 +95,14 @@ def load_learner(
     return learner
 
 
+def release(learner: Learner) -> None:
+    """Takes a learner out of the pool, so that its memory is freed when nobody else uses it."""
+    with _lock:
+        for recent in _last_used.values():
+            if learner in recent:
+                recent.remove(learner)
+
+
 def _load_auto(
     model: str, device: torch.device, adapter: str | None, trust_remote_code: bool
 ) -> Learner:

@@ -96,7 +96,12 @@ class RubricGrades(Probe[CachedVerdict]):
         learner = without_adapter(context.learner)
         if self.judge is not None:
             precision = str(learner.model.dtype).removeprefix("torch.")
-            learner = load_learner(self.judge, precision, learner.device.type)
+            learner = load_learner(
+                self.judge,
+                precision,
+                learner.device.type,
+                trust_remote_code=learner.trust_remote_code,
+            )
         return LocalJudge(learner, instruction)
 
 

@@ -34,10 +34,8 @@ _SENTENCE_END = tuple(".!?:;,…。！？")
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _UNDERLINE = re.compile(r"(=|-|~){3,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
-_YAML = r"""[ \t#].*|- .*|[\w"'][\w "'.-]*:(?:[ \t].*)?|"""
-_FRONT = re.compile(rf"\A---[ \t]*\n((?:(?:{_YAML})\n)*?)(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
-"""Front matter: lines of YAML. A rule at the top, with sentences until the next one, is none."""
-_TITLE = re.compile(r"^title:[ \t]+([\"']?)(.*?)\1[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_FRONT = re.compile(r"\A---[ \t]*\n(?=\S)(.{0,65536}?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S | re.M)
+_KEY = re.compile(r"[\w\"'$@][^\n]*?:(?:\s|$)")
 _CHARSET = re.compile(rb"charset=[\"']?\s*([\w-]+)", re.IGNORECASE)
 
 
@@ -141,9 +139,7 @@ def markdown(content: bytes) -> Text:
     except ImportError:
         raise UserError(_NEEDS.format("markdown-it-py")) from None
     text, note = decode(content)
-    front = _FRONT.match(text)
-    title = _TITLE.search(front[1]) if front else None
-    text = text[front.end() :] if front else text
+    title, text = _without_front_matter(text)
     blocks: list[Block] = []
     level = 0
     row: list[str] | None = None
@@ -165,7 +161,27 @@ def markdown(content: bytes) -> Text:
             _add(blocks, token.content)
         elif token.type == "html_block":
             blocks += html(token.content.encode()).blocks
-    return Text(title[2] if title else "", blocks, note)
+    return Text(title, blocks, note)
+
+
+def _without_front_matter(text: str) -> tuple[str, str]:
+    """Title by a Markdown file's front matter, and the rest of the file.
+
+    Front matter is a mapping in YAML. What stands between two rules otherwise is text.
+    """
+    import yaml  # transformers needs it, too
+
+    found = _FRONT.match(text)
+    if found is None:
+        return "", text
+    try:
+        fields = yaml.safe_load(found[1])
+    except (yaml.YAMLError, ValueError, RecursionError):  # people write what YAML refuses
+        fields = {} if _KEY.match(found[1]) else None
+    if not isinstance(fields, dict):
+        return "", text
+    title = fields.get("title", fields.get("Title"))
+    return " ".join(title.split()) if isinstance(title, str) else "", text[found.end() :]
 
 
 def _inline(token: Any) -> str:
