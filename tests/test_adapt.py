@@ -1,5 +1,6 @@
 """``seal-env adapt`` and ``chat``: what is written, measured and resumed."""
 
+import gc
 import io
 import json
 import shutil
@@ -373,9 +374,9 @@ def test_a_writer_has_a_precision_of_its_own_and_is_let_go(notes, models, tmp_pa
     def stop(*given):
         raise Killed
 
-    asked, loaded = [], adapt_run.load_learner
+    asked, loaded = [], adapt_run.make_learner
     monkeypatch.setattr(
-        adapt_run, "load_learner", lambda *given: asked.append(given[:2]) or loaded(*given)
+        adapt_run, "make_learner", lambda env: asked.append((env.model, env.dtype)) or loaded(env)
     )
     monkeypatch.setattr(adapt_run, "make_loop", stop)
     config = settings(notes, tmp_path / "out", policy=("passage",), writer=models["llama"])
@@ -387,4 +388,8 @@ def test_a_writer_has_a_precision_of_its_own_and_is_let_go(notes, models, tmp_pa
             run(config, resume=True)
         monkeypatch.setattr("seal_env.engine.devices.REAL", 1 << 60)
     assert [dtype for model, dtype in asked if model == models["llama"]] == ["bfloat16"] * 2
-    assert not any(learner.name == models["llama"] for learner in loading._last_used[False])
+    gc.collect()
+    kept = [
+        key for key in loading._pool if key[0] == models["llama"] and key[2] == "torch.bfloat16"
+    ]
+    assert not kept

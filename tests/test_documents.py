@@ -104,7 +104,12 @@ FRONT = {
     "Title: On Bees\ntags: [\n  a\n]\n": "On Bees",
     "title: >-\n  On\n  Bees\n": "On Bees",
     "title: null\n": "",
+    "title: 1984\ndate: 2026-13-45\n": "1984",
     "title: 7\nnote: [" + "[" * 5000 + "\n": "",
+    "title: Bees\na0: &a0 {x: y}\n"
+    + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12)): (
+        "Bees"  # by merge keys 9 to the 11 fields
+    ),
 }
 
 

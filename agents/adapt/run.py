@@ -30,10 +30,10 @@ from seal_agents.runner.contents import (
     with_dtype,
 )
 from seal_agents.runner.progress import Bars
+from seal_env.assembly import make_learner
 from seal_env.config import EnvConfig, make_language, make_task
 from seal_env.engine.banks import LearnerState
 from seal_env.engine.divergence import Divergence, divergences
-from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner, release
 from seal_env.engine.lora import AdapterBank
 from seal_env.engine.mixed_bank import bank_of
@@ -67,7 +67,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     if config.writer is not None:
         writing = replace(env, model=config.writer, dtype=config.dtype)
         writing = with_dtype(writing, config.out, resume, WRITER_DTYPE)
-    learner = _loaded(env)
+    learner = make_learner(env)
     bars = Bars(console)
     finished = resume and (config.out / SUMMARY).is_file()
     agents = {} if finished else _agents(config, writing, bars)
@@ -93,7 +93,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     else:
         with bars.counting(4):
             bars.advance("writing self-edits")
-            writer = _loaded(writing)
+            writer = make_learner(writing)
             records = write_self_edits(
                 run, agents, problems, task, writer, config.samples, config.seed, bars.stage
             )
@@ -118,10 +118,6 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
     print_tables(summary, console)
     _point(run, config, console)
     return dict(summary)
-
-
-def _loaded(env: EnvConfig) -> Learner:
-    return load_learner(env.model, env.dtype, env.device, None, env.trust_remote_code)
 
 
 def _agents(config: AdaptConfig, env: EnvConfig, bars: Bars) -> dict[str, Agent]:

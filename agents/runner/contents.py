@@ -19,11 +19,10 @@ import torch
 from seal_agents.run_folder import CONTENTS, RunFolder
 from seal_agents.runner.configs import TrainConfig
 from seal_agents.runner.rounds import round_problems
+from seal_env.assembly import make_learner
 from seal_env.config import EnvConfig
 from seal_env.engine.checkpoints import EMBEDDED
 from seal_env.engine.devices import resolve_device, speedup
-from seal_env.engine.learner import Learner
-from seal_env.engine.loading import load_learner
 from seal_env.engine.shapes import REAL, shape_of
 from seal_env.tasks.base import Problem, Task
 
@@ -45,7 +44,7 @@ def described(command: str, config: Any, env: EnvConfig, used: Mapping[str, str]
         env: Settings of the environment.
         used: Content hashes, as of `contents`.
     """
-    model = _learner(env).model
+    model = make_learner(env).model
     chosen = {
         "device": str(model.device),
         DTYPE: str(model.dtype).removeprefix("torch."),
@@ -69,23 +68,19 @@ def with_dtype(env: EnvConfig, out: Path, resume: bool, recorded_as: str = DTYPE
         return env
     known = RunFolder(out).read_json("config.json") if resume else None
     recorded = (known or {}).get("run_time", {}).get(recorded_as)
-    chosen = recorded or str(_learner(env).model.dtype).removeprefix("torch.")
+    chosen = recorded or str(make_learner(env).model.dtype).removeprefix("torch.")
     return replace(env, dtype=chosen)
 
 
 def dtype_note(env: EnvConfig) -> Iterator[str]:
     """Note on the precision that ``auto`` chose, if it was measured."""
-    shape = shape_of(_learner(env).model.config)
+    shape = shape_of(make_learner(env).model.config)
     if resolve_device(env.device).type == "cpu" and shape and shape.parameters >= REAL:
         ratio = speedup(shape.width)
         yield (
             f"dtype auto: {env.dtype}; products of this model's shapes in bfloat16 are "
             f"{ratio:.2g} times as fast as in float32 on this processor"
         )
-
-
-def _learner(env: EnvConfig) -> Learner:
-    return load_learner(env.model, env.dtype, env.device, env.adapter, env.trust_remote_code)
 
 
 def contents(

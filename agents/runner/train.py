@@ -49,6 +49,7 @@ from seal_agents.runner.rounds import (
     play_round,
     train_stage,
 )
+from seal_env.assembly import make_learner
 from seal_env.config import (
     EnvConfig,
     InnerLoopConfig,
@@ -59,7 +60,6 @@ from seal_env.config import (
 )
 from seal_env.critics import load_critic
 from seal_env.curriculum import Curriculum
-from seal_env.engine.learner import Learner
 from seal_env.engine.loading import load_learner
 from seal_env.errors import UserError
 from seal_env.presets import model_preset
@@ -296,12 +296,7 @@ def _tell(notes: Iterable[str], console: Console) -> None:
 
 def _task_notes(task: Task, problems: Sequence[Problem], env: EnvConfig) -> tuple[str, ...]:
     """Notes of a task, and on its problems with the run's model."""
-    return (*task.notes, *unknown_words(task, problems, _learner(env)))
-
-
-def _learner(env: EnvConfig) -> Learner:
-    """The run's learner, which is loaded once."""
-    return load_learner(env.model, env.dtype, env.device, env.adapter, env.trust_remote_code)
+    return (*task.notes, *unknown_words(task, problems, make_learner(env)))
 
 
 def _problems(task: Task, split: str, count: int) -> tuple[Problem, ...]:

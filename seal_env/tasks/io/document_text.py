@@ -175,13 +175,15 @@ def _without_front_matter(text: str) -> tuple[str, str]:
     if found is None:
         return "", text
     try:
-        fields = yaml.safe_load(found[1])
+        # Texts alone, and no merge keys, by which a few lines can stand for any number of fields.
+        fields = yaml.load(found[1], Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError):  # people write what YAML refuses
         fields = {} if _KEY.match(found[1]) else None
     if not isinstance(fields, dict):
         return "", text
     title = fields.get("title", fields.get("Title"))
-    return " ".join(title.split()) if isinstance(title, str) else "", text[found.end() :]
+    known = isinstance(title, str) and title not in ("null", "~")
+    return " ".join(title.split()) if known else "", text[found.end() :]
 
 
 def _inline(token: Any) -> str:
