@@ -182,8 +182,9 @@ def _without_front_matter(text: str) -> tuple[str, str]:
     if not isinstance(fields, dict):
         return "", text
     title = fields.get("title", fields.get("Title"))
-    known = isinstance(title, str) and title not in ("null", "~")
-    return " ".join(title.split()) if known else "", text[found.end() :]
+    if not isinstance(title, str) or title in ("null", "~"):
+        title = ""
+    return " ".join(title.split()), text[found.end() :]
 
 
 def _inline(token: Any) -> str:
