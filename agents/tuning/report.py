@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Sequence
 
 import matplotlib
@@ -79,11 +80,12 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
 def plot(trials: Sequence[Trial], run: RunFolder) -> None:
     """Draws how far each trial came, and the rewards of the first rung by learning rate."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    last = trials[0].problems
+    last, lowest = trials[0].problems, _lowest_shown(trials)
     for trial in reversed(trials):
         levels = sorted(trial.rewards)
         color = ORANGE if trial is trials[0] else BLUE if trial.problems == last else GREY
-        left.plot(levels, [trial.rewards[n] for n in levels], "o-", color=color, alpha=0.8)
+        shown = [max(trial.rewards[n], lowest) for n in levels]
+        left.plot(levels, shown, "o-", color=color, alpha=0.8)
     left.set(xlabel="problems", ylabel="mean reward", xscale="log")
     levels = sorted({n for trial in trials for n in trial.rewards})
     left.set_xticks(levels, [str(n) for n in levels])
@@ -91,23 +93,33 @@ def plot(trials: Sequence[Trial], run: RunFolder) -> None:
     left.set_title(f"{len(trials)} settings; the best in orange")
     for targets, color in (("default", GREEN), ("all-linear", BLUE)):
         some = [trial for trial in trials if trial.candidate.targets == targets]
-        right.scatter(
-            [trial.candidate.learning_rate for trial in some],
-            [trial.rewards[levels[0]] for trial in some],
-            color=color,
-            label=targets,
-        )
+        rates = [trial.candidate.learning_rate for trial in some]
+        shown = [max(trial.rewards[levels[0]], lowest) for trial in some]
+        right.scatter(rates, shown, color=color, label=targets)
     right.set(xlabel="learning rate", ylabel="mean reward", xscale="log")
     right.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
     right.minorticks_off()
     right.set_title(f"the first {levels[0]} problems, by targets")
     right.legend(frameon=False)
+    worse = any(min(trial.rewards.values()) < lowest for trial in trials)
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        if worse:
+            axes.axhline(lowest, color=GREY, linestyle=":", linewidth=1)
+            axes.annotate(
+                "or worse", (0.02, lowest), xycoords=("axes fraction", "data"), va="bottom"
+            )
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130)
     plt.close(figure)
     run.write_bytes("trials.png", content.getvalue())
+
+
+def _lowest_shown(trials: Sequence[Trial]) -> float:
+    """Reward at which worse ones are drawn, too: settings that diverge would flatten the others."""
+    rewards = [reward for trial in trials for reward in trial.rewards.values()]
+    middle = statistics.median(rewards)
+    return middle - 2 * (max(rewards) - middle)
 
 
 def _cell(value: Estimate) -> str:
