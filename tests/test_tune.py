@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 from agent_fixtures import QUICK, finish, kill_when, lines
+from matplotlib.axes import Axes
 from rich.console import Console
 
 from seal_agents import cli
 from seal_agents.run_folder import RunFolder
 from seal_agents.tuning.config import TuneConfig
-from seal_agents.tuning.halving import inner_loops, rungs, search
-from seal_agents.tuning.report import print_table
+from seal_agents.tuning.halving import Trial, inner_loops, rungs, search
+from seal_agents.tuning.report import plot, print_table
 from seal_agents.tuning.space import Candidate, SearchSpace
 from seal_agents.tuning.trials import Trials, with_training
 from seal_env.config import EnvConfig, InnerLoopConfig
@@ -237,3 +238,12 @@ def test_the_printed_table_names_the_settings_where_there_is_little_room():
     assert {*"all-linear rank 32, rate 0.001 18".split()} <= set(printed.split())
     for part in ("[0.14, 0.34]", "[-10.13, -3.43]", "[-11.04, -3.21]", "1,560"):
         assert part in printed
+
+
+def test_settings_that_diverge_do_not_flatten_the_picture_of_the_others(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", lambda self, x, y, *_, **__: drawn.append(y) or [])
+    setting = Candidate("all-linear", 8, 16.0, 1e-3, 4, 1, "last", None)
+    found = {-4.0: -4.0, -4.5: -4.5, -5.0: -5.0, -5.5: -5.5, -21.0: -7.0}
+    plot([Trial(setting, 0, {4: reward}) for reward in found], RunFolder(tmp_path))
+    assert sorted(y for (y,) in drawn) == sorted(found.values())
