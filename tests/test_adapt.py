@@ -18,7 +18,9 @@ from seal_agents.adapt import run as adapt_run
 from seal_agents.adapt.chat import chat
 from seal_agents.adapt.configs import AdaptConfig, ChatConfig
 from seal_agents.adapt.questions import general_knowledge, read_questions
+from seal_agents.adapt.report import print_tables
 from seal_agents.adapt.run import adapt
+from seal_agents.adapt.training import copied_answers
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.cli import main
 from seal_agents.policies.options import PolicyOptions
@@ -33,6 +35,7 @@ from seal_env.engine.peft_io import load_peft
 from seal_env.errors import UserError
 from seal_env.presets import ModelPreset, model_preset
 from seal_env.presets.files import preset_json
+from seal_env.tasks.base import Generated, Problem, closed_book
 
 EDDA = "Edda Crane works as a plumber. Edda Crane was born in Vienna and keeps a lizard at home."
 NICO = "Nico Soren works as a baker. Nico Soren was born in Oslo and keeps a parrot at home."
@@ -231,6 +234,24 @@ def test_a_preset_also_says_where_the_passages_are_trained_on(notes, tmp_path, m
     assert [config.passage for config in given] == ["none", "first"]
 
 
+def test_questions_that_were_written_are_trained_on_as_they_are_asked(notes, monkeypatch):
+    seen = {}
+
+    def stopped(loop, sequences, *_):
+        seen[config.pairs] = next(s for one in sequences for s in one if "Vienna" in str(s))
+        raise UserError("enough")
+
+    monkeypatch.setattr(adapt_run, "train", stopped)
+    edits = f"edits:{notes.parent / 'edits.jsonl'}"
+    for others in ({}, {"pairs": "text"}):
+        config = settings(notes, notes.parent / f"asked{len(others)}", policy=(edits,), **others)
+        with pytest.raises(UserError, match="enough"):
+            run(config)
+    question, answer = "Where was Edda Crane born?", "Vienna"
+    assert seen["asked"] == Generated(closed_book(question), answer)
+    assert seen["text"].endswith(f"Question: {question}\nAnswer: {answer}")
+
+
 def test_together_self_edits_are_trained_on_in_larger_batches_than_one_by_one(notes, monkeypatch):
     given = []
     monkeypatch.setattr(adapt_run, "adapt", lambda config, *rest: given.append(config))
@@ -393,3 +414,26 @@ def test_a_writer_has_a_precision_of_its_own_and_is_let_go(notes, models, tmp_pa
         key for key in loading._pool if key[0] == models["llama"] and key[2] == "torch.bfloat16"
     ]
     assert not kept
+
+
+def test_answers_that_were_invented_are_counted_and_a_writer_of_them_is_said(adapted):
+    problems = [Problem("1", "", "The Elbe, 1094 km long, is in Europe.", ())] * 2
+    pairs = [Generated("?", answer) for answer in ("1,094", "1094 KM", "Europ", "the Elbe")]
+    assert copied_answers([tuple(pairs), ("Elbe", pairs[1])], problems) == {
+        "questions": 5,
+        "copied": 3,
+    }
+    summary = json.loads((adapted[0] / "summary.json").read_text())
+    assert summary["training"]["questions"] == summary["training"]["copied"] == 2
+    few = summary | {"training": summary["training"] | {"questions": 10, "copied": 1}}
+    none = summary | {"training": summary["training"] | {"questions": 0, "copied": 0}}
+    shown = [io.StringIO() for _ in range(3)]
+    for file, one in zip(shown, (summary, few, none), strict=True):
+        print_tables(one, Console(file=file, width=200))
+    said = ["Of 2 answers", "let a larger model write (--writer)"]
+    assert [[text in file.getvalue() for text in said] for file in shown] == [
+        [True, False],
+        [False, True],
+        [False, False],
+    ]
+    assert "Of 2 answers" in (adapted[0] / "report.md").read_text()

@@ -200,6 +200,25 @@ def test_masked_spans_are_in_no_loss_and_other_wordings_are():
     ] == [2, 3]
 
 
+def test_masked_spans_are_in_no_loss_of_an_answer_either():
+    env = gym.make(
+        "SelfEdit-v0",
+        reward="cloze",
+        reward_options={"cloze": {"mask": True}},
+        edit_options={"config": {"pairs": "asked", "passage": "none"}},
+    )
+    episodes = env.unwrapped.episodes
+    passage = "Ada Cho was born in Oslo."
+    problem = Problem("mine", "", passage, ())
+    edit = episodes.language.parse(f"Q: Tell me.\nA: {passage}\nQ: Where?\nA: Oslo", problem)
+    oslo = episodes.loop.learner.renderer.answer(" Oslo")[0]
+    examples = episodes.loop.prepare(Request(problem, edit, 0)).update.data.examples
+    assert [e.ids.count(oslo) for e in examples] == [1, 1]
+    assert [oslo in [e.ids[i] for i in e.labels] for e in examples] == [False, True]
+    copied = examples[0]
+    assert len(copied.labels) == len(copied.ids) - copied.unscored - 1  # Oslo alone is left out
+
+
 @pytest.mark.slow
 def test_a_masked_copy_of_the_passage_teaches_no_span():
     copies = "\n".join([UNLABELLED.context] * 3)

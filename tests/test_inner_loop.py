@@ -459,6 +459,19 @@ def test_training_sequences_end_in_the_end_token_and_examples_of_a_chat_as_turns
     assert plain.prepare(Request(problem, edit, 5)).update.data.examples[1].ids[-1] == text
 
 
+def test_an_asked_question_is_put_as_the_evaluation_puts_it_and_only_its_answer_learned(chat_model):
+    loop = InnerLoop(load_learner(chat_model, device="cpu"), TASK, INNER)
+    problem = TASK.problem("train", 0)
+    pairs = tuple(TASK.asked(q.text, q.answer) for q in problem.questions)
+    one = loop.prepare(Request(problem, finetuning(("Ada sings.", *pairs)), 5))
+    text, *examples = one.update.data.examples
+    assert text.unscored == 0
+    end = loop.learner.renderer.turn_end_ids
+    for question, example in zip(loop.evaluator.tokenize(problem).asked, examples, strict=True):
+        assert list(example.ids) == [*question.prompt, *question.gold, *end]
+        assert example.unscored == len(question.prompt)
+
+
 def test_an_example_that_does_not_fit_is_left_out_and_said(llama):
     problem = TASK.problem("train", 0)
 

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seal_env.edits import EDITS
-from seal_env.edits.training_data import TrainingData, TrainingDataConfig
+from seal_env.edits.training_data import TrainingData, TrainingDataConfig, question_and_answer
 from seal_env.errors import UserError
-from seal_env.tasks.base import Problem
+from seal_env.tasks.base import Generated, Problem, closed_book
+from seal_env.tasks.biographies.task import Biographies
 
 PROBLEM = Problem(id="p", title="Rivers", context="The Elbe is long.", questions=())
 PASSAGE = "Rivers\nThe Elbe is long."
@@ -157,10 +158,11 @@ def test_unusable_characters_are_dropped_everywhere():
 
 
 @given(st.text(st.characters()) | st.text("\n-1.QA: \tHere", max_size=200))
-def test_any_text_is_legal(text):
-    edit = parse(text, Problem(id="p", title=text, context=text, questions=()))
+@pytest.mark.parametrize("pairs", ["text", "asked"])
+def test_any_text_is_legal(pairs, text):
+    edit = parse(text, Problem(id="p", title=text, context=text, questions=()), pairs=pairs)
     assert (edit.error is None) == bool(edit.update and edit.update.sequences)
-    for sequence in edit.update.sequences if edit.update else ():
+    for sequence in edit.update.texts() if edit.update else ():
         sequence.encode("utf-8")
         assert sequence.strip()
         assert not any(ord(char) < 32 and char not in "\n\t" for char in sequence)
@@ -195,8 +197,60 @@ def test_a_line_of_colons_is_read_too():
     assert parse("here is a" + ":" * 60_000 + "a\nb").update.sequences[-1]
 
 
+# ---- questions that are asked ----------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    "config", [{"passage": "middle"}, {"max_sequences": 0}, {"max_characters": -1}]
+    ("text", "pair"),
+    [
+        ("Question: Where?\nAnswer: Oslo", ("Where?", "Oslo")),
+        ("**Question 1: How cold?**\n**Answer:** -5 degrees", ("How cold?", "-5 degrees")),
+        ("Where?\nA: Oslo\nA: Rome", ("Where?", "Oslo")),
+        ("Question 1:\nWhere\nis it?\nAnswer:\nIn Oslo,\nof course.", ("Where is it?", None)),
+        ("Q2: Where? Answer: Oslo", ("Where?", "Oslo")),
+        ("Who says Q: is it?\nA: Ada", ("Who says Q: is it?", "Ada")),
+    ],
+)
+def test_a_question_and_its_answer_lose_their_labels(text, pair):
+    question, answer = pair
+    assert question_and_answer(text) == (question, answer or "In Oslo,\nof course.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Oslo is a city.",
+        "The answer: 3",
+        "Answer: Oslo",
+        "Question: Where?",
+        "Question: Where?\nAnswer:",
+        "Question:\nAnswer: Oslo",
+        "Q: a?\nA: b\nQ: c?\nA: d",
+    ],
+)
+def test_other_texts_are_no_question_with_an_answer(text):
+    assert question_and_answer(text) is None
+    block = f"---\n{text}"
+    assert parse(block, pairs="asked") == parse(block)
+
+
+def test_a_pair_may_be_asked_as_the_task_asks_and_all_else_stays_text(llama):
+    text = "A fact.\nQuestion: Where?\nAnswer: Oslo"
+    asked = Generated(closed_book("Where?"), "Oslo")
+    found = parse(text, pairs="asked").update
+    assert found.sequences == ("Rivers\nA fact.", asked, PASSAGE)
+    assert found.texts() == ("Rivers\nA fact.", closed_book("Where?") + "Oslo", PASSAGE)
+    for name in ("training-data", "ia3", "full"):
+        language = EDITS.load(name)
+        language = language(type(language().config)(pairs="asked"))
+        language.bind(llama, Biographies())
+        asked = Generated("Question: Where?\nAnswer:", " Oslo")
+        assert language.parse(text, PROBLEM).update.sequences[1] == asked
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"passage": "middle"}, {"pairs": "both"}, {"max_sequences": 0}, {"max_characters": -1}],
 )
 def test_settings_are_checked(config):
     with pytest.raises(UserError, match=next(iter(config))):

@@ -10,7 +10,7 @@ import tyro
 
 from seal_agents.policies.options import PolicyOptions
 from seal_env.config import EnvConfig, InnerLoopConfig
-from seal_env.edits import PassagePlace
+from seal_env.edits import PairForm, PassagePlace
 from seal_env.errors import UserError
 
 MOST_SAMPLES = 1000
@@ -18,6 +18,9 @@ MOST_SAMPLES = 1000
 JOINT_BATCH = 8
 """Sequences per optimizer step of a joint training, at least: presets are for one self-edit, and a
 library has thousands of short lines, for each of which all weights would be read and changed."""
+
+WRITING = PolicyOptions(temperature=0.7, max_new_tokens=160)
+"""Sampling that small models write questions about a short passage with (docs/lab-log.md)."""
 
 
 def suited_to(mode: str, inner: InnerLoopConfig) -> InnerLoopConfig:
@@ -42,21 +45,24 @@ class AdaptConfig:
     writer: str | None = None
     """Another model that writes the self-edits in place of the adapted one, a larger one for
     example: a folder, a .gguf file, or a name on the hub. A trained policy must be of it."""
-    samples: int = 4
+    samples: int = 2
     """Self-edits per passage and policy."""
     questions: Path | None = None
     """File of questions that people wrote (JSON, JSONL or CSV with the fields question and
     answer), asked before and after; never trained on."""
     mode: Literal["joint", "stream"] = "joint"
     """joint: one training on all passages, in random order; stream: passage after passage."""
-    words: int = 150
-    """Number of words of the longest passage."""
+    words: int = 60
+    """Number of words of the longest passage: small models write about short ones better."""
     passage: PassagePlace = "last"
     """Where the passages themselves are trained on, too: after the self-edits of each, before
     them, or none for not at all."""
+    pairs: PairForm = "asked"
+    """How a question with its answer, which a policy wrote, is trained on: asked as the model is
+    asked afterwards, and learned from its answer, or as text like everything else."""
     inner: InnerLoopConfig = field(default_factory=InnerLoopConfig)
     """Adapter and optimizer."""
-    options: PolicyOptions = field(default_factory=PolicyOptions)
+    options: PolicyOptions = WRITING
     """Sampling of the self-edits, for the policy base."""
     merge: bool = False
     """Whether the model with the adapter in its weights is written, too."""
@@ -103,7 +109,7 @@ class AdaptConfig:
             model=self.model,
             data=str(self.documents),
             task_options={"words": self.words},
-            edit_options={"config": {"passage": self.passage}},
+            edit_options={"config": {"passage": self.passage, "pairs": self.pairs}},
             inner=self.inner,
             trust_remote_code=self.trust_remote_code,
             dtype=self.dtype,

@@ -28,6 +28,9 @@ SHOWN, LONGEST = 3, 1200
 MOST_QUESTIONS = 200
 """Questions of a set in the report."""
 
+FEW = 0.2
+"""Share of written answers below which the writer is said to invent them."""
+
 Answers = Mapping[str, Mapping[str, Any]]
 """Fields of `Score` by the name of a set of questions."""
 
@@ -116,6 +119,20 @@ def _forgotten(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _invented(summary: Mapping[str, Any]) -> str:
+    """How many of the written answers are the passages' words; empty if none was counted."""
+    count, copied = (summary["training"].get(name, 0) for name in ("questions", "copied"))
+    if not count:
+        return ""
+    advice = (
+        " Most are invented: let a larger model write (--writer)." if copied < FEW * count else ""
+    )
+    return (
+        f"Of {count:,} answers to questions that were written, {copied:,} are words of their "
+        f"passage.{advice}"
+    )
+
+
 def print_tables(summary: Mapping[str, Any], console: Console) -> None:
     """Prints the table of a summary, and what was forgotten."""
     header, *rows = _table(summary)
@@ -125,7 +142,8 @@ def print_tables(summary: Mapping[str, Any], console: Console) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-    console.print(_forgotten(summary), markup=False, highlight=False)
+    for line in filter(None, (_forgotten(summary), _invented(summary))):
+        console.print(line, markup=False, highlight=False)
 
 
 def write_report(
@@ -146,7 +164,7 @@ def write_report(
         "## What it forgot\n",
         _forgotten(summary) + "\n",
         *_questions(asked, before, after),
-        *_written(run.every_record(), problems),
+        *_written(run.every_record(), summary),
         *_use(run, config),
     ]
     run.write_bytes(REPORT, "\n".join(parts).encode())
@@ -194,8 +212,10 @@ def _questions(asked: Sequence[Problem], before: Answers, after: Answers) -> Ite
             yield _markdown(rows)
 
 
-def _written(records: Sequence[Record], problems: Sequence[Problem]) -> Iterator[str]:
+def _written(records: Sequence[Record], summary: Mapping[str, Any]) -> Iterator[str]:
     yield "## What was written\n"
+    if invented := _invented(summary):
+        yield invented + "\n"
     shown = [records[i * (len(records) - 1) // max(SHOWN - 1, 1)] for i in range(SHOWN)]
     for record in {r["problem"] + r["policy"]: r for r in shown}.values():
         text = record["text"] or ""

@@ -16,7 +16,7 @@ from rich.console import Console
 from seal_agents.adapt.configs import AdaptConfig
 from seal_agents.adapt.questions import general_knowledge, named, read_questions, sentence_questions
 from seal_agents.adapt.report import REPORT, print_tables, summarize, write_report
-from seal_agents.adapt.training import make_loop, pooled, train
+from seal_agents.adapt.training import copied_answers, make_loop, pooled, train
 from seal_agents.adapt.writing import write_self_edits
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER
@@ -171,7 +171,8 @@ def _train(
 
         _write_folder(run, ADAPTER, save)
         numbers = {k: v for k, v in vars(adapted).items() if k != "state"}
-        run.write_json(TRAINED, numbers | {"passages": sum(map(bool, sequences))})
+        numbers |= {"passages": sum(map(bool, sequences))}
+        run.write_json(TRAINED, numbers | copied_answers(sequences, problems))
     # What is measured is what was written.
     return load_peft(run.path / ADAPTER, learner.model, learner.device).state_of(0)
 

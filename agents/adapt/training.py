@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,11 +16,13 @@ from seal_env.engine.learner import Learner
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
 from seal_env.inner_loop import DIVERGED, InnerLoop
-from seal_env.tasks.base import Problem, Task
+from seal_env.tasks.base import Generated, Problem, Task
 from seal_env.updates.finetuning import Finetuning, Training
 
 MOST_TOKENS = 1 << 30
 """Bound on the tokens of all self-edits together; that of one self-edit does not apply."""
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def make_loop(learner: Learner, task: Task, inner: InnerLoopConfig) -> InnerLoop
 
 def pooled(
     language: EditLanguage, problems: Sequence[Problem], texts: Mapping[str, Sequence[str | None]]
-) -> list[tuple[str, ...]]:
+) -> list[tuple[str | Generated, ...]]:
     """Training sequences of each passage, those of its self-edits together and each once.
 
     Args:
@@ -58,7 +61,7 @@ def pooled(
     """
     found = []
     for problem in problems:
-        sequences: dict[str, None] = {}
+        sequences: dict[str | Generated, None] = {}
         for text in texts[problem.id]:
             if text is None:
                 continue
@@ -72,9 +75,30 @@ def pooled(
     return found
 
 
+def copied_answers(
+    sequences: Sequence[tuple[str | Generated, ...]], problems: Sequence[Problem]
+) -> dict[str, int]:
+    """How many questions with answers were written, and how many answers are the passage's words.
+
+    A writer that is too small invents its answers. Only questions that are trained on as questions
+    (``--pairs asked``) are counted.
+    """
+    found = [
+        _words(one.answer) in _words(problem.context)
+        for own, problem in zip(sequences, problems, strict=True)
+        for one in own
+        if isinstance(one, Generated)
+    ]
+    return {"questions": len(found), "copied": sum(found)}
+
+
+def _words(text: str) -> str:
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
+
+
 def train(
     loop: InnerLoop,
-    sequences: Sequence[tuple[str, ...]],
+    sequences: Sequence[tuple[str | Generated, ...]],
     problems: Sequence[Problem],
     mode: Literal["joint", "stream"],
     seed: int,

@@ -22,3 +22,7 @@ __all__ = ["EDITS", "EditLanguage", "SelfEdit"]
 
 PassagePlace = Literal["last", "first", "none"]
 """Where a language trains on the passage itself: after the self-edit, before it, or not at all."""
+
+PairForm = Literal["text", "asked"]
+"""How a language trains on a question with its answer: as a text like any other, or asked as the
+learner is asked, so that the answer alone is learned."""

@@ -27,9 +27,10 @@ class IA3(OtherWeights):
         super().__init__(config)
 
     def bind(self, learner: Learner, task: Task | None = None) -> None:
-        """Makes sure that the model has modules to rescale.
+        """See `EditLanguage.bind`.
 
         Raises:
-            UserError: It has none.
+            UserError: The model has no modules to rescale.
         """
+        super().bind(learner, task)
         rescaled_modules(learner.model)

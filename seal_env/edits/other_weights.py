@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.edits.training_data import TrainingData, TrainingDataConfig
 from seal_env.errors import UserError
-from seal_env.tasks.base import Problem
+from seal_env.tasks.base import Problem, Task
 from seal_env.updates.finetuning import Finetuning, Training
+
+if TYPE_CHECKING:
+    from seal_env.engine.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,15 @@ class OtherWeights(EditLanguage):
         self.config = config
         self._texts = TrainingData(config)
 
+    def bind(self, learner: Learner, task: Task | None = None) -> None:
+        """See `EditLanguage.bind`."""
+        self._texts.bind(learner, task)
+
     def parse(self, action: Any, problem: Problem) -> SelfEdit:
         """Reads a text as training sequences. Any string is legal; see `EditLanguage.parse`."""
-        edit = self._texts.parse(action, problem)
-        if edit.update is None:
-            return edit
+        read = self._texts.parse(action, problem)
+        if read.update is None:
+            return read
+        assert isinstance(read.update, Finetuning)
         training = Training(self.config.learning_rate, self.config.epochs)
-        return SelfEdit(self.update(edit.update.texts(), None, training), edit.truncated)
+        return SelfEdit(self.update(read.update.sequences, None, training), read.truncated)

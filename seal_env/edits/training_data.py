@@ -2,21 +2,26 @@
 
 These are the conventions of SEAL's knowledge-incorporation experiments (arXiv 2506.10943,
 section 3.1 and appendix B): what the policy wrote is cut into sequences, each is prefixed
-with the passage's title, and the passage itself is trained on as well.
+with the passage's title, and the passage itself is trained on as well. SEAL trains on a question
+with its answer as on any text, for a base model that is asked in the same words. An instruct model
+is asked in a chat turn: it can be trained on the answer to that turn instead.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seal_env.checks import check_fields
-from seal_env.edits import PassagePlace
+from seal_env.edits import PairForm, PassagePlace
 from seal_env.edits.base import EditLanguage, SelfEdit
 from seal_env.errors import UserError
-from seal_env.tasks.base import Problem
+from seal_env.tasks.base import Generated, Problem, Task, closed_book
 from seal_env.updates.finetuning import Finetuning
+
+if TYPE_CHECKING:
+    from seal_env.engine.learner import Learner
 
 # Python's str may hold lone surrogates, which no UTF-8 tokenizer accepts; control characters
 # teach nothing and are dropped too, all but the tab and the line breaks.
@@ -35,6 +40,10 @@ _ANNOUNCEMENT = re.compile(
 )
 _ANSWER = re.compile(r"\W*(?:answer|a)(?: ?\d{1,3})?\**:", re.IGNORECASE)
 _BARE_LABEL = re.compile(r"\W*(?:question|q|answer|a)(?: ?\d{1,3})?\**:\W*", re.IGNORECASE)
+# Labels that come off: what follows may begin with a sign ("-5 degrees").
+_ASKS = re.compile(r"\W*(?:question|q)(?: ?\d{1,3})?\**:\**\s*", re.IGNORECASE)
+_ANSWERS = re.compile(_ANSWER.pattern + r"\**\s*", re.IGNORECASE)
+_ANSWERS_INSIDE = re.compile(r"\s\**answer(?: ?\d{1,3})?\**:\**\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,9 @@ class TrainingDataConfig:
     passage: PassagePlace = "last"
     """Where the passage itself is trained on: after the self-edit's sequences, as in SEAL,
     before them, or not at all."""
+    pairs: PairForm = "text"
+    """How a question with its answer is trained on: as text, as in SEAL, or asked in the prompt of
+    the evaluation (`Task.question_prompt`) and learned from the answer alone, without a title."""
     max_sequences: int = 64
     """Most sequences taken from the self-edit; the passage comes on top."""
     max_characters: int = 65_536
@@ -71,8 +83,14 @@ class TrainingData(EditLanguage):
     it no self-edit.
     """
 
+    _task: Task | None = None
+
     def __init__(self, config: TrainingDataConfig = TrainingDataConfig()) -> None:
         self.config = config
+
+    def bind(self, learner: Learner, task: Task | None = None) -> None:
+        """See `EditLanguage.bind`; the task words the questions."""
+        self._task = task
 
     def parse(self, action: Any, problem: Problem) -> SelfEdit:
         """Reads a text as training sequences. Any string is legal; see `EditLanguage.parse`."""
@@ -97,12 +115,53 @@ class TrainingData(EditLanguage):
 
         title = clean(problem.title).strip()
         prefix = f"{title}\n" if title else ""
-        return SelfEdit(Finetuning(tuple(prefix + piece for piece in pieces)), truncated)
+        sequences = tuple(self._asked(piece) or prefix + piece for piece in pieces)
+        return SelfEdit(Finetuning(sequences), truncated)
+
+    def _asked(self, piece: str) -> Generated | None:
+        """A piece that is a question with its answer as the learner is asked, if that is set."""
+        pair = question_and_answer(piece) if self.config.pairs == "asked" else None
+        if pair is None:
+            return None
+        if self._task is None:
+            return Generated(closed_book(pair[0]), pair[1])
+        return self._task.asked(*pair)
 
 
 def clean(text: str) -> str:
     """Makes a text safe for any tokenizer: one kind of line break, only text."""
     return _UNUSABLE.sub("", _LINE_BREAK.sub("\n", text))
+
+
+def question_and_answer(text: str) -> tuple[str, str] | None:
+    """A question and its answer without their labels; None if the text is no such pair.
+
+    The answer is on a line of its own that begins with a label, or behind the label ``Answer:`` in
+    the line of a labelled question. A second answer is left out. A text with several questions is
+    none.
+    """
+    first, *others = text.split("\n")
+    labelled = _ASKS.match(first)
+    places = [place for place, line in enumerate(others) if _ANSWER.match(line)]
+    if any(map(_ASKS.match, others)):
+        return None
+    if places:
+        question = " ".join([first, *others[: places[0]]])
+        answer = "\n".join(others[places[0] : places[1] if places[1:] else None])
+        answer = _behind(_ANSWERS, answer)
+    else:
+        inside = _ANSWERS_INSIDE.search(text) if labelled else None
+        if inside is None:
+            return None
+        question, answer = text[: inside.start()], text[inside.end() :]
+    question, answer = _behind(_ASKS, question).strip(" *"), answer.strip()
+    return (question, answer) if question and answer else None
+
+
+def _behind(label: re.Pattern[str], text: str) -> str:
+    """A text without a label at its beginning."""
+    found = label.match(text)
+    return text[found.end() :] if found else text
 
 
 def _split(text: str) -> list[str]:

@@ -115,10 +115,10 @@ def _require_each(owner: object, name: str, wanted: type) -> None:
 
 @dataclass(frozen=True)
 class Generated:
-    """Training example that a task's tools generate."""
+    """Training example that a task's tools generate, or that a self-edit's question makes."""
 
     prompt: str
-    """Text that is read, without a loss."""
+    """Text that is read first, put to the learner as a question is."""
     answer: str
     """Text that is learned; prompt and answer are tokenized one after the other."""
 
@@ -213,6 +213,17 @@ class Task(ABC):
     def question_prompt(self, question: Question) -> str:
         """Closed-book prompt for a question to the learner; `closed_book` by default."""
         return closed_book(question.text)
+
+    def asked(self, question: str, answer: str) -> Generated:
+        """A question and its answer as a training example, in the form of `question_prompt`.
+
+        Args:
+            question: Text of a question that somebody wrote, not empty.
+            answer: Its answer, not empty.
+        """
+        return Generated(
+            self.question_prompt(Question(question, answer)), self.answer_prefix + answer
+        )
 
     def prompt_parts(self, prompt: str) -> tuple[str, ...]:
         """Parts of a prompt of this task that may be cut, and those that may not.

@@ -49,8 +49,9 @@ class Finetuning(Update[TrainableState]):
 
     state: ClassVar[type[TrainableState]] = AdapterState
 
-    sequences: tuple[str, ...] = ()
-    """Texts to finetune on, in order, as the tokenizer will see them."""
+    sequences: tuple[str | Generated, ...] = ()
+    """What to finetune on, in order: texts as the tokenizer will see them, and examples, which are
+    learned from their answers alone."""
     tools: tuple[str, ...] | None = None
     """Names of the task's data-generation tools (`Task.tools`) whose examples are trained on, none
     of them for the plain ones; None for no examples."""
@@ -59,7 +60,7 @@ class Finetuning(Update[TrainableState]):
 
     def texts(self) -> tuple[str, ...]:
         """See `Update.texts`."""
-        return self.sequences
+        return tuple(s if isinstance(s, str) else s.prompt + s.answer for s in self.sequences)
 
     def summary(self) -> str:
         """See `Update.summary`."""
@@ -76,10 +77,11 @@ class Finetuning(Update[TrainableState]):
         self, problem: Problem, seed: int, start: TrainableState | None, context: UpdateContext
     ) -> PreparedUpdate[TrainableState]:
         """See `Update.prepare`: the training data, cut to `UpdateContext.max_tokens`."""
-        texts = [Generated("", text) for text in self.sequences]
+        own = [s if isinstance(s, Generated) else Generated("", s) for s in self.sequences]
+        made: Sequence[Generated] = ()
         if self.tools is not None:
-            texts += context.task.generate(problem, self.tools, seed)
-        examples, truncated = self._examples(texts, context.masks(problem), context)
+            made = context.task.generate(problem, self.tools, seed)
+        examples, truncated = self._examples(own, made, context.masks(problem), context)
         error = None
         if not examples:
             why = "no example fits into the model" if truncated else "the self-edit holds no text"
@@ -89,9 +91,21 @@ class Finetuning(Update[TrainableState]):
         return PreparedUpdate(self, problem, seed, start, data, truncated, error)
 
     def _examples(
-        self, texts: Sequence[Generated], masks: Sequence[Pattern[str]], context: UpdateContext
+        self,
+        own: Sequence[Generated],
+        made: Sequence[Generated],
+        masks: Sequence[Pattern[str]],
+        context: UpdateContext,
     ) -> tuple[list[Example], bool]:
-        """Training sequences in tokens, and whether a cap cut something off."""
+        """Training sequences in tokens, and whether a cap cut something off.
+
+        Args:
+            own: The self-edit's own sequences.
+            made: Examples that tools made.
+            masks: What is not learned of texts.
+            context: The learner and the settings.
+        """
+        texts = [*own, *made]
         evaluator, longest = context.evaluator, context.learner.max_length
         examples: list[Example] = []
         left, truncated = context.max_tokens, False
@@ -110,8 +124,11 @@ class Finetuning(Update[TrainableState]):
                     continue
                 answer = answer[: room - len(prompt)]
             if len(prompt) + len(answer) >= 2:
-                unscored = len(prompt) if self.training.outputs_only else 0
-                masked = frozenset[int]() if text.prompt else _masked(text.answer, masks, context)
+                of_edit = position < len(own)
+                unscored = len(prompt) if of_edit or self.training.outputs_only else 0
+                masked = frozenset[int]()
+                if of_edit or not prompt:
+                    masked = _masked(text.answer, masks, len(prompt), context)
                 examples.append(Example((*prompt, *answer), unscored, masked))
             left -= len(prompt) + len(answer)
             if left < 2:
@@ -158,12 +175,22 @@ def _tokens(text: Generated, context: UpdateContext) -> tuple[list[int], list[in
     return evaluator.prompt_tokens(text.prompt), evaluator.answer_tokens(text.answer)
 
 
-def _masked(text: str, masks: Sequence[Pattern[str]], context: UpdateContext) -> frozenset[int]:
-    """Positions of the tokens of a text that some patterns mask, to the nearest token."""
+def _masked(
+    text: str, masks: Sequence[Pattern[str]], read: int, context: UpdateContext
+) -> frozenset[int]:
+    """Positions of the tokens of a text that some patterns mask, to the nearest token.
+
+    Args:
+        text: The text.
+        masks: The patterns.
+        read: Number of tokens of the prompt before it; 0 for a text by itself.
+        context: The learner and the settings.
+    """
     renderer = context.learner.renderer
+    encode = renderer.answer if read else renderer.encode
     positions: set[int] = set()
     for mask in masks:
         for match in mask.finditer(text):
-            start, stop = (len(renderer.encode(text[:end])) for end in match.span("masked"))
+            start, stop = (read + len(encode(text[:end])) for end in match.span("masked"))
             positions.update(range(start, max(stop, start + 1)))
     return frozenset(positions)
