@@ -34,6 +34,7 @@ from seal_agents.run_folder import Record, RunFolder
 from seal_agents.runner.configs import EvaluateConfig
 from seal_agents.runner.train import evaluate
 from seal_env.config import EnvConfig
+from seal_env.edits import PairForm
 from seal_env.errors import UserError
 from seal_env.presets import ModelPreset, model_preset, read_preset
 from seal_env.tasks.io.reading import parse_json
@@ -61,6 +62,9 @@ class Args:
     """Adapter seeds and data orders per self-edit."""
     preset: str | None = None
     """Preset by name or file; seal for the paper's settings, None for what suits the model."""
+    pairs: PairForm = "text"
+    """Whether questions with answers that a policy wrote are trained on as text, as in SEAL, or as
+    they are asked."""
     terms: tuple[str, ...] = ()
     """Further reward terms to measure, such as f1."""
     dtype: str = "auto"
@@ -113,7 +117,7 @@ def _config(args: Args, preset: ModelPreset, seed: int) -> EvaluateConfig:
         split="all",
         reward=reward,
         inner=preset.inner,
-        edit_options={"config": {"passage": preset.passage}},
+        edit_options={"config": {"passage": preset.passage, "pairs": args.pairs}},
         dtype=args.dtype,
         device=args.device,
     )

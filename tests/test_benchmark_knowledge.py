@@ -50,7 +50,16 @@ def test_the_command_writes_figures_table_and_picture_and_goes_on(models, tmp_pa
     (tmp_path / "data.json").write_text(json.dumps(PASSAGES))
     arguments = ["--model", models["llama"], "--data", str(tmp_path / "data.json")]
     arguments += ["--policies", "none", "passage", "edits:base", "--seeds", "2", "--problems", "2"]
-    arguments += ["--terms", "f1", "--out", str(tmp_path / "out"), "--num-envs", "2"]
+    arguments += [
+        "--pairs",
+        "asked",
+        "--terms",
+        "f1",
+        "--out",
+        str(tmp_path / "out"),
+        "--num-envs",
+        "2",
+    ]
     arguments += ["--json", str(tmp_path / "figures.json")]
     assert knowledge.main(arguments) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
@@ -64,6 +73,8 @@ def test_the_command_writes_figures_table_and_picture_and_goes_on(models, tmp_pa
     assert (tmp_path / "out" / "knowledge.png").stat().st_size > 5_000
     table = (tmp_path / "out" / "table.md").read_text()
     assert "| edits:base |" in table and "0.450 |" in table
+    config = json.loads((tmp_path / "out" / "seed-1" / "config.json").read_text())
+    assert config["env"]["edit_options"]["config"]["pairs"] == "asked"
     journal = tmp_path / "out" / "seed-1" / "episodes.jsonl"
     before = journal.read_text()
     journal.write_text(before[: before.index("\n") + 1])
