@@ -163,7 +163,7 @@ def measured(
     state: LearnerState | None = None
     tokens = 0
     if carried:
-        sequences = [() if update is None else update.texts() for update in updates]
+        sequences = [u.sequences if isinstance(u, Finetuning) else () for u in updates]
         adapted = train(loop, sequences, problems, mode, seed, lambda *_: None, carried[0])
         state, tokens = adapted.state, adapted.tokens
     bank = loop.bank_of([state])

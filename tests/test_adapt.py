@@ -416,9 +416,34 @@ def test_a_writer_has_a_precision_of_its_own_and_is_let_go(notes, models, tmp_pa
     assert not kept
 
 
+def test_short_questions_about_short_passages_are_asked_for():
+    config = AdaptConfig(documents=Path("notes"), model="tiny")
+    assert (config.options.prompt, config.options.temperature) == ("short-qa", 0.7)
+    assert (config.words, config.samples, config.options.max_new_tokens) == (60, 2, 160)
+    told = config.env().edit_options["config"]
+    assert told == {"passage": "last", "pairs": "asked"}
+    # As before there was a choice, so that runs of that time go on.
+    told = replace(config, pairs="text").env().edit_options["config"]
+    assert told == {"passage": "last"}
+
+
+@pytest.mark.parametrize("mode", ["joint", "stream"])
+def test_an_adaptation_in_which_nothing_fits_says_so(notes, tmp_path, mode):
+    edits = tmp_path / "edits.jsonl"
+    line = {"context": NICO, "text": f"Question: What?\nAnswer: {'Oslo ' * 600}"}
+    edits.write_text(json.dumps(line) + "\n" + json.dumps(line | {"context": EDDA}))
+    policy = (f"edits:{edits}",)
+    config = settings(notes, tmp_path / "out", policy=policy, passage="none", mode=mode)
+    with pytest.raises(UserError, match="nothing to train on"):
+        run(config)
+
+
 def test_answers_that_were_invented_are_counted_and_a_writer_of_them_is_said(adapted):
     problems = [Problem("1", "", "The Elbe, 1094 km long, is in Europe.", ())] * 2
     pairs = [Generated("?", answer) for answer in ("1,094", "1094 KM", "Europ", "the Elbe")]
+    titled = [Problem("1", "Ada", "京都は古い都です。", ())]
+    pair = (Generated("?", "京都"), Generated("?", "Ada"), Generated("?", "Ad"))
+    assert copied_answers([pair], titled) == {"questions": 3, "copied": 2}
     assert copied_answers([tuple(pairs), ("Elbe", pairs[1])], problems) == {
         "questions": 5,
         "copied": 3,

@@ -57,10 +57,10 @@ def readers():
         WeightsConfig(max_characters=NO_BOUND, max_instructions=NO_BOUND)
     )
     languages["training-data"] = TrainingData(
-        TrainingDataConfig(max_characters=NO_BOUND, max_sequences=NO_BOUND)
+        TrainingDataConfig(pairs="asked", max_characters=NO_BOUND, max_sequences=NO_BOUND)
     )
     for language in languages.values():
-        language.bind(learner)
+        language.bind(learner, Biographies())
     found = {
         name: functools.partial(lambda language, text: language.parse(text, problem()), language)
         for name, language in languages.items()

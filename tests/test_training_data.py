@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seal_env.config import make_task
 from seal_env.edits import EDITS
-from seal_env.edits.training_data import TrainingData, TrainingDataConfig, question_and_answer
+from seal_env.edits.training_data import TrainingData, TrainingDataConfig
 from seal_env.errors import UserError
 from seal_env.tasks.base import Generated, Problem, closed_book
 from seal_env.tasks.biographies.task import Biographies
+from seal_env.tasks.multiple_choice import MultipleChoice
 
 PROBLEM = Problem(id="p", title="Rivers", context="The Elbe is long.", questions=())
 PASSAGE = "Rivers\nThe Elbe is long."
@@ -200,38 +202,52 @@ def test_a_line_of_colons_is_read_too():
 # ---- questions that are asked ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "pair"),
-    [
-        ("Question: Where?\nAnswer: Oslo", ("Where?", "Oslo")),
-        ("**Question 1: How cold?**\n**Answer:** -5 degrees", ("How cold?", "-5 degrees")),
-        ("Where?\nA: Oslo\nA: Rome", ("Where?", "Oslo")),
-        ("Question 1:\nWhere\nis it?\nAnswer:\nIn Oslo,\nof course.", ("Where is it?", None)),
-        ("Q2: Where? Answer: Oslo", ("Where?", "Oslo")),
-        ("Who says Q: is it?\nA: Ada", ("Who says Q: is it?", "Ada")),
-    ],
-)
-def test_a_question_and_its_answer_lose_their_labels(text, pair):
-    question, answer = pair
-    assert question_and_answer(text) == (question, answer or "In Oslo,\nof course.")
+PAIR_LIKE = "**Question:** What does it cost?\n\n**Answer:** Three crowns a month."
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "Oslo is a city.",
-        "The answer: 3",
-        "Answer: Oslo",
-        "Question: Where?",
-        "Question: Where?\nAnswer:",
-        "Question:\nAnswer: Oslo",
-        "Q: a?\nA: b\nQ: c?\nA: d",
-    ],
+    "text", ["Where?", "Fact.\n---\nWhere?\nA: Oslo\nThat is all.", PAIR_LIKE[:-35]]
 )
-def test_other_texts_are_no_question_with_an_answer(text):
-    assert question_and_answer(text) is None
-    block = f"---\n{text}"
-    assert parse(block, pairs="asked") == parse(block)
+def test_what_is_more_or_less_than_questions_with_answers_stays_text(text):
+    assert parse(text, pairs="asked") == parse(text)
+
+
+def test_a_block_of_several_questions_asks_each():
+    asked = [Generated(closed_book(f"{name}?"), name) for name in ("One", "Two")]
+    block = "---\nQ: One?\nA: One\nQ: Two?\nA: Two"
+    assert parse(block, pairs="asked").update.sequences[:-1] == tuple(asked)
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_a_passage_that_looks_like_a_question_with_its_answer_stays_a_text(place):
+    problem = Problem("p", "FAQ", PAIR_LIKE, ())
+    for text in ("", "Fact."):
+        asked, plain = (
+            parse(text, problem, pairs=pairs, passage=place) for pairs in ("asked", "text")
+        )
+        assert asked == plain and f"FAQ\n{PAIR_LIKE}" in asked.update.sequences
+
+
+def test_a_task_says_how_a_question_that_was_written_is_asked(llama):
+    language = TrainingData(TrainingDataConfig(pairs="asked"))
+    text = "Where?\nA: Oslo"
+    language.bind(llama, Choices())
+    asked = language.parse(text, PROBLEM).update.sequences
+    assert asked == (Generated("Question: Where?\nAnswer:", " Oslo"), PASSAGE)
+    language.bind(llama, make_task("few-shot"))
+    assert language.parse(text, PROBLEM).update.sequences == (f"Rivers\n{text}", PASSAGE)
+    with pytest.raises(UserError, match="Unable cannot ask a question"):
+        language.bind(llama, Unable())
+
+
+class Choices(MultipleChoice):
+    def __init__(self):
+        """Without data."""
+
+
+class Unable(Biographies):
+    def question_prompt(self, question):
+        return f"{question.text} {question.choices[0]}"
 
 
 def test_a_pair_may_be_asked_as_the_task_asks_and_all_else_stays_text(llama):

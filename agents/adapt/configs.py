@@ -11,6 +11,7 @@ import tyro
 from seal_agents.policies.options import PolicyOptions
 from seal_env.config import EnvConfig, InnerLoopConfig
 from seal_env.edits import PairForm, PassagePlace
+from seal_env.edits.training_data import TrainingDataConfig
 from seal_env.errors import UserError
 
 MOST_SAMPLES = 1000
@@ -19,8 +20,8 @@ JOINT_BATCH = 8
 """Sequences per optimizer step of a joint training, at least: presets are for one self-edit, and a
 library has thousands of short lines, for each of which all weights would be read and changed."""
 
-WRITING = PolicyOptions(temperature=0.7, max_new_tokens=160)
-"""Sampling that small models write questions about a short passage with (docs/lab-log.md)."""
+WRITING = PolicyOptions(prompt="short-qa", temperature=0.7, max_new_tokens=160)
+"""What small models write questions about a short passage with (docs/lab-log.md)."""
 
 
 def suited_to(mode: str, inner: InnerLoopConfig) -> InnerLoopConfig:
@@ -104,12 +105,13 @@ class AdaptConfig:
             )
         if self.model is None:
             raise UserError("--model: name a folder, a .gguf file, or a name on the hub")
+        asked = {} if self.pairs == TrainingDataConfig.pairs else {"pairs": self.pairs}
         return EnvConfig(
             task="documents",
             model=self.model,
             data=str(self.documents),
             task_options={"words": self.words},
-            edit_options={"config": {"passage": self.passage, "pairs": self.pairs}},
+            edit_options={"config": {"passage": self.passage, **asked}},
             inner=self.inner,
             trust_remote_code=self.trust_remote_code,
             dtype=self.dtype,

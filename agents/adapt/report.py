@@ -28,8 +28,8 @@ SHOWN, LONGEST = 3, 1200
 MOST_QUESTIONS = 200
 """Questions of a set in the report."""
 
-FEW = 0.2
-"""Share of written answers below which the writer is said to invent them."""
+FEW_COPIED = 0.2
+"""Share of copied answers below which a larger writer is advised."""
 
 Answers = Mapping[str, Mapping[str, Any]]
 """Fields of `Score` by the name of a set of questions."""
@@ -119,14 +119,14 @@ def _forgotten(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _invented(summary: Mapping[str, Any]) -> str:
+def _copied(summary: Mapping[str, Any]) -> str:
     """How many of the written answers are the passages' words; empty if none was counted."""
     count, copied = (summary["training"].get(name, 0) for name in ("questions", "copied"))
     if not count:
         return ""
-    advice = (
-        " Most are invented: let a larger model write (--writer)." if copied < FEW * count else ""
-    )
+    advice = ""
+    if copied < FEW_COPIED * count:
+        advice = " That is few: read them in the report, or let a larger model write (--writer)."
     return (
         f"Of {count:,} answers to questions that were written, {copied:,} are words of their "
         f"passage.{advice}"
@@ -134,7 +134,7 @@ def _invented(summary: Mapping[str, Any]) -> str:
 
 
 def print_tables(summary: Mapping[str, Any], console: Console) -> None:
-    """Prints the table of a summary, and what was forgotten."""
+    """Prints the table of a summary, what was forgotten, and how many answers were copied."""
     header, *rows = _table(summary)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     for number, name in enumerate(header):
@@ -142,7 +142,7 @@ def print_tables(summary: Mapping[str, Any], console: Console) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-    for line in filter(None, (_forgotten(summary), _invented(summary))):
+    for line in filter(None, (_forgotten(summary), _copied(summary))):
         console.print(line, markup=False, highlight=False)
 
 
@@ -214,7 +214,7 @@ def _questions(asked: Sequence[Problem], before: Answers, after: Answers) -> Ite
 
 def _written(records: Sequence[Record], summary: Mapping[str, Any]) -> Iterator[str]:
     yield "## What was written\n"
-    if invented := _invented(summary):
+    if invented := _copied(summary):
         yield invented + "\n"
     shown = [records[i * (len(records) - 1) // max(SHOWN - 1, 1)] for i in range(SHOWN)]
     for record in {r["problem"] + r["policy"]: r for r in shown}.values():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import regex
 
 from seal_agents.base import Progress
 from seal_env.config import InnerLoopConfig
@@ -22,7 +24,8 @@ from seal_env.updates.finetuning import Finetuning, Training
 MOST_TOKENS = 1 << 30
 """Bound on the tokens of all self-edits together; that of one self-edit does not apply."""
 
-_WORD = re.compile(r"\w+")
+_WORD = regex.compile(r"\w+")
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Adapted:
     state: LearnerState
     """The trained learner."""
     sequences: int
-    """Number of training sequences."""
+    """Number of training sequences, without those that do not fit into the model."""
     tokens: int
     """Training tokens over all epochs."""
     steps: int
@@ -78,22 +81,27 @@ def pooled(
 def copied_answers(
     sequences: Sequence[tuple[str | Generated, ...]], problems: Sequence[Problem]
 ) -> dict[str, int]:
-    """How many questions with answers were written, and how many answers are the passage's words.
+    """How many questions with answers were written, and how many answers the passages' words are.
 
     A writer that is too small invents its answers. Only questions that are trained on as questions
     (``--pairs asked``) are counted.
     """
-    found = [
-        _words(one.answer) in _words(problem.context)
-        for own, problem in zip(sequences, problems, strict=True)
-        for one in own
-        if isinstance(one, Generated)
-    ]
-    return {"questions": len(found), "copied": sum(found)}
+    count = copied = 0
+    for own, problem in zip(sequences, problems, strict=True):
+        passage = _words(f"{problem.title} {problem.context}")
+        answers = [_words(one.answer) for one in own if isinstance(one, Generated)]
+        count += len(answers)
+        copied += sum(_holds(passage, answer) for answer in answers)
+    return {"questions": count, "copied": copied}
 
 
 def _words(text: str) -> str:
-    return f" {' '.join(_WORD.findall(text.casefold()))} "
+    return f" {' '.join(_WORD.findall(unicodedata.normalize('NFKC', text).casefold()))} "
+
+
+def _holds(passage: str, answer: str) -> bool:
+    # Where words are not spaced, they begin and end anywhere in a run of characters.
+    return (answer.strip() if _UNSPACED.search(answer) else answer) in passage
 
 
 def train(
@@ -130,12 +138,17 @@ def train(
         raise UserError("nothing to train on: no self-edit holds a text")
     context = loop.context
     state: Any = None
-    tokens = steps = 0
+    count = tokens = steps = 0
     loss = 0.0
     for number, update in enumerate(updates):
         ready = update.prepare(problems[0], stable_hash(seed, number), state, context)
         assert ready.data is not None
-        longest = max((len(example.ids) for example in ready.data.examples), default=0)
+        if ready.error is not None:
+            if mode == "joint":
+                raise UserError(ready.error)
+            continue
+        count += len(ready.data.examples)
+        longest = max(len(example.ids) for example in ready.data.examples)
         check_fits(loop.learner, context.targets, context.lora, context.tokens_per_pass, longest)
         share = None if mode == "stream" else progress
         result = update.apply_batch([ready], context, share)[0]
@@ -146,4 +159,6 @@ def train(
         steps += result.trained.steps
         if mode == "stream":
             progress("training", number + 1, len(updates))
-    return Adapted(state, sum(map(len, (u.sequences for u in updates))), tokens, steps, loss)
+    if state is None:
+        raise UserError("nothing to train on: no self-edit has a sequence that fits into the model")
+    return Adapted(state, count, tokens, steps, loss)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from seal_env.checks import check_fields
 from seal_env.edits import PairForm, PassagePlace
 from seal_env.edits.base import EditLanguage, SelfEdit
-from seal_env.errors import UserError
+from seal_env.edits.question_answers import read_question_answers
+from seal_env.errors import UserError, printable
 from seal_env.tasks.base import Generated, Problem, Task, closed_book
 from seal_env.updates.finetuning import Finetuning
 
@@ -40,10 +41,6 @@ _ANNOUNCEMENT = re.compile(
 )
 _ANSWER = re.compile(r"\W*(?:answer|a)(?: ?\d{1,3})?\**:", re.IGNORECASE)
 _BARE_LABEL = re.compile(r"\W*(?:question|q|answer|a)(?: ?\d{1,3})?\**:\W*", re.IGNORECASE)
-# Labels that come off: what follows may begin with a sign ("-5 degrees").
-_ASKS = re.compile(r"\W*(?:question|q)(?: ?\d{1,3})?\**:\**\s*", re.IGNORECASE)
-_ANSWERS = re.compile(_ANSWER.pattern + r"\**\s*", re.IGNORECASE)
-_ANSWERS_INSIDE = re.compile(r"\s\**answer(?: ?\d{1,3})?\**:\**\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,8 @@ class TrainingData(EditLanguage):
     * List markers (``1.``, ``2)``, ``-``, ``*``, ``•``) and a leading "Here are ..." line are
       dropped.
     * Every sequence is prefixed with the problem's title, if it has one.
+    * With ``pairs="asked"`` a sequence of nothing but questions with their answers is no text: each
+      question is a prompt, without the title, whose answer is learned.
 
     A text without any sequence means the passage alone. Only if there is no passage either is
     it no self-edit.
@@ -89,8 +88,21 @@ class TrainingData(EditLanguage):
         self.config = config
 
     def bind(self, learner: Learner, task: Task | None = None) -> None:
-        """See `EditLanguage.bind`; the task words the questions."""
+        """See `EditLanguage.bind`; the task words the questions.
+
+        Raises:
+            UserError: Pairs are to be asked, and the task cannot word a question by itself.
+        """
         self._task = task
+        if self.config.pairs == "asked" and task is not None:
+            try:
+                task.asked("Is it?", "yes")
+            except Exception as error:  # a user's task: now, or in every self-edit
+                raise UserError(
+                    f"training-data: pairs=asked: task {type(task).__name__} cannot ask a question "
+                    f"without more than its text ({printable(repr(error))}); define its method "
+                    f"asked, or leave pairs out"
+                ) from error
 
     def parse(self, action: Any, problem: Problem) -> SelfEdit:
         """Reads a text as training sequences. Any string is legal; see `EditLanguage.parse`."""
@@ -101,67 +113,38 @@ class TrainingData(EditLanguage):
         truncated = len(action) > config.max_characters or len(pieces) > config.max_sequences
         pieces = pieces[: config.max_sequences]
 
+        title = clean(problem.title).strip()
+        prefix = f"{title}\n" if title else ""
+        sequences = [one for piece in pieces for one in self._asked(piece) or [prefix + piece]]
         passage = clean(problem.context).strip()
         if passage and config.passage == "first":
-            pieces.insert(0, passage)
+            sequences.insert(0, prefix + passage)
         elif passage and config.passage == "last":
-            pieces.append(passage)
-        if not pieces:
+            sequences.append(prefix + passage)
+        if not sequences:
             passage_is = "not used" if config.passage == "none" else "empty"
             reason = (
                 f"nothing to train on: the self-edit holds no text and the passage is {passage_is}"
             )
             return SelfEdit(truncated=truncated, error=reason)
+        return SelfEdit(Finetuning(tuple(sequences)), truncated)
 
-        title = clean(problem.title).strip()
-        prefix = f"{title}\n" if title else ""
-        sequences = tuple(self._asked(piece) or prefix + piece for piece in pieces)
-        return SelfEdit(Finetuning(sequences), truncated)
-
-    def _asked(self, piece: str) -> Generated | None:
-        """A piece that is a question with its answer as the learner is asked, if that is set."""
-        pair = question_and_answer(piece) if self.config.pairs == "asked" else None
-        if pair is None:
-            return None
+    def _asked(self, piece: str) -> list[Generated | str]:
+        """The questions of a piece as the learner is asked; empty if the piece stays a text."""
+        if self.config.pairs == "text":
+            return []
+        found = read_question_answers(piece)
         if self._task is None:
-            return Generated(closed_book(pair[0]), pair[1])
-        return self._task.asked(*pair)
+            asked = [Generated(closed_book(q), a) for q, a in found.pairs]
+        else:
+            asked = [one for pair in found.pairs if (one := self._task.asked(*pair)) is not None]
+        whole = found.nothing_else and len(asked) == len(found.pairs)
+        return list(asked) if whole else []
 
 
 def clean(text: str) -> str:
     """Makes a text safe for any tokenizer: one kind of line break, only text."""
     return _UNUSABLE.sub("", _LINE_BREAK.sub("\n", text))
-
-
-def question_and_answer(text: str) -> tuple[str, str] | None:
-    """A question and its answer without their labels; None if the text is no such pair.
-
-    The answer is on a line of its own that begins with a label, or behind the label ``Answer:`` in
-    the line of a labelled question. A second answer is left out. A text with several questions is
-    none.
-    """
-    first, *others = text.split("\n")
-    labelled = _ASKS.match(first)
-    places = [place for place, line in enumerate(others) if _ANSWER.match(line)]
-    if any(map(_ASKS.match, others)):
-        return None
-    if places:
-        question = " ".join([first, *others[: places[0]]])
-        answer = "\n".join(others[places[0] : places[1] if places[1:] else None])
-        answer = _behind(_ANSWERS, answer)
-    else:
-        inside = _ANSWERS_INSIDE.search(text) if labelled else None
-        if inside is None:
-            return None
-        question, answer = text[: inside.start()], text[inside.end() :]
-    question, answer = _behind(_ASKS, question).strip(" *"), answer.strip()
-    return (question, answer) if question and answer else None
-
-
-def _behind(label: re.Pattern[str], text: str) -> str:
-    """A text without a label at its beginning."""
-    found = label.match(text)
-    return text[found.end() :] if found else text
 
 
 def _split(text: str) -> list[str]:

@@ -214,12 +214,18 @@ class Task(ABC):
         """Closed-book prompt for a question to the learner; `closed_book` by default."""
         return closed_book(question.text)
 
-    def asked(self, question: str, answer: str) -> Generated:
-        """A question and its answer as a training example, in the form of `question_prompt`.
+    def asked(self, question: str, answer: str) -> Generated | None:
+        """A question that a policy wrote, with its answer, as the learner will be asked.
+
+        By default in the form of `question_prompt`; to be overridden where that needs more than the
+        text of a question.
 
         Args:
-            question: Text of a question that somebody wrote, not empty.
+            question: Text of the question, not empty.
             answer: Its answer, not empty.
+
+        Returns:
+            The training example; None if the task's questions are no such texts.
         """
         return Generated(
             self.question_prompt(Question(question, answer)), self.answer_prefix + answer

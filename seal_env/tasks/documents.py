@@ -37,7 +37,7 @@ class Documents(FiniteTask):
         UserError: No document can be read, or a setting is out of bounds.
     """
 
-    default_prompt = "short-qa"
+    default_prompt = "self-qa"
     default_reward = "cloze"
 
     def __init__(self, data: str | None = None, words: int = 150, split_seed: int = 0) -> None:

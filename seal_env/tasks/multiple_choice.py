@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from seal_env.errors import UserError
 from seal_env.hashing import stable_hash
-from seal_env.tasks.base import Problem, Question
+from seal_env.tasks.base import Generated, Problem, Question
 from seal_env.tasks.finite import FiniteTask, Splits, same_text
 from seal_env.tasks.io.answer_keys import KEYS, Keys, gold_choices
 from seal_env.tasks.io.choice_records import choice_records
@@ -101,6 +101,14 @@ class MultipleChoice(FiniteTask):
         """The question, with its choices in the style ``letters``."""
         return question.text
 
+    def asked(self, question: str, answer: str) -> Generated:
+        """A question that a policy wrote, in the form of one without choices."""
+        return Generated(_bare_prompt(question), self.answer_prefix + answer)
+
+
+def _bare_prompt(question: str) -> str:
+    return f"Question: {question}\nAnswer:"
+
 
 @dataclass(frozen=True)
 class _Item:
@@ -116,7 +124,7 @@ class _Item:
         right = self.choices[self.gold]
         if style == "texts":
             choices = tuple(dict.fromkeys(self.choices))
-            return Question(f"Question: {self.text}\nAnswer:", right, subject, choices)
+            return Question(_bare_prompt(self.text), right, subject, choices)
         letters = tuple(ascii_uppercase[: len(self.choices)])
         lettered = list(zip(letters, self.choices, strict=True))
         listed = "\n".join(f"{letter}. {choice}" for letter, choice in lettered)

@@ -93,7 +93,7 @@ class Update(ABC, Generic[State]):
     """The kind of state that the update makes, and that it can go on from in a stream."""
 
     def texts(self) -> tuple[str, ...]:
-        """Texts that the learner is trained on as they are (`info["sequences"]`)."""
+        """Texts that the learner is trained on (`info["sequences"]`), prompts included."""
         return ()
 
     def summary(self) -> str:

@@ -26,7 +26,7 @@ class Training:
     epochs: int | None = None
     """Passes over the data."""
     outputs_only: bool = False
-    """Whether generated examples are learned from their answers alone, not from their prompts."""
+    """Whether examples of tools are learned from their answers alone, without their prompts."""
     layers: tuple[int, ...] | None = None
     """Layers whose adapters are trained, counted from 0; None for all."""
     batch_size: int | None = None

@@ -91,6 +91,9 @@ class GridTasks(Task):
         """Demonstrations and a grid: the text of the question."""
         return question.text
 
+    def asked(self, question: str, answer: str) -> None:
+        """None: what is asked are grids, and no texts."""
+
     def prompt_parts(self, prompt: str) -> tuple[str, ...]:
         """Demonstrations, which may be cut, and the grid whose output is asked."""
         place = max(prompt.rfind(f"\n{INPUT}") + 1, 0)
