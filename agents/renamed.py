@@ -1,4 +1,4 @@
-"""Names that settings and files had in earlier versions, for old runs and old flags.
+"""Names and values of settings, and names of files, in earlier versions: old runs, old flags.
 
 A run folder keeps the settings of its run by name (``config.json``). Whatever reads them compares
 them with settings of today through `updated`.
@@ -28,6 +28,9 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "scale": ("scale_rewards",),
 }
 """Earlier name of a field to its names since; the first that a class of settings has is meant."""
+
+ADDED: Mapping[str, Any] = {"pairs": "text", "env.edit_options.config.pairs": "text"}
+"""Name of a setting of a run that there was not always to what was done without it."""
 
 FILES: Mapping[str, str] = {
     "optimizer.json": "optimiser.json",

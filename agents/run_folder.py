@@ -35,7 +35,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from seal_agents.renamed import updated
+from seal_agents.renamed import ADDED, updated
 from seal_env.errors import UserError, reason
 
 try:
@@ -285,6 +285,7 @@ class RunFolder:
     def _check_same(self, config: Mapping[str, Any]) -> None:
         before = _flat(updated(self.read_json("config.json"), config))
         now = _flat(json.loads(json.dumps(finite_or_none(config), default=str)))
+        before = {name: value for name, value in ADDED.items() if name in now} | before
         hashes = {name for name in now if name.startswith(f"{CONTENTS}.")}
         if hashes and not any(name.startswith(f"{CONTENTS}.") for name in before):
             now = {name: value for name, value in now.items() if name not in hashes}

@@ -110,7 +110,6 @@ def measure(args: Args, console: Console) -> dict[str, Any]:
 def _config(args: Args, preset: ModelPreset, seed: int) -> EvaluateConfig:
     """Settings of the evaluation under one seed."""
     reward = " + ".join(["accuracy", *(f"0 * {term}" for term in args.terms)])
-    asked = {} if args.pairs == Args.pairs else {"pairs": args.pairs}
     env = EnvConfig(
         task="squad",
         model=args.model,
@@ -118,7 +117,7 @@ def _config(args: Args, preset: ModelPreset, seed: int) -> EvaluateConfig:
         split="all",
         reward=reward,
         inner=preset.inner,
-        edit_options={"config": {"passage": preset.passage, **asked}},
+        edit_options={"config": {"passage": preset.passage, "pairs": args.pairs}},
         dtype=args.dtype,
         device=args.device,
     )

@@ -422,9 +422,18 @@ def test_short_questions_about_short_passages_are_asked_for():
     assert (config.words, config.samples, config.options.max_new_tokens) == (60, 2, 160)
     told = config.env().edit_options["config"]
     assert told == {"passage": "last", "pairs": "asked"}
-    # As before there was a choice, so that runs of that time go on.
-    told = replace(config, pairs="text").env().edit_options["config"]
-    assert told == {"passage": "last"}
+
+
+def test_a_run_of_before_pairs_could_be_asked_goes_on_as_text(adapted, notes, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(adapted[0], old)
+    config = json.loads((old / "config.json").read_text())
+    assert config.pop("pairs") == "asked"
+    (old / "config.json").write_text(json.dumps(config | {"out": str(old)}))
+    same = settings(notes, old, policy=tuple(config["policy"]), merge=True, pairs="text")
+    assert "finished already" in run(same, resume=True)[1]
+    with pytest.raises(UserError, match='has --pairs "text", not "asked"'):
+        run(replace(same, pairs="asked"), resume=True)
 
 
 @pytest.mark.parametrize("mode", ["joint", "stream"])

@@ -11,7 +11,6 @@ import tyro
 from seal_agents.policies.options import PolicyOptions
 from seal_env.config import EnvConfig, InnerLoopConfig
 from seal_env.edits import PairForm, PassagePlace
-from seal_env.edits.training_data import TrainingDataConfig
 from seal_env.errors import UserError
 
 MOST_SAMPLES = 1000
@@ -105,13 +104,12 @@ class AdaptConfig:
             )
         if self.model is None:
             raise UserError("--model: name a folder, a .gguf file, or a name on the hub")
-        asked = {} if self.pairs == TrainingDataConfig.pairs else {"pairs": self.pairs}
         return EnvConfig(
             task="documents",
             model=self.model,
             data=str(self.documents),
             task_options={"words": self.words},
-            edit_options={"config": {"passage": self.passage, **asked}},
+            edit_options={"config": {"passage": self.passage, "pairs": self.pairs}},
             inner=self.inner,
             trust_remote_code=self.trust_remote_code,
             dtype=self.dtype,

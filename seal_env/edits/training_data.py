@@ -3,8 +3,8 @@
 These are the conventions of SEAL's knowledge-incorporation experiments (arXiv 2506.10943,
 section 3.1 and appendix B): what the policy wrote is cut into sequences, each is prefixed
 with the passage's title, and the passage itself is trained on as well. SEAL trains on a question
-with its answer as on any text, for a base model that is asked in the same words. An instruct model
-is asked in a chat turn: it can be trained on the answer to that turn instead.
+with its answer as on any text, and asks in another prompt. Here it can be trained on the answer to
+that prompt instead.
 """
 
 from __future__ import annotations
