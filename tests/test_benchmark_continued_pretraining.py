@@ -9,7 +9,10 @@ from helpers import INNER
 from benchmarks import continued_pretraining
 from benchmarks.continued_pretraining import Args
 from seal_env.config import EnvConfig
+from seal_env.edits.training_data import TrainingData, TrainingDataConfig
 from seal_env.errors import UserError
+from seal_env.inner_loop import InnerLoop
+from seal_env.tasks.biographies.task import Biographies
 
 
 def args(models, out, **changes):
@@ -43,6 +46,24 @@ def test_one_adapter_learns_all_passages_and_a_stop_changes_nothing(models, tmp_
     assert continued_pretraining.run(args(models, tmp_path / "cut"), quiet()) == found
     assert len(calls) == 7  # the stopped one alone is repeated
     assert json.loads((tmp_path / "cut" / "table.json").read_text()) == found
+
+
+def test_questions_that_are_asked_are_no_texts_here_either(llama, monkeypatch):
+    task = Biographies()
+    loop, problem = InnerLoop(llama, task, INNER), task.problem("train", 0)
+    language = TrainingData(TrainingDataConfig(pairs="asked", passage="none"))
+    language.bind(llama, task)
+    given = []
+
+    def stopped(_, sequences, *__):
+        given.extend(sequences)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(continued_pretraining, "train", stopped)
+    texts = [(problem, "Where?\nA: Oslo"), (problem, None)]
+    with pytest.raises(KeyboardInterrupt):
+        continued_pretraining.measured(loop, language, texts, [], "joint", 0)
+    assert given == [(task.asked("Where?", "Oslo"),), ()]
 
 
 def test_senseless_settings_are_one_line(models, tmp_path):
