@@ -114,7 +114,7 @@ def adapt(config: AdaptConfig, resume: bool, overwrite: bool, console: Console) 
         write_report(run, config, problems, asked, task.notes, summary, before, after)
         run.write_json(SUMMARY, summary)
     if config.merge and not (run.path / MERGED).is_dir():
-        _merge(run, env, config.dtype)
+        _merge(run, env)
     print_tables(summary, console)
     _point(run, config, console)
     return dict(summary)
@@ -196,15 +196,14 @@ def _shift(loop: InnerLoop, state: LearnerState) -> Divergence:
     return divergences(learner, texts, 1, bank, None, loop.evaluator.tokens)[0]
 
 
-def _merge(run: RunFolder, env: EnvConfig, asked: str) -> None:
+def _merge(run: RunFolder, env: EnvConfig) -> None:
     """Writes the model with the adapter in its weights.
 
-    In float32 unless a precision was asked for: rounding the sum to bfloat16 loses a part of what
-    was learned (docs/lab-log.md).
+    In float32 whatever the run's precision: rounding the sum to bfloat16 loses a part of what was
+    learned (docs/lab-log.md).
     """
-    dtype, device = ("float32", "cpu") if asked == "auto" else (env.dtype, env.device)
     adapter = str(run.path / ADAPTER)
-    merged = load_learner(env.model, dtype, device, adapter, env.trust_remote_code)
+    merged = load_learner(env.model, "float32", "cpu", adapter, env.trust_remote_code)
 
     def save(folder: Path) -> None:
         merged.model.save_pretrained(folder)
