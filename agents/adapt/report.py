@@ -214,8 +214,8 @@ def _questions(asked: Sequence[Problem], before: Answers, after: Answers) -> Ite
 
 def _written(records: Sequence[Record], summary: Mapping[str, Any]) -> Iterator[str]:
     yield "## What was written\n"
-    if invented := _copied(summary):
-        yield invented + "\n"
+    if copied := _copied(summary):
+        yield copied + "\n"
     shown = [records[i * (len(records) - 1) // max(SHOWN - 1, 1)] for i in range(SHOWN)]
     for record in {r["problem"] + r["policy"]: r for r in shown}.values():
         text = record["text"] or ""
