@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 from seal_agents.adapt import run as adapt_run
 from seal_agents.adapt.chat import chat
 from seal_agents.adapt.configs import AdaptConfig, ChatConfig
+from seal_agents.adapt.copying import copied_answers
 from seal_agents.adapt.questions import general_knowledge, read_questions
 from seal_agents.adapt.report import print_tables
 from seal_agents.adapt.run import adapt
-from seal_agents.adapt.training import copied_answers
 from seal_agents.algorithms.prompted import Prompted
 from seal_agents.cli import main
 from seal_agents.policies.options import PolicyOptions

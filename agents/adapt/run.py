@@ -14,9 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from seal_agents.adapt.configs import AdaptConfig
+from seal_agents.adapt.copying import copied_answers
 from seal_agents.adapt.questions import general_knowledge, named, read_questions, sentence_questions
 from seal_agents.adapt.report import REPORT, print_tables, summarize, write_report
-from seal_agents.adapt.training import copied_answers, make_loop, pooled, train
+from seal_agents.adapt.training import make_loop, pooled, train
 from seal_agents.adapt.writing import write_self_edits
 from seal_agents.base import Agent
 from seal_agents.policies.options import ADAPTER

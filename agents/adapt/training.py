@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-
-import regex
 
 from seal_agents.base import Progress
 from seal_env.config import InnerLoopConfig
@@ -23,9 +20,6 @@ from seal_env.updates.finetuning import Finetuning, Training
 
 MOST_TOKENS = 1 << 30
 """Bound on the tokens of all self-edits together; that of one self-edit does not apply."""
-
-_WORD = regex.compile(r"\w+")
-_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 
 @dataclass(frozen=True)
@@ -76,32 +70,6 @@ def pooled(
             sequences |= dict.fromkeys(update.sequences)
         found.append(tuple(sequences))
     return found
-
-
-def copied_answers(
-    sequences: Sequence[tuple[str | Generated, ...]], problems: Sequence[Problem]
-) -> dict[str, int]:
-    """How many questions with answers were written, and how many answers the passages' words are.
-
-    A writer that is too small invents its answers. Only questions that are trained on as questions
-    (``--pairs asked``) are counted.
-    """
-    count = copied = 0
-    for own, problem in zip(sequences, problems, strict=True):
-        passage = _words(f"{problem.title} {problem.context}")
-        answers = [_words(one.answer) for one in own if isinstance(one, Generated)]
-        count += len(answers)
-        copied += sum(_holds(passage, answer) for answer in answers)
-    return {"questions": count, "copied": copied}
-
-
-def _words(text: str) -> str:
-    return f" {' '.join(_WORD.findall(unicodedata.normalize('NFKC', text).casefold()))} "
-
-
-def _holds(passage: str, answer: str) -> bool:
-    # Where words are not spaced, they begin and end anywhere in a run of characters.
-    return (answer.strip() if _UNSPACED.search(answer) else answer) in passage
 
 
 def train(
